@@ -1,0 +1,245 @@
+"""What ops set: one `flywheel.toml`, the environment above it, and an error that names the nearest valid key.
+
+Every field has a default and a description; `flywheel init` writes them all, commented. Nothing else reads settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ENV_PREFIX = "FLYWHEEL__"
+FILE_NAME = "flywheel.toml"
+Tier = Literal["adapter", "query_tower", "full"]
+Stage = Literal["offline", "shadow", "interleaving", "split"]
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names the key, what is wrong with it, and what to write instead."""
+
+
+class Section(BaseModel):
+    """One table of the file. Unknown keys are errors, and a loaded configuration never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Kafka(Section):
+    bootstrap: str = Field("127.0.0.1:9092", description="host:port of the brokers, comma separated")
+    group: str = Field("flywheel", description="consumer group; for lag monitoring only, offsets live in the database")
+    topic_queries: str = Field("ubi.queries", description="UBI queries, in")
+    topic_events: str = Field("ubi.events", description="UBI events, in")
+    topic_documents: str = Field("flywheel.documents", description="documents, in")
+    topic_models: str = Field("flywheel.models", description="announcements of promotions and rollbacks, out")
+    topic_dead_letters: str = Field("flywheel.dead-letters", description="messages that could not be read, out")
+    session_timeout_ms: int = Field(10_000, ge=1_000, description="consumer session timeout")
+    max_poll_records: int = Field(5_000, ge=1, description="messages in one poll, and so in one transaction")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to speak to the brokers"
+    )
+    ssl_cafile: Path | None = Field(None, description="certificate authority for SSL")
+    sasl_mechanism: str | None = Field(None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    sasl_username: str | None = Field(None, description="SASL user")
+    sasl_password: str | None = Field(None, description="SASL password; better set in the environment")
+
+
+class Signals(Section):
+    ordinal_base: Literal[0, 1] = Field(1, description="what the first result's position.ordinal is in your events")
+    bounce_ms: int = Field(5_000, ge=0, description="a dwell below this weakens its click")
+    satisfied_ms: int = Field(30_000, ge=0, description="a dwell above this confirms its click")
+    action_names: dict[str, str] = Field(
+        default_factory=dict,
+        description="your action_name -> click | dwell | thumbs_up | thumbs_down | impression | add_to_cart | purchase",
+    )
+    dedupe_hours: float = Field(24.0, gt=0, description="window in event time in which a repeated event_id is dropped")
+    watermark_minutes: float = Field(30.0, ge=0, description="how late feedback may come before its window is closed")
+    posterior_threshold: float = Field(0.5, gt=0, lt=1, description="relevance above which a document is a positive")
+    ambiguous_threshold: float = Field(0.05, ge=0, lt=1, description="relevance above which it is no negative either")
+    half_life_days: float = Field(90.0, gt=0, description="age at which evidence counts half")
+    user_cap: float = Field(3.0, gt=0, description="impressions of one (query, document) by one user that count at most")
+    session_context: bool = Field(True, description="let clicks further up the page change what a non-click means")
+
+
+class Retrain(Section):
+    min_new_pairs: int = Field(200, ge=1, description="retrain at this many new positive pairs since the last training")
+    satisfied_ctr_drop: float = Field(0.10, gt=0, description="retrain at this relative fall of satisfied CTR in a week")
+    drift: float = Field(0.15, gt=0, description="retrain at this Jensen-Shannon distance of the query distribution")
+    golden_drop: float = Field(0.02, gt=0, description="retrain when nDCG@10 on a golden set falls by this much")
+    cron: str | None = Field(None, description="retrain at these times too (crontab, UTC), for example '0 3 * * 1'")
+    check_seconds: float = Field(60.0, gt=0, description="how often the thresholds are checked")
+    cooldown_minutes: float = Field(60.0, ge=0, description="no two trainings closer than this")
+    max_runs_per_day: int = Field(8, ge=1, description="training runs in 24 hours, at most")
+    enabled: bool = Field(True, description="false: only `flywheel cycle` retrains")
+
+
+class Trainer(Section):
+    base_model: str = Field("auto", description="a SentenceTransformer folder or hub name; auto: the MiniLM wheel")
+    tier: Tier = Field("query_tower", description="adapter | query_tower | full")
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the query tower")
+    steps: int = Field(60, ge=1, description="optimiser steps of one run at most (query_tower)")
+    batch_size: int = Field(128, ge=2, description="queries in a step")
+    scale: float = Field(20.0, gt=0, description="logit scale: cosine times this goes into the softmax")
+    layers: int | Literal["all"] = Field(2, description="top transformer layers that train; all: the whole tower")
+    replay_share: float = Field(0.5, ge=0, lt=1, description="part of each batch drawn from earlier pairs")
+    replay_size: int = Field(20_000, ge=0, description="pairs in the replay reservoir at most")
+    distil: float = Field(10.0, ge=0, description="weight of staying near the champion on replayed queries")
+    merge: float = Field(0.85, gt=0, le=1, description="share of the new weights when merged with the base model's")
+    dev_share: float = Field(0.1, ge=0, lt=0.5, description="queries held out of training, to stop by")
+    bf16: Literal["auto", "on", "off"] = Field("auto", description="bfloat16 where the processor has it")
+    device: str = Field("auto", description="auto | cpu | cuda | mps")
+    seed: int = Field(0, description="same seed, same snapshot: same weights")
+    max_seq_length: int = Field(256, ge=16, description="tokens of a text that are read")
+
+
+class Promotion(Section):
+    stages: tuple[Stage, ...] = Field(("offline",), description="gates that a challenger passes, in this order")
+    metrics: tuple[str, ...] = Field(("recall@10", "ndcg@10"), description="primary offline metrics; one gain is enough")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="false promotions that all challengers together may cost")
+    min_effect: float = Field(0.0, ge=0, description="smallest gain worth a promotion")
+    margin: float = Field(0.01, ge=0, description="loss on unseen documents that is tolerated")
+    anchor_margin: float = Field(0.01, ge=0, description="loss on an anchor set that is tolerated")
+    min_queries: int = Field(50, ge=2, description="judged queries below which the gate is inconclusive")
+    exploration: float = Field(0.0, ge=0, le=0.2, description="share of result slots given to directed exploration")
+    ramp: tuple[float, ...] = Field((0.01, 0.05, 0.2, 0.5), description="challenger's share of users, step by step")
+    min_users: int = Field(200, ge=2, description="users per arm below which a live verdict is inconclusive")
+    max_days: float = Field(28.0, gt=0, description="event days after which an undecided experiment expires")
+    auto: bool = Field(True, description="false: a verdict of promote waits for `flywheel promote`")
+
+
+class Limits(Section):
+    train_minutes: float = Field(60.0, gt=0, description="wall time of one training run at most")
+    train_memory_gb: float = Field(8.0, gt=0, description="memory of the training process at most")
+    train_threads: int = Field(0, ge=0, description="threads of the training process; 0: all cores but one, at least one")
+    duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
+    message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
+    request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
+    result_rows: int = Field(100_000, ge=1, description="rows that one SQL answer carries at most")
+    sql_seconds: float = Field(30.0, gt=0, description="time that one SQL statement may take")
+    min_free_mb: int = Field(200, ge=0, description="free disk below which ingestion pauses instead of failing")
+
+
+class Serving(Section):
+    host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs a token")
+    port: int = Field(8642, ge=0, le=65535, description="port; 0 takes a free one")
+    token: str | None = Field(None, description="bearer token; better set as FLYWHEEL__SERVING__TOKEN")
+    default_k: int = Field(10, ge=1, le=1_000, description="results of a search that names no k")
+    page_log_timeout_ms: int = Field(250, ge=0, description="how long a search waits until its page is on the broker")
+    cache_queries: int = Field(10_000, ge=0, description="query vectors kept in memory")
+
+
+class Analytics(Section):
+    publish_seconds: float = Field(60.0, gt=0, description="how often analytics/ is renewed")
+
+
+class Tracking(Section):
+    mlflow_uri: str | None = Field(None, description="MLflow tracking server or folder; none: not tracked")
+
+
+class Config(Section):
+    """The whole of `flywheel.toml`."""
+
+    kafka: Kafka = Field(default_factory=Kafka)
+    signals: Signals = Field(default_factory=Signals)
+    retrain: Retrain = Field(default_factory=Retrain)
+    trainer: Trainer = Field(default_factory=Trainer)
+    promotion: Promotion = Field(default_factory=Promotion)
+    limits: Limits = Field(default_factory=Limits)
+    serving: Serving = Field(default_factory=Serving)
+    analytics: Analytics = Field(default_factory=Analytics)
+    tracking: Tracking = Field(default_factory=Tracking)
+
+
+def load(home: Path, environ: Mapping[str, str]) -> Config:
+    """Read `home/flywheel.toml` (absent: all defaults) and lay `FLYWHEEL__SECTION__KEY` over it.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, or a value of the wrong type or range.
+    """
+    path = home / FILE_NAME
+    try:
+        settings: dict[str, Any] = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for name, value in environ.items():
+        if name.startswith(ENV_PREFIX):
+            section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+            if not isinstance(settings.setdefault(section, {}), dict):
+                raise ConfigError(f"{section} in {path} must be a table, as in [{section}]")
+            settings[section][key] = _from_text(section, key, value)
+    return parse(settings, source=str(path))
+
+
+def parse(settings: Mapping[str, Any], *, source: str = FILE_NAME) -> Config:
+    """Validate plain values; see `load` for the errors."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem) for problem in error.errors())  # type: ignore[arg-type]
+        raise ConfigError(f"{source}: {problems}") from error
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    where = [str(part) for part in problem["loc"]]
+    if problem["type"] != "extra_forbidden":
+        return f"{'.'.join(where)}: {problem['msg']} (got {problem['input']!r})"
+    if len(where) == 1:
+        known = list(Config.model_fields)
+        owners = [f"{name}.{where[0]}" for name, section in sections() if where[0] in section.model_fields]
+        near = owners or difflib.get_close_matches(where[0], known, n=1, cutoff=0.0)
+    else:
+        known = list(dict(sections())[where[0]].model_fields)
+        near = [f"{where[0]}.{name}" for name in difflib.get_close_matches(where[1], known, n=1, cutoff=0.0)]
+    return f"unknown key {'.'.join(where)}; did you mean {near[0]}?" if near else f"unknown key {'.'.join(where)}"
+
+
+def sections() -> Iterator[tuple[str, type[Section]]]:
+    """Each table's name and its model, in the order of the file."""
+    for name, info in Config.model_fields.items():
+        assert isinstance(info.annotation, type)  # noqa: S101 - narrows for mypy; Config is ours
+        yield name, info.annotation
+
+
+def _from_text(section: str, key: str, value: str) -> Any:
+    """TOML's own reading of an environment value where its field is no string; the text itself where it is."""
+    model = dict(sections()).get(section)
+    annotation = model.model_fields[key].annotation if model and key in model.model_fields else str
+    if annotation is str or str in get_args(annotation):
+        return value
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
+
+
+def template() -> str:
+    """The file that `flywheel init` writes: every key, its meaning, its default, commented out."""
+    lines = ["# Flywheel's settings. Every key stands here with its default; remove the # to change one.", ""]
+    for name, section in sections():
+        lines.append(f"[{name}]")
+        for key, info in section.model_fields.items():
+            default = info.get_default(call_default_factory=True)
+            lines.append(f"# {info.description}")
+            lines.append(f"# {key} = {_to_toml(default)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _to_toml(value: Any) -> str:
+    match value:
+        case None:
+            return '""  # unset'
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case tuple() | list():
+            return "[" + ", ".join(_to_toml(item) for item in value) + "]"
+        case dict():
+            return "{" + ", ".join(f'"{k}" = {_to_toml(v)}' for k, v in value.items()) + "}"
+        case _:
+            return f'"{value}"'

@@ -1,0 +1,126 @@
+"""The records that Flywheel learns from: what was shown, what people did with it, and the documents themselves.
+
+Pure data. Wire formats are translated into these once, by `consumers.decode`; nothing here reads a clock or a socket.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What an event tells us; `OTHER` is kept and not used."""
+
+    IMPRESSION = "impression"
+    CLICK = "click"
+    DWELL = "dwell"
+    THUMBS_UP = "thumbs_up"
+    THUMBS_DOWN = "thumbs_down"
+    ADD_TO_CART = "add_to_cart"
+    PURCHASE = "purchase"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Where a message lay on the broker; `offset` is that of the message itself."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One page of results as it was shown: `hit_ids[0]` is rank 1.
+
+    `client_key` and `user_key` are keyed hashes, never the ids that arrived. `teams` names, for an interleaved page,
+    the ranker ("champion" or "challenger") that drafted each hit, or "both" where they agree.
+    """
+
+    query_id: str
+    text: str
+    timestamp_ms: int
+    client_key: str | None = None
+    user_key: str | None = None
+    session_id: str | None = None
+    hit_ids: tuple[str, ...] = ()
+    model_version: str | None = None
+    experiment_id: str | None = None
+    arm: str | None = None
+    propensities: tuple[float, ...] | None = None
+    teams: tuple[str, ...] | None = None
+    explored: tuple[int, ...] = ()
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing a person did. `rank` is 1-based; `dwell_ms` is set for `Kind.DWELL` alone."""
+
+    event_id: str
+    kind: Kind
+    action_name: str
+    timestamp_ms: int
+    query_id: str | None = None
+    doc_id: str | None = None
+    rank: int | None = None
+    dwell_ms: int | None = None
+    client_key: str | None = None
+    user_key: str | None = None
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One version of a document; the latest `updated_at_ms` wins, and `deleted` takes it out of every index."""
+
+    doc_id: str
+    title: str
+    text: str
+    updated_at_ms: int
+    deleted: bool = False
+
+    @property
+    def content(self) -> str:
+        """What an encoder reads: title and text, one space between."""
+        return f"{self.title} {self.text}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that could not be read: its bytes, where it lay (the list it belongs to carries that) and why."""
+
+    payload: bytes
+    reason: str
+    received_at_ms: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one poll brought: records with their coordinates, and where to go on reading.
+
+    `next_offsets` maps (topic, partition) to the offset after the last message of this batch. A store writes all of
+    it in one transaction or none.
+    """
+
+    queries: list[tuple[Coordinates, Query]] = field(default_factory=list)
+    events: list[tuple[Coordinates, Event]] = field(default_factory=list)
+    documents: list[tuple[Coordinates, Document]] = field(default_factory=list)
+    dead_letters: list[tuple[Coordinates, DeadLetter]] = field(default_factory=list)
+    next_offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.queries) + len(self.events) + len(self.documents) + len(self.dead_letters)
+
+
+_SPACES = re.compile(r"\s+")
+
+
+def normalise_query(text: str) -> str:
+    """The key under which queries are grouped: NFKC, case folded, white space collapsed, outer punctuation dropped."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _SPACES.sub(" ", folded).strip().strip("?!.,;: ")
