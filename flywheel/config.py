@@ -59,15 +59,15 @@ class Signals(Section):
     dedupe_hours: float = Field(24.0, gt=0, description="window in event time in which a repeated event_id is dropped")
     watermark_minutes: float = Field(30.0, ge=0, description="how late feedback may come before its window is closed")
     posterior_threshold: float = Field(0.5, gt=0, lt=1, description="relevance above which a document is a positive")
-    ambiguous_threshold: float = Field(0.05, ge=0, lt=1, description="relevance above which it is no negative either")
+    ambiguous_threshold: float = Field(0.05, ge=0, lt=1, description="relevance above which it is no negative")
     half_life_days: float = Field(90.0, gt=0, description="age at which evidence counts half")
-    user_cap: float = Field(3.0, gt=0, description="impressions of one (query, document) by one user that count at most")
+    user_cap: float = Field(3.0, gt=0, description="impressions of one pair by one user that count")
     session_context: bool = Field(True, description="let clicks further up the page change what a non-click means")
 
 
 class Retrain(Section):
-    min_new_pairs: int = Field(200, ge=1, description="retrain at this many new positive pairs since the last training")
-    satisfied_ctr_drop: float = Field(0.10, gt=0, description="retrain at this relative fall of satisfied CTR in a week")
+    min_new_pairs: int = Field(200, ge=1, description="retrain at this many new positive pairs")
+    satisfied_ctr_drop: float = Field(0.10, gt=0, description="retrain at this relative weekly fall of satisfied CTR")
     drift: float = Field(0.15, gt=0, description="retrain at this Jensen-Shannon distance of the query distribution")
     golden_drop: float = Field(0.02, gt=0, description="retrain when nDCG@10 on a golden set falls by this much")
     cron: str | None = Field(None, description="retrain at these times too (crontab, UTC), for example '0 3 * * 1'")
@@ -98,7 +98,7 @@ class Trainer(Section):
 
 class Promotion(Section):
     stages: tuple[Stage, ...] = Field(("offline",), description="gates that a challenger passes, in this order")
-    metrics: tuple[str, ...] = Field(("recall@10", "ndcg@10"), description="primary offline metrics; one gain is enough")
+    metrics: tuple[str, ...] = Field(("recall@10", "ndcg@10"), description="primary metrics; one gain is enough")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="false promotions that all challengers together may cost")
     min_effect: float = Field(0.0, ge=0, description="smallest gain worth a promotion")
     margin: float = Field(0.01, ge=0, description="loss on unseen documents that is tolerated")
@@ -114,7 +114,7 @@ class Promotion(Section):
 class Limits(Section):
     train_minutes: float = Field(60.0, gt=0, description="wall time of one training run at most")
     train_memory_gb: float = Field(8.0, gt=0, description="memory of the training process at most")
-    train_threads: int = Field(0, ge=0, description="threads of the training process; 0: all cores but one, at least one")
+    train_threads: int = Field(0, ge=0, description="threads of the training process; 0: all cores but one")
     duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
@@ -143,15 +143,15 @@ class Tracking(Section):
 class Config(Section):
     """The whole of `flywheel.toml`."""
 
-    kafka: Kafka = Field(default_factory=Kafka)
-    signals: Signals = Field(default_factory=Signals)
-    retrain: Retrain = Field(default_factory=Retrain)
-    trainer: Trainer = Field(default_factory=Trainer)
-    promotion: Promotion = Field(default_factory=Promotion)
-    limits: Limits = Field(default_factory=Limits)
-    serving: Serving = Field(default_factory=Serving)
-    analytics: Analytics = Field(default_factory=Analytics)
-    tracking: Tracking = Field(default_factory=Tracking)
+    kafka: Kafka = Kafka()
+    signals: Signals = Signals()
+    retrain: Retrain = Retrain()
+    trainer: Trainer = Trainer()
+    promotion: Promotion = Promotion()
+    limits: Limits = Limits()
+    serving: Serving = Serving()
+    analytics: Analytics = Analytics()
+    tracking: Tracking = Tracking()
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Config:
@@ -179,7 +179,7 @@ def parse(settings: Mapping[str, Any], *, source: str = FILE_NAME) -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())  # type: ignore[arg-type]
+        problems = "; ".join(_explain(problem) for problem in error.errors())
         raise ConfigError(f"{source}: {problems}") from error
 
 
