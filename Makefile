@@ -1,0 +1,85 @@
+# Everything that a fresh machine needs: Python 3.11 or newer, make, and a package registry. `make` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+EXTRAS := --extra demo --extra dev --extra lora --extra hard-negatives
+SOURCES := flywheel consumers trainer tests benchmarks
+
+##@ For everyone
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(INSTALLED) ## make .venv and install the locked packages into it (done by every target that needs it)
+
+.PHONY: demo
+demo: setup ## watch the wheel turn: simulated people, a real broker, a trained and judged model
+	@$(BIN)/flywheel demo
+
+.PHONY: kafka
+kafka: ## start one Apache Kafka node on loopback (needs Java 17 and Maven)
+	@scripts/kafka start
+
+##@ For those who change it
+.PHONY: test
+test: setup ## run the tests, but for those longer than a minute
+	@$(BIN)/pytest -m "not slow"
+
+.PHONY: test-slow
+test-slow: setup ## run the tests longer than a minute
+	@$(BIN)/pytest -m slow
+
+.PHONY: lint
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: format
+format: setup ## let ruff put the format right
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: types
+types: setup ## mypy, strict
+	@$(BIN)/mypy
+
+.PHONY: contracts
+contracts: setup ## import-linter: who may import whom
+	@$(BIN)/lint-imports
+
+.PHONY: check
+check: lint types contracts test ## all of the above
+
+.PHONY: lock
+lock: setup ## resolve requirements.lock anew: one file, hashed, for every platform
+	@$(BIN)/uv pip compile pyproject.toml $(EXTRAS) --python-version 3.11 --universal --generate-hashes --upgrade \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+.PHONY: clean
+clean: ## remove .venv and every cache; homes and the broker's data stay
+	@rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is younger than what it was made from: a second `make setup` does nothing, a changed lock installs again.
+$(INSTALLED): requirements.lock pyproject.toml Makefile
+	@command -v $(PYTHON) >/dev/null || { echo "make setup: no '$(PYTHON)' found; install Python 3.11 or newer, \
+	or name one: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make setup: $(PYTHON) is \
+	$$($(PYTHON) -V 2>&1), and 3.11 or newer is needed; name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "make setup: $(PYTHON) cannot make \
+	a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "installing the locked packages into $(VENV)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
