@@ -104,6 +104,7 @@ class Promotion(Section):
     margin: float = Field(0.01, ge=0, description="loss on unseen documents that is tolerated")
     anchor_margin: float = Field(0.01, ge=0, description="loss on an anchor set that is tolerated")
     min_queries: int = Field(50, ge=2, description="judged queries below which the gate is inconclusive")
+    min_unseen: int = Field(20, ge=2, description="the same for queries on documents that training never touched")
     exploration: float = Field(0.0, ge=0, le=0.2, description="share of result slots given to directed exploration")
     ramp: tuple[float, ...] = Field((0.01, 0.05, 0.2, 0.5), description="challenger's share of users, step by step")
     min_users: int = Field(200, ge=2, description="users per arm below which a live verdict is inconclusive")

@@ -1,0 +1,98 @@
+"""Ranked ids and judgements in, one score per query out. Averaging is left to whoever compares two models, by pairs.
+
+Definitions are trec_eval's, so that figures can be checked against it: a document is relevant when its grade is above
+zero, and a document that nobody judged counts as not relevant (see `judged_only` for the other reading).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Scores = npt.NDArray[np.float64]
+Ranked = Sequence[Sequence[str]]
+Judged = Sequence[Mapping[str, float]]
+Metric = Callable[[Ranked, Judged], Scores]
+
+
+def recall(ranked: Ranked, judged: Judged, k: int) -> Scores:
+    """Share of a query's relevant documents among its first `k` (trec_eval `recall_k`).
+
+    Returns float64 (queries,), nan where a query has no relevant document.
+    """
+    return _each(ranked, judged, lambda hits, grades: _found(hits[:k], grades) / _relevant(grades))
+
+
+def mrr(ranked: Ranked, judged: Judged, k: int) -> Scores:
+    """One over the rank of the first relevant document within `k`, else 0 (trec_eval `recip_rank`, cut at `k`).
+
+    Returns float64 (queries,), nan where a query has no relevant document.
+    """
+
+    def score(hits: Sequence[str], grades: Mapping[str, float]) -> float:
+        return next((1.0 / rank for rank, doc in enumerate(hits[:k], 1) if grades.get(doc, 0.0) > 0), 0.0)
+
+    return _each(ranked, judged, score)
+
+
+def ndcg(ranked: Ranked, judged: Judged, k: int) -> Scores:
+    """Discounted cumulative gain over that of the ideal ranking, both cut at `k` (trec_eval `ndcg_cut_k`).
+
+    Gain is the grade itself, discount log2(rank + 1): Järvelin & Kekäläinen (2002), eq. 2, as trec_eval reads it.
+    Returns float64 (queries,), nan where a query has no relevant document.
+    """
+
+    def score(hits: Sequence[str], grades: Mapping[str, float]) -> float:
+        ideal = sorted((grade for grade in grades.values() if grade > 0), reverse=True)
+        return _dcg([max(grades.get(doc, 0.0), 0.0) for doc in hits[:k]]) / _dcg(ideal[:k])
+
+    return _each(ranked, judged, score)
+
+
+def judged_only(ranked: Ranked, judged: Judged) -> list[list[str]]:
+    """The rankings without documents that nobody judged: for collections with few judgements per query.
+
+    Sakai (2007), "Alternatives to Bpref": condensed lists. Flatters what returns much unjudged: say when it is used.
+    """
+    return [[doc for doc in hits if doc in grades] for hits, grades in zip(ranked, judged, strict=True)]
+
+
+METRICS: Mapping[str, Callable[[Ranked, Judged, int], Scores]] = {"recall": recall, "mrr": mrr, "ndcg": ndcg}
+
+
+def parse_metric(name: str) -> Metric:
+    """The function behind a name such as `recall@10`.
+
+    Raises:
+        ValueError: the name is not `recall|mrr|ndcg` `@` a whole number above zero.
+    """
+    kind, _, cut = name.partition("@")
+    if kind not in METRICS or not cut.isdecimal() or int(cut) < 1:
+        known = ", ".join(f"{metric}@10" for metric in METRICS)
+        raise ValueError(f"unknown metric {name!r}: write one of {known}, with any cut-off above 0")
+    function = METRICS[kind]
+    return lambda ranked, judged: function(ranked, judged, int(cut))
+
+
+def _each(ranked: Ranked, judged: Judged, score: Callable[[Sequence[str], Mapping[str, float]], float]) -> Scores:
+    """`score` for every query that has a relevant document; a repeated document counts where it first stands."""
+    scores = np.full(len(judged), np.nan)
+    for row, (hits, grades) in enumerate(zip(ranked, judged, strict=True)):
+        if _relevant(grades):
+            scores[row] = score(list(dict.fromkeys(hits)), grades)
+    return scores
+
+
+def _relevant(grades: Mapping[str, float]) -> int:
+    return sum(grade > 0 for grade in grades.values())
+
+
+def _found(hits: Sequence[str], grades: Mapping[str, float]) -> int:
+    return sum(grades.get(doc, 0.0) > 0 for doc in hits)
+
+
+def _dcg(gains: Sequence[float]) -> float:
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))

@@ -1,0 +1,262 @@
+"""Evidence and policy in; promote, reject or inconclusive out, each with reasons that carry their numbers.
+
+The offline gate is here, the live one in `flywheel.live`. Neither reads a clock, a store, or a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flywheel.significance.budget import Budget, Spent
+from flywheel.significance.estimate import Estimate, Inconclusive, holm
+from flywheel.significance.paired import PairedSums, bootstrap_interval
+
+__all__ = ["Budget", "Decision", "OfflineEvidence", "Policy", "Spent", "Verdict", "decide_offline"]
+
+Scores = npt.NDArray[np.float64]
+Pair = tuple[Scores, Scores]
+
+
+class Verdict(StrEnum):
+    """What a gate says. `INCONCLUSIVE` is an answer: not enough to tell, and why."""
+
+    PROMOTE = "promote"
+    REJECT = "reject"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`[promotion]` of the configuration, plus two levels that nobody should need to touch.
+
+    `loss_level` is the chance, for each part that is guarded (all, unseen, each anchor set), of holding back a
+    challenger that changes nothing there. `seed` fixes the bootstrap, which is reported and decides nothing.
+    """
+
+    metrics: tuple[str, ...] = ("recall@10", "ndcg@10")
+    min_effect: float = 0.0
+    margin: float = 0.01
+    anchor_margin: float = 0.01
+    min_queries: int = 50
+    min_unseen: int = 20
+    min_users: int = 200
+    max_days: float = 28.0
+    loss_level: float = 0.16
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineEvidence:
+    """Scores on judged queries: `metrics[name] = (champion, challenger)`, float64 (queries,) each, nan where none.
+
+    `seen[i]` says that training touched a relevant document of query i; `groups[i]` who asked it (or the query's own
+    number). `anchors[set][metric]` are pairs in the same form, on collections that must not get worse; one of them may
+    compare with the base model instead of the champion, so that small losses cannot add up over promotions.
+    """
+
+    metrics: Mapping[str, Pair]
+    seen: npt.NDArray[np.bool_] | npt.NDArray[np.int8]
+    groups: npt.NDArray[np.int64]
+    anchors: Mapping[str, Mapping[str, Pair]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict, why, the JSON-able sums that reproduce it, and the alpha that it used up."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    evidence: dict[str, Any]
+    spent: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, as plain values."""
+        return {
+            "verdict": self.verdict.value,
+            "reasons": list(self.reasons),
+            "evidence": self.evidence,
+            "spent": self.spent,
+        }
+
+
+def decide_offline(evidence: OfflineEvidence, policy: Policy, alpha: float) -> Decision:
+    """Promote on a significant gain that costs nothing elsewhere.
+
+    1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent.
+    2. A loss beyond the margins (`lost`) over all, on unseen documents, or on an anchor set: reject.
+    3. A gain over all queries, one-sided paired test, `alpha` shared among the primary metrics by Holm (1979), and of
+       at least `policy.min_effect`: promote.
+    4. Else reject where every primary metric is significantly (5 %) short of a gain, inconclusive where one is open.
+
+    Every decision that tested spends `alpha`, whatever came of it: the guards look at the same queries as the test.
+
+    Raises:
+        ValueError: a primary metric of the policy is not in the evidence, or alpha is no probability.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
+    absent = [name for name in policy.metrics if name not in evidence.metrics]
+    if absent or not policy.metrics:
+        raise ValueError(f"no scores for the primary metrics {absent or 'of the policy, which names none'}")
+    rng = np.random.default_rng(policy.seed)
+    parts = {part: _measure(metrics, groups, rng) for part, metrics, groups in _parts(evidence)}
+    facts = {
+        "alpha": alpha,
+        "primary": list(policy.metrics),
+        "parts": {part: {name: found.as_dict() for name, found in metrics.items()} for part, metrics in parts.items()},
+    }
+    missing = _missing(parts, policy)
+    if missing:
+        return Decision(Verdict.INCONCLUSIVE, missing, facts, 0.0)
+    losses, held = _guards(parts, policy)
+    gains, shortfalls, hopeless = _gains(parts[ALL], policy, alpha)
+    if losses:
+        return Decision(Verdict.REJECT, (*losses, *gains), facts, alpha)
+    if gains:
+        return Decision(Verdict.PROMOTE, (*gains, *held), facts, alpha)
+    return Decision(Verdict.REJECT if hopeless else Verdict.INCONCLUSIVE, shortfalls, facts, alpha)
+
+
+def lost(estimate: Estimate, margin: float, level: float) -> bool:
+    """Whether a loss is beyond the margin and stands out of the noise.
+
+    The effect is below -`margin`, and a challenger that changes nothing would show as much with a chance of at most
+    `level`. The usual non-inferiority test, "the whole interval above -margin", needs a standard error well under the
+    margin: at 60 queries and 0.02 it would block nearly everything, and the bare estimate a third of what is harmless.
+    This rule blocks a harmless challenger in at most `level` of cases at any size, a loss of twice the standard error
+    in 84 % (level 0.16), and as queries grow it becomes "the loss is beyond the margin" itself.
+    """
+    return estimate.effect < -margin and estimate.p_loss() < level
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    sums: PairedSums
+    estimate: Estimate | Inconclusive
+    bootstrap: tuple[float, float] | Inconclusive
+
+    def as_dict(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"n": self.sums.groups, "sums": self.sums.as_dict()}
+        if isinstance(self.estimate, Inconclusive) or isinstance(self.bootstrap, Inconclusive):
+            return facts | {"inconclusive": str(getattr(self.estimate, "reason", ""))}
+        low, high = self.estimate.interval()
+        return facts | {
+            "effect": self.estimate.effect,
+            "standard_error": self.estimate.standard_error,
+            "low": low,
+            "high": high,
+            "bootstrap_low": self.bootstrap[0],
+            "bootstrap_high": self.bootstrap[1],
+            "p_gain": self.estimate.p_gain(),
+        }
+
+
+_Parts = Mapping[str, Mapping[str, _Measured]]
+ALL, SEEN, UNSEEN = "all", "seen", "unseen"
+
+
+def _parts(evidence: OfflineEvidence) -> Iterator[tuple[str, Mapping[str, Pair], npt.NDArray[np.int64] | None]]:
+    seen = np.asarray(evidence.seen, dtype=bool)
+    for part, rows in ((ALL, np.ones_like(seen)), (SEEN, seen), (UNSEEN, ~seen)):
+        metrics = {name: (before[rows], after[rows]) for name, (before, after) in evidence.metrics.items()}
+        yield part, metrics, evidence.groups[rows]
+    for name, anchor in evidence.anchors.items():
+        yield f"anchor {name}", anchor, None
+
+
+def _measure(
+    metrics: Mapping[str, Pair], groups: npt.NDArray[np.int64] | None, rng: np.random.Generator
+) -> dict[str, _Measured]:
+    found = {}
+    for name, (before, after) in metrics.items():
+        sums = PairedSums.of(before, after, groups)
+        found[name] = _Measured(sums, sums.compare(), bootstrap_interval(before, after, rng, groups=groups))
+    return found
+
+
+def _missing(parts: _Parts, policy: Policy) -> tuple[str, ...]:
+    """Reasons why nothing can be said yet; an anchor set too small to have a spread is one."""
+    reasons = []
+    for part, least in ((ALL, policy.min_queries), (UNSEEN, policy.min_unseen)):
+        judged = min(parts[part][name].sums.groups for name in policy.metrics)
+        if judged < least:
+            what = "judged queries" if part == ALL else "judged queries whose relevant documents training never touched"
+            reasons.append(f"{judged} {what}; {least} are the least for a verdict: import more into the golden set")
+    for part, metrics in parts.items():
+        if part.startswith("anchor"):
+            small = [found.estimate.reason for found in metrics.values() if isinstance(found.estimate, Inconclusive)]
+            reasons.extend(f"{part}: {reason}" for reason in small[:1])
+    return tuple(reasons)
+
+
+def _guards(parts: _Parts, policy: Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is lost beyond its margin, and a line for each part that held."""
+    losses: list[str] = []
+    held: list[str] = []
+    for part, metrics in parts.items():
+        if part == SEEN:
+            continue
+        margin = policy.anchor_margin if part.startswith("anchor") else policy.margin
+        guarded = {
+            name: found.estimate
+            for name, found in metrics.items()
+            if name in policy.metrics or part not in (ALL, UNSEEN)
+        }
+        known = {name: found for name, found in guarded.items() if isinstance(found, Estimate)}
+        level = policy.loss_level / max(1, len(known))
+        bad = [name for name, found in known.items() if lost(found, margin, level)]
+        losses.extend(
+            f"{name} on {_where(part)}: {_figures(known[name], metrics[name].sums)}: a loss beyond the margin of "
+            f"{margin:g} that stands out of the noise (p {known[name].p_loss():.2g} below {level:.2g})"
+            for name in bad
+        )
+        if not bad and part != ALL:
+            shown = ", ".join(
+                f"{name} {found.effect:+.4f} ± {found.standard_error:.4f}" for name, found in known.items()
+            )
+            held.append(f"{_where(part)}: nothing lost, {shown}, within the margin of {margin:g} or the noise")
+    return tuple(losses), tuple(held)
+
+
+def _gains(
+    metrics: Mapping[str, _Measured], policy: Policy, alpha: float
+) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Gains that count, what is said where there is none, and whether every metric is significantly short of one."""
+    known = {name: metrics[name].estimate for name in policy.metrics}
+    tested = {name: found for name, found in known.items() if isinstance(found, Estimate)}
+    won = holm({name: found.p_gain() for name, found in tested.items()}, alpha)
+    gains, shortfalls = [], []
+    for name, found in tested.items():
+        line = f"{name} on all queries: {_figures(found, metrics[name].sums)}, p {found.p_gain():.2g}"
+        share = f"this challenger's alpha {alpha:.2g} (shared by {len(tested)})"
+        if name in won and found.effect >= policy.min_effect:
+            gains.append(f"{line}: a gain at {share}")
+        elif name in won:
+            shortfalls.append(f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}")
+        else:
+            shortfalls.append(f"{line}: no significant gain at {share}")
+    hopeless = all(found.p_loss(under=policy.min_effect) < 0.05 for found in tested.values())
+    return tuple(gains), tuple(shortfalls), hopeless
+
+
+def _where(part: str) -> str:
+    return part if part.startswith("anchor") else f"{part} documents" if part == UNSEEN else f"{part} queries"
+
+
+def _figures(found: Estimate, sums: PairedSums) -> str:
+    low, high = found.interval()
+    units = (
+        f"{sums.groups} queries"
+        if sums.groups == sums.queries
+        else f"{sums.queries:.0f} queries in {sums.groups} groups"
+    )
+    return (
+        f"{sums.champion / sums.queries:.4f} to {sums.challenger / sums.queries:.4f}, "
+        f"{found.effect:+.4f} (95 % {low:+.4f} to {high:+.4f}, {units})"
+    )
