@@ -37,7 +37,6 @@ class Kafka(Section):
     topic_documents: str = Field("flywheel.documents", description="documents, in")
     topic_models: str = Field("flywheel.models", description="announcements of promotions and rollbacks, out")
     topic_dead_letters: str = Field("flywheel.dead-letters", description="messages that could not be read, out")
-    session_timeout_ms: int = Field(10_000, ge=1_000, description="consumer session timeout")
     max_poll_records: int = Field(5_000, ge=1, description="messages in one poll, and so in one transaction")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how to speak to the brokers"
@@ -46,6 +45,20 @@ class Kafka(Section):
     sasl_mechanism: str | None = Field(None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
     sasl_username: str | None = Field(None, description="SASL user")
     sasl_password: str | None = Field(None, description="SASL password; better set in the environment")
+
+    def client_settings(self) -> dict[str, Any]:
+        """What every client of the brokers is given: where they are and how to speak to them."""
+        settings: dict[str, Any] = {
+            "bootstrap_servers": [server.strip() for server in self.bootstrap.split(",") if server.strip()],
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.endswith("SSL") and self.ssl_cafile is not None:
+            settings["ssl_cafile"] = str(self.ssl_cafile)
+        if self.security_protocol.startswith("SASL"):
+            settings["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
+            settings["sasl_plain_username"] = self.sasl_username
+            settings["sasl_plain_password"] = self.sasl_password
+        return settings
 
 
 class Signals(Section):
