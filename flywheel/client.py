@@ -1,0 +1,96 @@
+"""`Operations` over HTTP, for commands run beside a daemon; it knows the wire and nothing of the home's database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+
+from flywheel.operations import Json, JudgedKind, OperationError, RecordKind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ARROW = "application/vnd.apache.arrow.stream"
+_CONNECT_SECONDS = 5.0
+
+
+class RemoteOperations:
+    """The daemon at `url`, asked with its bearer token where it has one."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._http.close()
+
+    def status(self) -> Json:
+        return cast(Json, self._ask("status"))
+
+    def models(self) -> list[Json]:
+        return cast(list[Json], self._ask("models"))
+
+    def experiments(self) -> list[Json]:
+        return cast(list[Json], self._ask("experiments"))
+
+    def triggers(self) -> list[Json]:
+        return cast(list[Json], self._ask("triggers"))
+
+    def decisions(self) -> list[Json]:
+        return cast(list[Json], self._ask("decisions"))
+
+    def cycle(self, wait: bool, tier: str | None = None) -> Json:
+        return cast(Json, self._ask("cycle", wait=wait, tier=tier))
+
+    def promote(self, version: str, reason: str, actor: str) -> Json:
+        return cast(Json, self._ask("promote", version=version, reason=reason, actor=actor))
+
+    def rollback(self, reason: str, actor: str) -> Json:
+        return cast(Json, self._ask("rollback", reason=reason, actor=actor))
+
+    def pause(self) -> Json:
+        return cast(Json, self._ask("pause"))
+
+    def resume(self) -> Json:
+        return cast(Json, self._ask("resume"))
+
+    def sql(self, statement: str) -> pa.Table:
+        import pyarrow as pa
+
+        response = self._send("/v1/sql", {"query": statement}, accept=ARROW)
+        return pa.ipc.open_stream(response.content).read_all()
+
+    def import_records(self, kind: RecordKind, records: list[Json]) -> Json:
+        return cast(Json, self._ask("import_records", kind=kind, records=records))
+
+    def import_judged(self, kind: JudgedKind, name: str, queries: list[Json], judgements: list[Json]) -> Json:
+        return cast(Json, self._ask("import_judged", kind=kind, name=name, queries=queries, judgements=judgements))
+
+    def seen_documents(self) -> list[str]:
+        return cast(list[str], self._ask("seen_documents"))
+
+    def erase_user(self, user_id: str) -> Json:
+        return cast(Json, self._ask("erase_user", user_id=user_id))
+
+    def doctor(self) -> list[Json]:
+        return cast(list[Json], self._ask("doctor"))
+
+    def _ask(self, name: str, /, **arguments: Any) -> Any:
+        return self._send(f"/v1/ops/{name}", arguments).json()
+
+    def _send(self, path: str, body: Json, accept: str = "application/json") -> httpx.Response:
+        try:
+            response = self._http.post(path, json=body, headers={"Accept": accept})
+        except httpx.HTTPError as error:
+            url = self._http.base_url
+            raise OperationError(f"the daemon at {url} did not answer: {error}", "unreachable") from error
+        if response.is_success:
+            return response
+        try:
+            problem = response.json()["error"]
+            raise OperationError(str(problem["message"]), str(problem["code"]))
+        except (ValueError, KeyError, TypeError):
+            raise OperationError(f"the daemon answered {response.status_code}", "unreadable") from None

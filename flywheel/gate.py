@@ -1,0 +1,76 @@
+"""The offline gate: champion and challenger rank the same judged queries, and `promotion` says what that proves.
+
+It ranks and scores; it neither trains nor promotes, and it never looks at clicks on the champion's own pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flywheel.metrics import parse_metric
+from flywheel.promotion import Decision, OfflineEvidence, Policy, decide_offline
+
+Ranker = Callable[[Sequence[str]], list[list[str]]]
+DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSet:
+    """Queries with graded judgements: `judgements[i]` maps doc_id to grade for `queries[i]`; `kind` golden or anchor."""
+
+    name: str
+    version: str
+    kind: str
+    queries: tuple[str, ...]
+    judgements: tuple[Mapping[str, float], ...]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+def seen_mask(judged: JudgedSet, trained: Collection[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """True where some relevant document of the query was a positive in any training: shape (queries,)."""
+    known = trained if isinstance(trained, (set, frozenset)) else set(trained)
+    return np.array(
+        [any(grade > 0 and doc in known for doc, grade in graded.items()) for graded in judged.judgements], dtype=bool
+    )
+
+
+def judge(
+    champion: Ranker,
+    challenger: Ranker,
+    sets: Sequence[JudgedSet],
+    *,
+    trained: Collection[str],
+    policy: Policy,
+    alpha: float,
+) -> Decision:
+    """Score both rankers on every golden and anchor set and decide at error rate `alpha`."""
+    golden = [judged for judged in sets if judged.kind == "golden"]
+    scores = [_scores(champion, challenger, judged, policy.metrics) for judged in golden]
+    metrics = {
+        name: (
+            np.concatenate([pairs[name][0] for pairs in scores]) if scores else np.empty(0),
+            np.concatenate([pairs[name][1] for pairs in scores]) if scores else np.empty(0),
+        )
+        for name in policy.metrics
+    }
+    seen = np.concatenate([seen_mask(judged, trained) for judged in golden]) if golden else np.empty(0, dtype=bool)
+    anchors = {
+        judged.name: _scores(champion, challenger, judged, policy.metrics) for judged in sets if judged.kind == "anchor"
+    }
+    evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=np.arange(len(seen)), anchors=anchors)
+    return decide_offline(evidence, policy, alpha)
+
+
+def _scores(
+    champion: Ranker, challenger: Ranker, judged: JudgedSet, metrics: Sequence[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    ours, theirs = champion(judged.queries), challenger(judged.queries)
+    parsed = {name: parse_metric(name) for name in metrics}
+    return {
+        name: (metric(ours, judged.judgements), metric(theirs, judged.judgements)) for name, metric in parsed.items()
+    }
