@@ -1,0 +1,132 @@
+"""`flywheel`, the command: finds the home, runs one command, and turns failures into one line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong use. `FLYWHEEL_DEBUG=1` shows the traceback of a failure.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from flywheel.commands.shell import Shell, examples
+
+# Command -> where it lives; a module loads when its command is named, so that `--help` stays fast.
+COMMANDS = {
+    "init": "flywheel.commands.serve:init",
+    "run": "flywheel.commands.serve:run",
+    "demo": "flywheel.commands.rehearse:demo",
+    "status": "flywheel.commands.watch:status",
+    "doctor": "flywheel.commands.watch:doctor",
+    "cycle": "flywheel.commands.learn:cycle",
+    "triggers": "flywheel.commands.watch:triggers",
+    "train": "flywheel.commands.learn:train",
+    "evaluate": "flywheel.commands.judge:evaluate",
+    "models": "flywheel.commands.watch:models",
+    "promote": "flywheel.commands.learn:promote",
+    "rollback": "flywheel.commands.learn:rollback",
+    "pause": "flywheel.commands.learn:pause",
+    "resume": "flywheel.commands.learn:resume",
+    "sql": "flywheel.commands.data:sql",
+    "import": "flywheel.commands.bring:import_",
+    "export": "flywheel.commands.data:export",
+    "simulate": "flywheel.commands.rehearse:simulate",
+    "erase-user": "flywheel.commands.data:erase_user",
+}
+
+_OURS = {"flywheel", "consumers", "trainer"}
+_ADVICE = {
+    errno.EADDRINUSE: "something else listens there: stop it, or set serving.port",
+    errno.EACCES: "check the owner and permissions of that path",
+    errno.EROFS: "the file system is read-only; name another folder with --home",
+    errno.ENOSPC: "the disk is full: free some space, nothing that was stored is lost",
+}
+
+
+class Commands(click.Group):
+    """The commands in the order in which they are met, each loaded when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), attribute)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "flywheel demo                      # watch the whole wheel turn, on this machine",
+        "flywheel --home search init        # make an installation",
+        "flywheel --home search run         # serve it",
+        "flywheel --home search cycle --wait --json",
+    ),
+)
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="FLYWHEEL_HOME",
+    default=Path("flywheel-home"),
+    show_default=True,
+    help="The folder that this installation owns (or FLYWHEEL_HOME).",
+)
+@click.version_option(package_name="flywheel-search")
+@click.pass_context
+def cli(ctx: click.Context, home: Path) -> None:
+    """Keep the embedding model behind a search box learning from the people who use it.
+
+    A command speaks to the daemon that owns the home, or works on the home itself where none runs.
+    """
+    ctx.obj = Shell(home.expanduser().absolute(), os.environ)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; the only place that prints an error."""
+    try:
+        code = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="flywheel", standalone_mode=False
+        )
+    except click.UsageError as error:
+        error.show()
+        return 2
+    except click.Abort:
+        click.echo("flywheel: interrupted", err=True)
+        return 1
+    except click.ClickException as error:
+        click.echo(f"flywheel: {error.format_message()}", err=True)
+        return 1
+    except BrokenPipeError:
+        # The reader left (`flywheel … | head`); nothing more can be said on that pipe, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # the last one who could: a person reads one line, not a traceback
+        if os.environ.get("FLYWHEEL_DEBUG"):
+            raise
+        click.echo(f"flywheel: {explain(error)}", err=True)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def explain(error: Exception) -> str:
+    """One line for a person: our own errors say cause and fix, the system's get advice, others their kind."""
+    if type(error).__module__.partition(".")[0] in _OURS:
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        advice = _ADVICE.get(error.errno or 0)
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}" + (f" ({advice})" if advice else "")
+    return f"{type(error).__name__}: {error} (FLYWHEEL_DEBUG=1 shows where)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""How answers look: one JSON line on standard output for programs, tables for people, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+Report = Callable[[int, int], None]
+
+
+def print_json(value: Any) -> None:
+    """One value on one line; what JSON cannot say (NaN, infinity) becomes null."""
+    click.echo(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+        case datetime() | date():
+            return value.isoformat()
+        case Decimal():
+            return float(value)
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case Path():
+            return str(value)
+        case _:
+            return value
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """A table on standard output, as wide as the terminal; no row is dropped."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(*columns, box=SIMPLE_HEAD, title=title, title_justify="left")
+    for row in rows:
+        grid.add_row(*(Text(text(cell)) for cell in row))
+    # A pipe has no width; wide lines are better there than wrapped words.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(grid)
+
+
+def facts(pairs: Mapping[str, Any], *, indent: int = 0) -> None:
+    """`name  value` lines, nested mappings indented below their name."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        margin = " " * indent
+        if isinstance(value, Mapping) and value:
+            click.echo(f"{margin}{name}")
+            facts(value, indent=indent + 2)
+        else:
+            click.echo(f"{margin}{name:<{width}}  {text(value)}")
+
+
+def text(value: Any) -> str:
+    """A cell: numbers short, nothing as a dash, lists joined."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}" if math.isfinite(value) else "–"
+        case list() | tuple():
+            return ", ".join(text(item) for item in value) or "–"
+        case Mapping():
+            return ", ".join(f"{key} {text(item)}" for key, item in value.items()) or "–"
+        case _:
+            return str(value)
+
+
+def note(message: str) -> None:
+    """A line for people, on standard error."""
+    click.echo(message, err=True)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Report]:
+    """A bar on standard error, fed as `report(done, total)`; where that is no terminal, a line each tenth."""
+    if not sys.stderr.isatty():
+        yield _plain_progress(label)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(label, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total or None)
+
+
+def _plain_progress(label: str) -> Report:
+    shown = -1
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        tenth = 10 * done // total if total else 0
+        if tenth > shown:
+            shown = tenth
+            note(f"{label}: {done} of {total}" if total else f"{label}: {done}")
+
+    return report
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """A moving sign on standard error while something of unknown length runs."""
+    if not sys.stderr.isatty():
+        note(f"{label} …")
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(label):
+        yield

@@ -1,0 +1,125 @@
+"""Loads models and collections for `flywheel evaluate`; vectors that an index already has are not computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flywheel.beir import Judged, read_corpus, read_split
+from flywheel.commands.shell import Shell
+from flywheel.evaluate import Scored, moved, score, summary
+
+if TYPE_CHECKING:
+    from flywheel.config import Trainer
+    from flywheel.encoder import Encoder
+    from flywheel.evaluate import Vectors
+
+_ALIASES = ("champion", "challenger")
+
+
+@dataclass(slots=True)
+class Bench:
+    """One split of one collection, ready to score any model on."""
+
+    settings: Trainer
+    indexes: Path
+    corpus: dict[str, str]
+    judged: Judged
+    seen: Collection[str]
+    judged_only: bool
+    progress: Callable[[int, int], None]
+    _documents: dict[str, Vectors] = field(default_factory=dict)
+    _scored: dict[str, Scored] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        shell: Shell,
+        folder: Path,
+        split: str,
+        *,
+        seen: Collection[str],
+        judged_only: bool,
+        progress: Callable[[int, int], None],
+    ) -> Bench:
+        """Read the whole collection; see `flywheel.beir` for the errors."""
+        from flywheel.config import load
+        from flywheel.home import Home
+
+        corpus = {passage.doc_id: passage.content for passage in read_corpus(folder)}
+        settings = load(shell.home, shell.environ).trainer
+        judged = read_split(folder, split)
+        return cls(settings, Home(shell.home).indexes, corpus, judged, frozenset(seen), judged_only, progress)
+
+    def evaluate(self, known: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+        """`{queries, ndcg@10, recall@10, mrr@10}`, each `{all, seen, unseen}`."""
+        return summary(self._score(known, name))
+
+    def compare(self, known: Sequence[dict[str, Any]], name: str, other: str) -> dict[str, Any]:
+        """The other model's figures, and the queries that moved most from it to this one."""
+        ours, theirs = self._score(known, name), self._score(known, other)
+        changes = [
+            {"id": self.judged.ids[change["row"]], "text": self.judged.texts[change["row"]], **change}
+            for change in moved(ours, theirs)
+        ]
+        return {"model": other, "scores": summary(theirs), "moved": changes}
+
+    def _score(self, known: Sequence[dict[str, Any]], name: str) -> Scored:
+        if name not in self._scored:
+            encoder = self._load(model_path(known, name))
+            queries = encoder.encode_queries(self.judged.texts)
+            documents, ids = self._vectors(encoder), list(self.corpus)
+            self._scored[name] = score(
+                queries, documents, ids, self.judged.judgements, self.seen, judged_only=self.judged_only
+            )
+        return self._scored[name]
+
+    def _load(self, path: str) -> Encoder:
+        from flywheel.encoder import Encoder
+
+        settings = self.settings
+        return Encoder.load(path, device=settings.device, bf16=settings.bf16, max_seq_length=settings.max_seq_length)
+
+    def _vectors(self, encoder: Encoder) -> Vectors:
+        """The corpus by this model's document side; two models with one document tower share them."""
+        import numpy as np
+
+        if encoder.index_id not in self._documents:
+            ids = list(self.corpus)
+            found = self._indexed(encoder.index_id)
+            missing = [doc_id for doc_id in ids if doc_id not in found]
+            fresh = encoder.encode_documents([self.corpus[doc_id] for doc_id in missing], progress=self.progress)
+            found.update(zip(missing, fresh, strict=True))
+            self._documents[encoder.index_id] = np.stack([found[doc_id] for doc_id in ids])
+        return self._documents[encoder.index_id]
+
+    def _indexed(self, index_id: str) -> dict[str, Any]:
+        """Vectors of the documents that the home's index holds with exactly this content."""
+        from flywheel.index import Index
+        from flywheel.store.rows import content_hash
+
+        folder = self.indexes / index_id
+        if not folder.is_dir():
+            return {}
+        index = Index.load(folder, index_id=index_id)
+        same = [key for key, text in self.corpus.items() if index.hashes.get(key) == content_hash(text)]
+        return dict(zip(same, index.vectors(same), strict=True)) if same else {}
+
+
+def model_path(known: Sequence[dict[str, Any]], name: str) -> str:
+    """The directory of `champion`, `challenger`, `base` (the version without parent) or a version.
+
+    Raises:
+        click.ClickException: no such model; the message lists those there are.
+    """
+    for model in known:
+        if name == model["version"] or (name in _ALIASES and model.get("alias") == name):
+            return str(model["path"])
+    if name == "base":
+        return next((str(model["path"]) for model in known if not model.get("parent")), "auto")
+    versions = ", ".join(model["version"] for model in known) or "none yet"
+    raise click.ClickException(f"no model {name!r}; there are champion, base and these versions: {versions}")

@@ -1,0 +1,61 @@
+"""What every command needs: the home it works on, the way to its operations, and the options that all share."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from flywheel.operations import Operations
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """One call of `flywheel`: its home folder and the environment above its settings."""
+
+    home: Path
+    environ: Mapping[str, str]
+
+    @contextmanager
+    def operations(self) -> Iterator[Operations]:
+        """The daemon that owns this home, or the home itself where none runs."""
+        from flywheel.home import Home
+
+        if not Home(self.home).exists:
+            raise click.ClickException(
+                f"{self.home} is no Flywheel home; make one with `flywheel --home {self.home} init`, "
+                "or name another with --home or FLYWHEEL_HOME"
+            )
+        from flywheel.app import connect
+
+        with connect(self.home, self.environ) as operations:
+            yield operations
+
+
+pass_shell = click.make_pass_decorator(Shell)
+
+
+def as_json(command: Command) -> Command:
+    """Add `--json`: one JSON value, on the last line of standard output."""
+    return click.option("as_json", "--json", is_flag=True, help="Print one JSON value for programs.")(command)
+
+
+def actor() -> str:
+    """Who is at the keyboard, for the audit trail."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli"
+
+
+def examples(*lines: str) -> str:
+    """An epilog that click does not wrap."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

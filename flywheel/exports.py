@@ -1,0 +1,90 @@
+"""What leaves an installation as a file: any table, and the pairs most worth a judgement, as labelling tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Most informative first: the evidence is undecided, and much of it there is.
+_LABELS = """
+select query, doc_id, d.title, d.text, p.posterior, p.impressions, p.clicks
+from (select * from pairs where run_id = (select run_id from training_runs order by started_at desc limit 1)) p
+join documents d using (doc_id)
+order by abs(coalesce(p.posterior, 0.5) - 0.5) - 0.01 * ln(1 + coalesce(p.impressions, 0)), query, doc_id
+"""
+_TASK_LIMIT = 500
+
+
+class ExportFailed(ValueError):  # noqa: N818 - reads as what happened
+    """The file cannot be written as asked; the message says what can be."""
+
+
+def statement(what: str, limit: int | None) -> str:
+    """The question whose answer is exported; `what` is a table of ours or `labels`, chosen from a fixed list."""
+    if what == "labels":
+        return f"{_LABELS.strip()} limit {limit or _TASK_LIMIT}"
+    if not what.replace("_", "").isalpha():
+        raise ExportFailed(f"{what!r} is no table")
+    return f"select * from {what}" + (f" limit {limit}" if limit else "")  # noqa: S608 - a fixed list, see above
+
+
+def label_tasks(answer: pa.Table) -> list[dict[str, Any]]:
+    """Label Studio tasks; `flywheel import annotations` reads what comes back."""
+    fields = ("query", "doc_id", "title", "text")
+    return [
+        {"data": {name: row[name] for name in fields}, "meta": {"posterior": row["posterior"]}}
+        for row in answer.to_pylist()
+    ]
+
+
+def write(value: pa.Table | list[dict[str, Any]], path: Path) -> int:
+    """Write beside the target and rename, in the form that the ending names; returns the rows written.
+
+    Raises:
+        ExportFailed: an ending that is none of .parquet, .csv, .jsonl (tasks: .json).
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        rows = _write_tasks(value, path, temporary) if isinstance(value, list) else _write_table(value, path, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows
+
+
+def _write_tasks(tasks: list[dict[str, Any]], path: Path, target: Path) -> int:
+    if path.suffix != ".json":
+        raise ExportFailed(f"labelling tasks are written as .json, not {path.suffix or path.name}")
+    target.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), "utf-8")
+    return len(tasks)
+
+
+def _write_table(answer: pa.Table, path: Path, target: Path) -> int:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(answer, target)
+    elif path.suffix == ".csv":
+        _write_csv(answer, target)
+    elif path.suffix == ".jsonl":
+        with target.open("w", encoding="utf-8") as file:
+            for row in answer.to_pylist():
+                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    else:
+        raise ExportFailed(f"{path.name}: the ending must be .parquet, .csv or .jsonl")
+    return int(answer.num_rows)
+
+
+def _write_csv(answer: pa.Table, target: Path) -> None:
+    import csv
+
+    # Arrow's own writer refuses lists, and hit_ids is one.
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(answer.column_names)
+        for row in answer.to_pylist():
+            writer.writerow([json.dumps(v, default=str) if isinstance(v, (list, dict)) else v for v in row.values()])
