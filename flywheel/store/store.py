@@ -1,0 +1,86 @@
+"""The store: one database file, opened once, with a part for each topic."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from flywheel.store.database import Database
+from flywheel.store.decisions import Decisions
+from flywheel.store.documents import Documents
+from flywheel.store.feedback import Feedback
+from flywheel.store.migrations import migrate
+from flywheel.store.models import Models
+from flywheel.store.runs import Runs
+
+if TYPE_CHECKING:
+    from flywheel.store.evidence import EvidenceReader
+    from flywheel.store.pairs import PairTable
+
+
+class Store:
+    """Everything that an installation remembers. Made by `Store.open`; safe to share between threads."""
+
+    def __init__(self, database: Database, feedback: Feedback) -> None:
+        self.database = database
+        self.feedback = feedback
+        self.documents = Documents(database)
+        self.models = Models(database)
+        self.decisions = Decisions(database)
+        self.runs = Runs(database)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        memory_gb: float = 4.0,
+        threads: int | None = None,
+        dedupe_hours: float = 24.0,
+        watermark_minutes: float = 30.0,
+        recent_ids: int = 1_000_000,
+    ) -> Store:
+        """Open or create the database file and bring its schema up to date.
+
+        Raises:
+            StoreLocked: another process, or another store of this one, has it open.
+            StoreError: unreadable, unwritable, or made by a newer version.
+        """
+        database = Database(path, memory_gb=memory_gb, threads=threads)
+        try:
+            migrate(database)
+            feedback = Feedback(
+                database, dedupe_hours=dedupe_hours, watermark_minutes=watermark_minutes, recent_ids=recent_ids
+            )
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, feedback)
+
+    @cached_property
+    def evidence(self) -> EvidenceReader:
+        """Aggregated clicks for the click model."""
+        from flywheel.store.evidence import EvidenceReader
+
+        return EvidenceReader(self.database)
+
+    @cached_property
+    def pairs(self) -> PairTable:
+        """Training pairs and their provenance."""
+        from flywheel.store.pairs import PairTable
+
+        return PairTable(self.database)
+
+    def close(self) -> None:
+        """Write the last checkpoint and let go of the file."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
