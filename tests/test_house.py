@@ -1,0 +1,131 @@
+"""What keeps the code readable and the repository portable: bounds on size, a layer for each module, no local traces."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("flywheel", "consumers", "trainer")
+MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 350, 50, 8
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def _product() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def _functions(path: Path) -> Iterator[Function]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, Function):
+            yield node
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    """Every tracked Python file can be read in one sitting."""
+    long = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in _tracked("*.py")}
+    assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+
+
+def test_no_function_is_longer_than_50_lines() -> None:
+    """Every function of the product fits on a screen."""
+    spans = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in _product()
+        for node in _functions(path)
+    }
+    assert spans
+    assert {name: lines for name, lines in spans.items() if lines > MOST_FUNCTION_LINES} == {}
+
+
+def test_no_function_takes_more_than_8_parameters() -> None:
+    """Whoever needs more passes a record; `self` is not counted."""
+    counts = {}
+    for path in _product():
+        for node in _functions(path):
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            counts[f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"] = len(set(names) - {"self", "cls"})
+    assert {name: count for name, count in counts.items() if count > MOST_PARAMETERS} == {}
+
+
+def test_every_module_stands_in_a_layer() -> None:
+    """A new module cannot escape the import contracts by not being listed."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    floors = next(contract for contract in contracts if contract["id"] == "floors")
+    listed = {name.strip(" ()") for layer in floors["layers"] for name in re.split("[:|]", layer)}
+    there = {"consumers", "trainer"} | {
+        f"flywheel.{path.stem}"
+        for path in (ROOT / "flywheel").iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").is_file()) and path.stem != "__init__"
+    }
+    assert there - listed == set(), "add them to a layer in pyproject.toml"
+    assert listed - there == set(), "listed, but there is no such module"
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        pytest.param(r"/work/|/root/|/home/[a-z]+/", id="paths of one machine"),
+        pytest.param(r"pypi\.org|pythonhosted\.org|--index-url|--find-links|repo1?\.maven\.", id="registry hosts"),
+    ],
+)
+def test_no_file_carries_traces_of_a_machine(trace: str) -> None:
+    """A clone works anywhere: no path of the machine it was written on, no address that packages came from."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in _tracked()
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1)
+        if re.search(trace, line)
+    ]
+    assert found == []
+
+
+def test_the_lock_has_one_torch_and_hashes_for_everything() -> None:
+    """Every requirement is pinned once and hashed, and torch comes in at one version."""
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    entries = re.findall(r"^([a-z0-9._-]+)==([^\s;]+)(.*(?:\n {4}.*)*)", lock, re.MULTILINE)
+    assert [name for name, _, rest in entries if "--hash=sha256:" not in rest] == []
+    assert len([name for name, _, _ in entries if name == "torch"]) == 1
+
+
+def test_make_help_lists_every_target() -> None:
+    """`make` alone names each target with what it does."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^\.PHONY: ([a-z-]+)$", makefile, re.MULTILINE))
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    assert targets == set(re.findall(r"^  make ([a-z-]+)", listed, re.MULTILINE))
+
+
+def test_make_says_what_to_do_about_an_old_python(tmp_path: Path) -> None:
+    """A Python below 3.11 is refused with its version and the way to name another."""
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\ncase "$1" in -V) echo "Python 3.9.1";; *) exit 1;; esac\n')
+    old.chmod(0o755)
+    made = subprocess.run(
+        ["make", "setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode != 0
+    assert "Python 3.9.1" in made.stderr
+    assert "PYTHON=" in made.stderr
