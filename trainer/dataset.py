@@ -1,0 +1,179 @@
+"""The snapshot between database and trainer: a folder of JSON, Parquet and one memory-mapped array, written whole.
+
+Also the hold-out: by hash, so that what was held out once never trains in a later run either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flywheel.events import normalise_query
+from trainer.recipe import Budget, Header, Recipe
+
+MANIFEST = "snapshot.json"
+PAIRS = pa.schema(
+    [
+        ("query", pa.string()),
+        ("doc_id", pa.string()),
+        ("label", pa.string()),
+        ("weight", pa.float32()),
+        ("posterior", pa.float32()),
+        ("source", pa.string()),
+        ("split", pa.string()),
+    ]
+)
+ANCHORS = pa.schema([("query", pa.string()), ("doc_id", pa.string())])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a run reads. `vectors` (n, d) are the frozen document vectors, row i that of `doc_ids[i]`."""
+
+    folder: Path
+    header: Header
+    recipe: Recipe
+    budget: Budget
+    pairs: pa.Table
+    doc_ids: tuple[str, ...]
+    vectors: npt.NDArray[np.float32]
+    texts: Mapping[str, str]
+    anchors: pa.Table
+    snapshot_id: str
+
+
+def write_snapshot(
+    folder: Path,
+    *,
+    header: Header,
+    recipe: Recipe,
+    budget: Budget,
+    pairs: pa.Table,
+    documents: tuple[Sequence[str], npt.NDArray[np.float32]],
+    texts: Mapping[str, str] | None = None,
+    anchors: pa.Table | None = None,
+) -> Path:
+    """Write a snapshot that the trainer can read; the folder appears complete or not at all.
+
+    Args:
+        folder: where; an incomplete one that is there already is replaced, a complete one refused.
+        header: whom the run serves. recipe, budget: how it learns, and what it may use.
+        pairs: columns query, doc_id, label (positive | ambiguous | negative), weight, posterior, and where wanted
+            source (new | replay; absent: new) and split (train | dev; absent: held out by hash, `dev_share` of
+            queries and of documents). Pairs of documents that are not in `documents` are left out.
+        documents: ids, and their vectors (n, d) by the champion's document tower.
+        texts: documents' contents, which the tier `full` needs.
+        anchors: columns query and doc_id (may be null), on which the model must not change.
+
+    Raises:
+        ValueError: no usable pair, or a malformed argument.
+    """
+    doc_ids, vectors = documents
+    table = _complete(pairs, doc_ids, recipe)
+    if not pc.sum(pc.equal(table["label"], "positive")).as_py():
+        raise ValueError("no positive pair about an indexed document: nothing to learn from")
+    if (folder / MANIFEST).exists():
+        raise ValueError(f"{folder} already holds a snapshot; give each run its own folder")
+    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    pq.write_table(table, draft / "pairs.parquet")
+    np.save(draft / "documents.npy", np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
+    (draft / "documents.json").write_text(json.dumps(list(doc_ids)), "utf-8")
+    if texts is not None:
+        columns = {"doc_id": list(texts), "content": list(texts.values())}
+        pq.write_table(
+            pa.table(columns, schema=pa.schema({name: pa.string() for name in columns})), draft / "texts.parquet"
+        )
+    if anchors is not None:
+        pq.write_table(anchors.select(ANCHORS.names).cast(ANCHORS), draft / "anchors.parquet")
+    manifest = {
+        **dataclasses.asdict(header),
+        "recipe": dataclasses.asdict(recipe),
+        "budget": dataclasses.asdict(budget),
+        "snapshot_id": _content_hash(draft),
+    }
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
+    _flush(draft)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+    return folder
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """Read what `write_snapshot` wrote.
+
+    Raises:
+        ValueError: no snapshot there, or one that contradicts itself.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(f"{folder} holds no {MANIFEST}: not a complete snapshot")
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+    recipe, budget = Recipe.parse(manifest.pop("recipe")), Budget.parse(manifest.pop("budget"))
+    snapshot_id = str(manifest.pop("snapshot_id", ""))
+    doc_ids = tuple(json.loads((folder / "documents.json").read_text("utf-8")))
+    vectors = np.load(folder / "documents.npy", mmap_mode="r", allow_pickle=False)
+    if len(vectors) != len(doc_ids):
+        raise ValueError(f"{folder} is damaged: {len(vectors)} vectors for {len(doc_ids)} documents")
+    texts: dict[str, str] = {}
+    if (folder / "texts.parquet").exists():
+        stored = pq.read_table(folder / "texts.parquet")
+        texts = dict(zip(stored["doc_id"].to_pylist(), stored["content"].to_pylist(), strict=True))
+    anchors = ANCHORS.empty_table()
+    if (folder / "anchors.parquet").exists():
+        anchors = pq.read_table(folder / "anchors.parquet")
+    pairs = pq.read_table(folder / "pairs.parquet")
+    return Snapshot(
+        folder, Header.parse(manifest), recipe, budget, pairs, doc_ids, vectors, texts, anchors, snapshot_id
+    )
+
+
+def held_out(key: str, share: float, *, kind: str) -> bool:
+    """Whether this query or document (`kind`) is held out: always the same answer for the same key."""
+    digest = hashlib.blake2b(f"{kind}:{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) < share * 2**64
+
+
+def _complete(pairs: pa.Table, doc_ids: Sequence[str], recipe: Recipe) -> pa.Table:
+    """The pairs of known documents in the snapshot's own columns."""
+    pairs = pairs.filter(pc.is_in(pairs["doc_id"], pa.array(doc_ids, pa.string())))
+    if "source" not in pairs.column_names:
+        pairs = pairs.append_column("source", pa.array(["new"] * len(pairs), pa.string()))
+    if "split" not in pairs.column_names:
+        queries = pairs["query"].to_pylist()
+        out = {query: held_out(normalise_query(query), recipe.dev_share, kind="query") for query in set(queries)}
+        documents = pairs["doc_id"].to_pylist()
+        gone = {doc_id: held_out(doc_id, recipe.dev_share, kind="document") for doc_id in set(documents)}
+        split = ["dev" if out[q] or gone[d] else "train" for q, d in zip(queries, documents, strict=True)]
+        pairs = pairs.append_column("split", pa.array(split, pa.string()))
+    return pairs.select(PAIRS.names).cast(PAIRS)
+
+
+def _content_hash(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            digest.update(path.name.encode())
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _flush(folder: Path) -> None:
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)

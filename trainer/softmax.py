@@ -1,0 +1,90 @@
+"""Softmax cross-entropy of queries against every document at once, exact, a chunk of documents at a time.
+
+The documents are frozen, so one pass yields the loss and its gradient together and nothing (n, documents) is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+CHUNK = 16_384
+
+
+class Sparse:
+    """A ragged table: entry i has the document rows `rows[start[i]:start[i + 1]]` and a value for each."""
+
+    def __init__(
+        self, start: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], values: npt.NDArray[np.float32]
+    ) -> None:
+        self.start, self.rows, self.values = start, rows, values
+
+    @classmethod
+    def build(
+        cls, entry: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], values: npt.NDArray[np.float32], *, entries: int
+    ) -> Sparse:
+        """From unordered triples (entry, row, value)."""
+        order = np.lexsort((rows, entry))
+        start = np.r_[0, np.cumsum(np.bincount(entry, minlength=entries))]
+        return cls(start.astype(np.int64), rows[order].astype(np.int64), values[order].astype(np.float32))
+
+    def take(self, entries: npt.NDArray[np.int64]) -> Sparse:
+        """The same table for these entries only, in this order."""
+        size = self.start[entries + 1] - self.start[entries]
+        start = np.r_[0, np.cumsum(size)].astype(np.int64)
+        at = np.repeat(self.start[entries] - start[:-1], size) + np.arange(start[-1])
+        return Sparse(start, self.rows[at], self.values[at])
+
+    @property
+    def entry(self) -> npt.NDArray[np.int64]:
+        """The entry of each row of `rows`."""
+        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+
+
+class _CorpusSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, queries: torch.Tensor, documents: torch.Tensor, targets: Sparse, masked: Sparse, scale: float
+    ) -> torch.Tensor:
+        entry, rows = torch.from_numpy(targets.entry), torch.from_numpy(targets.rows)
+        share = torch.from_numpy(targets.values).to(queries)
+        # Running maximum, normaliser and expected document, as in Milakov & Gimelshein, Online normalizer calculation
+        # for softmax, 2018.
+        top = queries.new_full((len(queries), 1), -torch.inf)
+        total, expected = queries.new_zeros((len(queries), 1)), torch.zeros_like(queries)
+        hidden = [torch.from_numpy(part) for part in (masked.entry, masked.rows)]
+        for start in range(0, len(documents), CHUNK):
+            chunk = documents[start : start + CHUNK]
+            logits = scale * (queries @ chunk.T)
+            here = (hidden[1] >= start) & (hidden[1] < start + len(chunk))
+            logits[hidden[0][here], hidden[1][here] - start] = -torch.inf
+            peak = torch.maximum(top, logits.amax(dim=1, keepdim=True))
+            shrink, logits = (top - peak).exp_(), logits.sub_(peak).exp_()
+            total = total * shrink + logits.sum(dim=1, keepdim=True)
+            expected = expected * shrink + logits @ chunk
+            top = peak
+        wanted = torch.zeros_like(queries).index_add_(0, entry, share[:, None] * documents[rows])
+        ctx.save_for_backward(scale * (expected / total - wanted))
+        return (top + total.log()).squeeze(1) - scale * (queries * wanted).sum(dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return grad[:, None] * ctx.saved_tensors[0], None, None, None, None
+
+
+def corpus_softmax(
+    queries: torch.Tensor, documents: torch.Tensor, targets: Sparse, masked: Sparse, *, scale: float
+) -> torch.Tensor:
+    """Cross-entropy (n,) between each query's targets and its softmax over all documents.
+
+    Args:
+        queries: (n, d) float32. documents: (N, d), no gradient.
+        targets: for each query its documents, with shares that sum to 1; none of them is masked.
+        masked: for each query the documents that are neither right nor wrong; they leave the softmax.
+        scale: cosine times this is the logit.
+    """
+    loss: torch.Tensor = _CorpusSoftmax.apply(queries, documents, targets, masked, scale)
+    return loss
