@@ -1,0 +1,335 @@
+"""Messages from the broker into the store, each exactly once: one step, and a runner that repeats it.
+
+Offsets live in the store, written in the same transaction as the rows; what is committed to Kafka serves lag
+monitoring alone. So a crash between any two steps loses nothing and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from consumers.batch import Message, Topics, build
+from consumers.decode import Decoder
+from flywheel.events import Batch
+
+log = logging.getLogger(__name__)
+
+Place = tuple[str, int]
+BACKOFF_SECONDS = (0.2, 10.0)
+RATE_WINDOW_MS = 10_000
+WARNINGS_KEPT = 10
+DEAD_LETTER_SECONDS = 5.0
+
+
+class SourceUnavailable(ConnectionError):  # noqa: N818 - it reads as what it says
+    """The broker does not answer; the connection is given up and made anew."""
+
+
+class LogReset(Exception):  # noqa: N818
+    """Offsets of these places no longer mean what they meant. `places` maps each to where reading can go on.
+
+    `rewound` says that the log begins anew below what was read; else only its beginning is gone.
+    """
+
+    def __init__(self, reason: str, places: Mapping[Place, int], *, rewound: bool) -> None:
+        super().__init__(reason)
+        self.places = dict(places)
+        self.rewound = rewound
+
+
+class Ingested(Protocol):
+    """What a store made of a batch: how many of each it stored, and how many it knew already."""
+
+    @property
+    def queries(self) -> int: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def documents(self) -> int: ...
+    @property
+    def dead_letters(self) -> int: ...
+    @property
+    def duplicates(self) -> int: ...
+
+
+class Sink(Protocol):
+    """Where batches go: rows and next offsets in one transaction, or nothing and an error."""
+
+    def ingest(self, batch: Batch, cluster_id: str, now_ms: int) -> Ingested: ...
+    def offsets(self, cluster_id: str) -> Mapping[Place, int]: ...
+
+
+class Source(Protocol):
+    """Where messages come from. Every method may raise `SourceUnavailable`; `poll` also raises `LogReset`."""
+
+    def connect(self) -> str:
+        """Reach the broker; returns the id of its cluster."""
+
+    def assign(self, offsets: Mapping[Place, int]) -> None:
+        """Read every partition, each from its offset here or else from its beginning."""
+
+    def poll(self) -> Mapping[Place, Sequence[Message]]: ...
+    def commit(self, offsets: Mapping[Place, int]) -> None: ...
+    def lag(self) -> int | None: ...
+    def close(self) -> None: ...
+
+
+class Outbox(Protocol):
+    """Who carries dead letters to their topic; `flywheel.broker.Producer` does."""
+
+    def send(
+        self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]] | None = None
+    ) -> Future[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class IngestState:
+    """How ingestion stands, for `flywheel status`; counts are since the start of this process."""
+
+    phase: Literal["starting", "connected", "retrying", "stopped"] = "starting"
+    error: str | None = None
+    since_ms: int = 0
+    failures: int = 0
+    cluster_id: str | None = None
+    lag: int | None = None
+    rate: float = 0.0
+    queries: int = 0
+    events: int = 0
+    documents: int = 0
+    dead_letters: int = 0
+    duplicates: int = 0
+    unsent_dead_letters: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class Ingest:
+    """Reads from `source` into `sink`. `room` names the reason why nothing may be written now, or None."""
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        decoder: Decoder,
+        topics: Topics,
+        *,
+        outbox: Outbox | None = None,
+        dead_letter_topic: str = "",
+        room: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._source, self._sink, self._decoder, self._topics = source, sink, decoder, topics
+        self._outbox, self._dead_letter_topic, self._room = outbox, dead_letter_topic, room
+        self._ledger: str | None = None
+        self._pending: Batch | None = None
+        self._letters: list[Future[Any]] = []
+        self._stored: deque[tuple[int, int]] = deque()
+        self.state = IngestState()
+
+    def step(self, now_ms: int) -> Ingested | None:
+        """One pass; None when nothing was stored, be it for want of messages or for trouble (see `state`).
+
+        1. Connect, and go on where the store's offsets say, if not connected.
+        2. Poll.
+        3. Decode.
+        4. Send dead letters to their topic: at least once, the store has them exactly once.
+        5. Store rows and next offsets in one transaction. A refused batch stays and is tried again.
+        6. Commit to Kafka, for lag's sake.
+        """
+        try:
+            if self._ledger is None:
+                self._connect(now_ms)  # 1
+            if self._pending is None:
+                messages = self._poll(now_ms)  # 2
+                if not messages:
+                    self._count(None, now_ms)
+                    return None
+                self._pending = build(messages, self._decoder, self._topics, now_ms)  # 3
+                self._letters = self._send_dead_letters(self._pending)  # 4
+            self._await_dead_letters()
+            ingested = self._store(self._pending, now_ms)  # 5
+            if ingested is None:
+                return None
+            offsets, self._pending = self._pending.next_offsets, None
+            self._source.commit(offsets)  # 6
+        except SourceUnavailable as error:
+            self._disconnect()
+            self._trouble(str(error), now_ms)
+            return None
+        self._count(ingested, now_ms)
+        return ingested
+
+    def run(self, stop: threading.Event, clock: Callable[[], int] = lambda: int(time.time() * 1_000)) -> None:
+        """Repeat `step` until `stop` is set; after a failure wait, each time twice as long."""
+        try:
+            while not stop.is_set():
+                try:
+                    self.step(clock())
+                except Exception as error:  # noqa: BLE001 - a thread that died here would be a silent stop
+                    log.exception("ingestion failed; connecting anew")
+                    self._disconnect()
+                    self._trouble(f"unexpected {type(error).__name__}: {error}", clock())
+                if self.state.failures:
+                    stop.wait(self.backoff_seconds)
+        finally:
+            self._disconnect()
+            self.state = replace(self.state, phase="stopped", since_ms=clock())
+
+    @property
+    def backoff_seconds(self) -> float:
+        """How long to wait before the next step."""
+        first, longest = BACKOFF_SECONDS
+        return min(longest, first * 2.0 ** (self.state.failures - 1)) if self.state.failures else 0.0
+
+    def _connect(self, now_ms: int) -> None:
+        cluster_id = self._source.connect()
+        ledger, offsets = self._latest_ledger(cluster_id)
+        self._source.assign(offsets)
+        known = self.state.cluster_id
+        if known is not None and known != cluster_id:
+            self._warn(
+                f"the broker is another cluster now ({cluster_id}, was {known}): its topics are read from the beginning"
+                if not offsets
+                else f"the broker is cluster {cluster_id} again"
+            )
+        self._ledger = ledger
+        log.info("connected to cluster %s, offsets of %d partitions are known", cluster_id, len(offsets))
+        self.state = replace(
+            self.state, phase="connected", error=None, since_ms=now_ms, failures=0, cluster_id=cluster_id
+        )
+
+    def _latest_ledger(self, cluster_id: str) -> tuple[str, dict[Place, int]]:
+        """The name under which this cluster's offsets are kept, and they. Each rewound log began a new name."""
+        number, name, offsets = 0, cluster_id, dict(self._sink.offsets(cluster_id))
+        while later := dict(self._sink.offsets(f"{cluster_id}@{number + 1}")):
+            number, name, offsets = number + 1, f"{cluster_id}@{number + 1}", later
+        return name, offsets
+
+    def _poll(self, now_ms: int) -> Mapping[Place, Sequence[Message]]:
+        try:
+            return self._source.poll()
+        except LogReset as reset:
+            self._start_over(reset, now_ms)
+            return {}
+
+    def _start_over(self, reset: LogReset, now_ms: int) -> None:
+        """Go on where the log still can be read, and say so; never skip in silence."""
+        self._warn(str(reset))
+        cluster_id, ledger = self.state.cluster_id, str(self._ledger)
+        offsets = dict(self._sink.offsets(ledger)) | reset.places
+        if reset.rewound and cluster_id is not None:
+            # a store ignores records below the offset it knows, so a log that began anew needs a new name
+            number = int(ledger.removeprefix(cluster_id).lstrip("@") or 0) + 1
+            ledger = f"{cluster_id}@{number}"
+            try:
+                self._sink.ingest(Batch(next_offsets=offsets), ledger, now_ms)
+            except Exception as error:
+                raise SourceUnavailable(f"the database refused to note a restarted log: {error}") from error
+            self._ledger = ledger
+        self._source.assign(offsets)
+
+    def _send_dead_letters(self, batch: Batch) -> list[Future[Any]]:
+        if self._outbox is None or not self._dead_letter_topic:
+            return []
+        futures = []
+        for at, letter in batch.dead_letters:
+            headers = [
+                ("reason", letter.reason.encode()),
+                ("topic", at.topic.encode()),
+                ("partition", str(at.partition).encode()),
+                ("offset", str(at.offset).encode()),
+            ]
+            futures.append(self._outbox.send(self._dead_letter_topic, None, letter.payload, headers))
+        return futures
+
+    def _await_dead_letters(self) -> None:
+        if not self._letters:
+            return
+        done, late = wait(self._letters, timeout=DEAD_LETTER_SECONDS)
+        failed = [future for future in done if future.exception() is not None]
+        if lost := len(late) + len(failed):
+            reason = str(failed[0].exception()) if failed else "no acknowledgement in time"
+            self._warn(f"{lost} dead letters are in the database, but not on {self._dead_letter_topic}: {reason}")
+            self.state = replace(self.state, unsent_dead_letters=self.state.unsent_dead_letters + lost)
+        self._letters = []
+
+    def _store(self, batch: Batch, now_ms: int) -> Ingested | None:
+        reason = self._room()
+        if reason is None:
+            try:
+                return self._sink.ingest(batch, str(self._ledger), now_ms)
+            except Exception as error:
+                log.exception("the database refused a batch of %d", len(batch))
+                reason = f"the database refused a batch: {type(error).__name__}: {error}"
+        self._trouble(reason, now_ms)
+        return None
+
+    def _disconnect(self) -> None:
+        """Forget the connection and what was read and not stored: the store's offsets lead back to it."""
+        self._ledger = self._pending = None
+        self._letters = []
+        self._source.close()
+
+    def _count(self, ingested: Ingested | None, now_ms: int) -> None:
+        state = self.state
+        if ingested is not None:
+            stored = ingested.queries + ingested.events + ingested.documents + ingested.dead_letters
+            self._stored.append((now_ms, stored + ingested.duplicates))
+            state = replace(
+                state,
+                queries=state.queries + ingested.queries,
+                events=state.events + ingested.events,
+                documents=state.documents + ingested.documents,
+                dead_letters=state.dead_letters + ingested.dead_letters,
+                duplicates=state.duplicates + ingested.duplicates,
+            )
+        while self._stored and self._stored[0][0] <= now_ms - RATE_WINDOW_MS:
+            self._stored.popleft()
+        rate = sum(count for _, count in self._stored) * 1_000 / RATE_WINDOW_MS
+        recovered = state.phase != "connected"
+        self.state = replace(
+            state,
+            phase="connected",
+            error=None,
+            failures=0,
+            since_ms=now_ms if recovered else state.since_ms,
+            rate=rate,
+            lag=self._source.lag(),
+        )
+
+    def _trouble(self, error: str, now_ms: int) -> None:
+        first = self.state.phase != "retrying"
+        log.log(logging.WARNING if first else logging.DEBUG, "ingestion waits: %s", error)
+        self.state = replace(
+            self.state,
+            phase="retrying",
+            error=error,
+            since_ms=now_ms if first else self.state.since_ms,
+            failures=self.state.failures + 1,
+            rate=0.0,
+        )
+
+    def _warn(self, message: str) -> None:
+        log.warning("%s", message)
+        self.state = replace(self.state, warnings=(*self.state.warnings, message)[-WARNINGS_KEPT:])
+
+
+def room_on_disk(folder: Path, min_free_mb: int) -> Callable[[], str | None]:
+    """A guard for `Ingest`: the reason to wait while the disk of `folder` has less than `min_free_mb` left."""
+
+    def check() -> str | None:
+        free_mb = shutil.disk_usage(folder).free // 1_048_576
+        if free_mb >= min_free_mb:
+            return None
+        return (
+            f"{free_mb} MB are free in {folder}; limits.min_free_mb asks for {min_free_mb}: make room, nothing is lost"
+        )
+
+    return check

@@ -1,0 +1,320 @@
+"""Reading from Kafka: partitions assigned by hand, positions set from outside, and a broker that is gone noticed.
+
+No group membership: who owns the store reads everything, so a killed process leaves no session behind that its
+successor would have to wait for, and two installations with one group name do not halve each other's data.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from consumers.batch import Message
+from consumers.ingest import LogReset, Place, SourceUnavailable
+from flywheel.config import Kafka
+
+if TYPE_CHECKING:
+    from kafka import KafkaConsumer
+
+log = logging.getLogger(__name__)
+
+BOOTSTRAP_MS = 3_000
+METADATA_MS = 2_000
+SILENCE_SECONDS = 8.0  # four refreshes of the metadata unanswered
+DISCOVER_SECONDS = 5.0
+COMMIT_SECONDS = 1.0
+
+
+class KafkaSource:
+    """All partitions of `topics`, as `consumers.ingest.Source` asks for them."""
+
+    def __init__(self, settings: Kafka, topics: Sequence[str], *, poll_ms: int = 500, gather_ms: int = 50) -> None:
+        self._settings, self._topics = settings, tuple(topics)
+        self._poll_ms, self._gather_ms = poll_ms, gather_ms
+        self._consumer: KafkaConsumer | None = None
+        self._positions: dict[Place, int] = {}
+        self._fresh: set[Place] = set()
+        self._uncommitted: dict[Place, int] = {}
+        self._next_commit = self._next_discovery = 0.0
+        self._postponed: Exception | None = None
+        self._metadata = _Metadata(self._topics)
+        self._cluster_id = ""
+        self._topic_ids: dict[str, object] = {}
+
+    def connect(self) -> str:
+        """Reach the broker; returns the id of its cluster.
+
+        Raises:
+            SourceUnavailable: no broker answers.
+        """
+        from kafka.errors import KafkaError
+
+        self.close()
+        try:
+            self._consumer = consumer = self._open()
+            for topic in self._topics:
+                consumer.partitions_for_topic(topic)
+        except KafkaError as error:
+            self.close()
+            raise SourceUnavailable(f"no broker answers at {self._settings.bootstrap} ({error}); retrying") from error
+        self._metadata.note(consumer._cluster)
+        consumer._cluster.add_listener(self._metadata.note)
+        self._cluster_id = self._metadata.cluster_id
+        return self._cluster_id
+
+    def assign(self, offsets: Mapping[Place, int]) -> None:
+        """Read every partition that exists, and those to come; each from its offset here or from its beginning."""
+        self._positions, self._fresh = dict(offsets), set()
+        self._topic_ids = self._metadata.topic_ids
+        self._postponed = None
+        self._discover(anew=True)
+
+    def poll(self) -> Mapping[Place, Sequence[Message]]:
+        """What came since, after waiting for a moment; empty if nothing did.
+
+        Raises:
+            LogReset: an offset lies outside its log, or a topic was made anew.
+            SourceUnavailable: the broker has been silent for too long, or is another cluster now.
+        """
+        if self._postponed is not None:
+            problem, self._postponed = self._postponed, None
+            raise problem
+        if time.monotonic() >= self._next_discovery:
+            self._discover()
+        gathered = self._gather()
+        self._check_identity()  # after the poll: what another cluster says is thrown away, not stored
+        for place, messages in gathered.items():
+            self._positions[place] = messages[-1].offset + 1
+            self._fresh.discard(place)
+        if not gathered:
+            self._commit_now_and_then()
+            self._check_silence()
+        return gathered
+
+    def commit(self, offsets: Mapping[Place, int]) -> None:
+        """Tell Kafka how far the store is; at most once a second, and failures do not matter."""
+        self._uncommitted |= offsets
+        self._commit_now_and_then()
+
+    def lag(self) -> int | None:
+        """Messages that the broker has and we have not read; None before it said anything."""
+        from kafka import TopicPartition
+
+        if self._consumer is None:
+            return None
+        known = [
+            max(0, end - position)
+            for place, position in self._positions.items()
+            if (end := self._high_water(TopicPartition(*place))) is not None
+        ]
+        return sum(known) if known else None
+
+    def close(self) -> None:
+        """Let go of the broker. Harmless when not connected."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        from kafka.errors import KafkaError
+
+        try:
+            if self._uncommitted and not self._metadata.silent(METADATA_MS / 1_000):
+                consumer.commit(_committable(self._uncommitted), timeout_ms=1_000)
+        except KafkaError as error:
+            log.debug("last commit: %s", error)
+        self._uncommitted = {}
+        self._postponed = None
+        consumer.close(autocommit=False, timeout_ms=1_000)
+
+    def _open(self) -> KafkaConsumer:
+        from kafka import KafkaConsumer
+        from kafka.errors import KafkaError
+        from kafka.net.compat import KafkaNetClient
+
+        opened: list[Any] = []
+
+        def remember(**configs: Any) -> Any:
+            opened.append(KafkaNetClient(**configs))
+            return opened[-1]
+
+        try:
+            return KafkaConsumer(
+                **self._settings.client_settings(),
+                group_id=self._settings.group,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+                max_poll_records=self._settings.max_poll_records,
+                bootstrap_timeout_ms=BOOTSTRAP_MS,
+                metadata_max_age_ms=METADATA_MS,
+                reconnect_backoff_max_ms=1_000,
+                request_timeout_ms=10_000,
+                fetch_max_wait_ms=min(500, self._poll_ms),
+                kafka_client=remember,
+            )
+        except KafkaError:
+            for leftover in opened:  # each failed constructor leaves a thread behind
+                leftover.close()
+                leftover._net.stop(1_000)
+            raise
+
+    def _connected(self) -> KafkaConsumer:
+        if self._consumer is None:
+            raise SourceUnavailable("not connected")
+        return self._consumer
+
+    def _discover(self, *, anew: bool = False) -> None:
+        """Take on partitions that appeared since; positions of the others stay where they are."""
+        from kafka import TopicPartition
+        from kafka.errors import KafkaError
+
+        consumer = self._connected()
+        self._next_discovery = time.monotonic() + DISCOVER_SECONDS
+        try:
+            places = {
+                (topic, partition) for topic in self._topics for partition in consumer.partitions_for_topic(topic)
+            }
+            if not anew and places == {tuple(place) for place in consumer.assignment()}:
+                return
+            self._fresh |= places - self._positions.keys()
+            consumer.assign([TopicPartition(*place) for place in sorted(places)])
+            for place in places:
+                consumer.seek(TopicPartition(*place), self._positions.setdefault(place, 0))
+        except KafkaError as error:
+            raise SourceUnavailable(f"the broker at {self._settings.bootstrap} failed: {error}") from error
+        log.info("reading %s", ", ".join(f"{topic}/{partition}" for topic, partition in sorted(places)) or "nothing")
+
+    def _gather(self) -> dict[Place, list[Message]]:
+        """Polls for up to `gather_ms` after the first message: fewer, larger transactions."""
+        from kafka.errors import KafkaError
+
+        consumer, room = self._connected(), self._settings.max_poll_records
+        gathered: dict[Place, list[Message]] = {}
+        wait_ms, deadline = self._poll_ms, 0.0
+        while room > 0:
+            try:
+                polled = consumer.poll(timeout_ms=wait_ms, max_records=room)
+            except KafkaError as error:
+                problem = self._interpret(error)
+                if not gathered:
+                    raise problem from error
+                self._postponed = problem  # what came before it must not be lost with it
+                break
+            for place, messages in polled.items():
+                gathered.setdefault((place.topic, place.partition), []).extend(messages)
+                room -= len(messages)
+            now = time.monotonic()
+            if not gathered or (deadline and now >= deadline):
+                break
+            deadline = deadline or now + self._gather_ms / 1_000
+            wait_ms = max(0, int((deadline - now) * 1_000))
+        return gathered
+
+    def _interpret(self, error: Exception) -> Exception:
+        from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
+
+        if not isinstance(error, OffsetOutOfRangeError | LogTruncationError):
+            return SourceUnavailable(f"the broker at {self._settings.bootstrap} failed: {error}")
+        wanted = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        places = [(place.topic, place.partition) for place in wanted]
+        try:
+            earliest = self._earliest(places)
+        except KafkaError as failure:
+            return SourceUnavailable(f"the broker at {self._settings.bootstrap} failed: {failure}")
+        return self._reset(earliest, truncated=isinstance(error, LogTruncationError))
+
+    def _reset(self, earliest: Mapping[Place, int], *, truncated: bool) -> Exception:
+        read = {place: first for place, first in earliest.items() if place not in self._fresh}
+        rewound = bool(read) and (truncated or any(first <= self._positions.get(p, 0) for p, first in read.items()))
+        shown = ", ".join(
+            f"{topic}/{partition} wanted {self._positions.get((topic, partition), 0)}, begins at {first}"
+            for (topic, partition), first in sorted(earliest.items())
+        )
+        if rewound:
+            reason = f"the log is not the one that was read (cut or made anew); reading it from its start: {shown}"
+        elif not read:
+            reason = f"the log no longer holds its first messages; reading what is left: {shown}"
+        else:
+            reason = f"messages were deleted by the broker before they were read, and are lost: {shown}"
+        return LogReset(reason, earliest, rewound=rewound)
+
+    def _earliest(self, places: Sequence[Place]) -> dict[Place, int]:
+        from kafka import TopicPartition
+
+        found = self._connected().beginning_offsets([TopicPartition(*place) for place in places], timeout_ms=5_000)
+        return {(place.topic, place.partition): int(offset) for place, offset in found.items()}
+
+    def _check_identity(self) -> None:
+        """A log under the same name may be another one: a new cluster, or a topic deleted and made again."""
+        metadata = self._metadata
+        if metadata.cluster_id != self._cluster_id:
+            raise SourceUnavailable(f"the broker is cluster {metadata.cluster_id} now; connecting anew")
+        seen = metadata.topic_ids
+        anew = {topic for topic, known in seen.items() if self._topic_ids.get(topic, known) != known}
+        self._topic_ids |= seen
+        if anew:
+            raise LogReset(
+                f"topic {', '.join(sorted(anew))} was deleted and made again; reading it from its start",
+                {place: 0 for place in self._positions if place[0] in anew},
+                rewound=True,
+            )
+
+    def _check_silence(self) -> None:
+        if self._metadata.silent(SILENCE_SECONDS):
+            raise SourceUnavailable(
+                f"the broker at {self._settings.bootstrap} has not answered for {SILENCE_SECONDS:.0f} s; retrying"
+            )
+
+    def _commit_now_and_then(self) -> None:
+        now = time.monotonic()
+        if self._uncommitted and now >= self._next_commit:
+            self._next_commit = now + COMMIT_SECONDS
+            self._connected().commit_async(_committable(self._uncommitted))
+            self._uncommitted = {}
+
+    def _high_water(self, place: Any) -> int | None:
+        consumer = self._consumer
+        if consumer is None or place not in consumer.assignment():
+            return None
+        found = consumer.highwater(place)
+        return None if found is None else int(found)
+
+
+class _Metadata:
+    """What the client last heard of the cluster; written by the client's own thread."""
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self._topics = topics
+        self._lock = threading.Lock()
+        self._heard = time.monotonic()
+        self._cluster_id = ""
+        self._topic_ids: dict[str, object] = {}
+
+    def note(self, cluster: Any) -> None:
+        ids = {topic: cluster.topic_id(topic) for topic in self._topics}
+        with self._lock:
+            self._heard = time.monotonic()
+            self._cluster_id = str(cluster.cluster_id)
+            self._topic_ids |= {topic: found for topic, found in ids.items() if found is not None}
+
+    @property
+    def cluster_id(self) -> str:
+        with self._lock:
+            return self._cluster_id
+
+    @property
+    def topic_ids(self) -> dict[str, object]:
+        with self._lock:
+            return dict(self._topic_ids)
+
+    def silent(self, seconds: float) -> bool:
+        return time.monotonic() - self._heard > seconds
+
+
+def _committable(offsets: Mapping[Place, int]) -> dict[Any, Any]:
+    from kafka import OffsetAndMetadata, TopicPartition
+
+    return {TopicPartition(*place): OffsetAndMetadata(offset) for place, offset in offsets.items()}
