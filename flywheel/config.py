@@ -75,6 +75,7 @@ class Signals(Section):
     ambiguous_threshold: float = Field(0.05, ge=0, lt=1, description="relevance above which it is no negative")
     half_life_days: float = Field(90.0, gt=0, description="age at which evidence counts half")
     user_cap: float = Field(3.0, gt=0, description="impressions of one pair by one user that count")
+    user_share: float = Field(0.2, gt=0, le=1, description="share of a query's evidence that one user carries at most")
     session_context: bool = Field(True, description="let clicks further up the page change what a non-click means")
 
 
@@ -132,6 +133,7 @@ class Limits(Section):
     duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
+    import_bytes: int = Field(268_435_456, ge=1_024, description="a larger HTTP import of documents or judgements is refused")
     result_rows: int = Field(100_000, ge=1, description="rows that one SQL answer carries at most")
     sql_seconds: float = Field(30.0, gt=0, description="time that one SQL statement may take")
     min_free_mb: int = Field(200, ge=0, description="free disk below which ingestion pauses instead of failing")
@@ -143,6 +145,7 @@ class Serving(Section):
     token: str | None = Field(None, description="bearer token; better set as FLYWHEEL__SERVING__TOKEN")
     default_k: int = Field(10, ge=1, le=1_000, description="results of a search that names no k")
     page_log_timeout_ms: int = Field(250, ge=0, description="how long a search waits until its page is on the broker")
+    acknowledge_timeout_ms: int = Field(10_000, ge=1, description="how long /v1/ubi/* waits for the broker before 503")
     cache_queries: int = Field(10_000, ge=0, description="query vectors kept in memory")
 
 
