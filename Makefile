@@ -6,12 +6,11 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
-UV_VERSION := 0.13.9
+TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 EXTRAS := --extra demo --extra dev --extra lora --extra hard-negatives
-SOURCES := flywheel consumers trainer tests benchmarks
 
 ##@ For everyone
 .PHONY: help
@@ -20,7 +19,7 @@ help: ## list the targets
 		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(INSTALLED) ## make .venv and install the locked packages into it (done by every target that needs it)
+setup: $(INSTALLED) ## make .venv with the locked packages; TORCH=cpu for the CPU-only build (every target calls this)
 
 .PHONY: demo
 demo: setup ## watch the wheel turn: simulated people, a real broker, a trained and judged model
@@ -71,15 +70,5 @@ clean: ## remove .venv and every cache; homes and the broker's data stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is younger than what it was made from: a second `make setup` does nothing, a changed lock installs again.
-$(INSTALLED): requirements.lock pyproject.toml Makefile
-	@command -v $(PYTHON) >/dev/null || { echo "make setup: no '$(PYTHON)' found; install Python 3.11 or newer, \
-	or name one: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make setup: $(PYTHON) is \
-	$$($(PYTHON) -V 2>&1), and 3.11 or newer is needed; name one: make setup PYTHON=python3.12" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "make setup: $(PYTHON) cannot make \
-	a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@echo "installing the locked packages into $(VENV)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $@
+$(INSTALLED): requirements.lock pyproject.toml scripts/install
+	@scripts/install "$(PYTHON)" "$(VENV)" "$(TORCH)"
