@@ -60,8 +60,8 @@ contracts: setup ## import-linter: who may import whom
 check: lint types contracts test ## all of the above
 
 .PHONY: lock
-lock: setup ## resolve requirements.lock anew: one file, hashed, for every platform
-	@$(BIN)/uv pip compile pyproject.toml $(EXTRAS) --python-version 3.11 --universal --generate-hashes --upgrade \
+lock: setup ## bring requirements.lock up to pyproject.toml: one file, hashed, for every platform
+	@$(BIN)/uv pip compile pyproject.toml $(EXTRAS) --python-version 3.11 --universal --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 .PHONY: clean

@@ -47,7 +47,8 @@ def import_() -> None:
 def import_documents(shell: Shell, file: Path, as_json: bool) -> None:
     """Documents of a file.
 
-    JSONL, CSV, TSV or Parquet with doc_id (or _id, id), title, text, updated_at, deleted. The latest by updated_at wins; without one the import's own time counts.
+    JSONL, CSV, TSV or Parquet with doc_id (or _id, id), title, text, updated_at, deleted. The latest by updated_at
+    wins; without one the import's own time counts.
     """
     from flywheel.imports import read_documents
 

@@ -36,7 +36,8 @@ _SHOWN_ROWS = 200
 def sql(shell: Shell, statement: str, as_csv: bool, as_json: bool) -> None:
     """Ask one read-only question in SQL.
 
-    DuckDB's dialect; `-` reads the question from standard input. It answers while the daemon runs, and can change nothing.
+    DuckDB's dialect; `-` reads the question from standard input. It answers while the daemon runs, and can change
+    nothing.
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
@@ -78,7 +79,8 @@ def _print_csv(answer: pa.Table) -> None:
 def export(shell: Shell, what: str, file: Path, limit: int | None, as_json: bool) -> None:
     """Write a table or labelling tasks to FILE.
 
-    `labels` are the pairs most worth a person's judgement. The ending chooses the form: .parquet, .csv, .jsonl; labels are Label Studio tasks (.json).
+    `labels` are the pairs most worth a person's judgement. The ending chooses the form: .parquet, .csv, .jsonl;
+    labels are Label Studio tasks (.json).
     """
     from flywheel.exports import label_tasks, statement, write
 

@@ -35,7 +35,8 @@ def evaluate(
 ) -> None:
     """Score a model on a judged collection.
 
-    nDCG@10, recall@10, MRR@10 over all queries, seen and unseen ones apart. A query is seen when a document relevant to it was a positive in any training.
+    nDCG@10, recall@10, MRR@10 over all queries, seen and unseen ones apart. A query is seen when a document
+    relevant to it was a positive in any training.
     """
     from flywheel.commands.scoring import Bench
 

@@ -24,7 +24,8 @@ _TIERS = click.Choice(["adapter", "query_tower", "full"])
 def cycle(shell: Shell, wait: bool, tier: str | None, as_json: bool) -> None:
     """Turn the wheel once: learn, judge, promote or not.
 
-    It takes the feedback as it stands, and needs no threshold to ask for it. That nothing was promoted is an answer, not a failure.
+    It takes the feedback as it stands, and needs no threshold to ask for it. That nothing was promoted is an
+    answer, not a failure.
     """
     with shell.operations() as operations, waiting("one turn of the wheel" if wait else "asking for a turn"):
         answer = operations.cycle(wait=wait, tier=tier)
@@ -52,7 +53,8 @@ def _show_turn(answer: dict[str, Any]) -> None:
 def train(shell: Shell, tier: str | None, as_json: bool) -> int:
     """Train a candidate now.
 
-    It tells how the training went; the gate then judges the candidate as in a cycle. With promotion.auto = false the candidate stays a candidate until `flywheel promote VERSION`.
+    It tells how the training went; the gate then judges the candidate as in a cycle. With promotion.auto = false
+    the candidate stays a candidate until `flywheel promote VERSION`.
     """
     with shell.operations() as operations, waiting("training"):
         answer = operations.cycle(wait=True, tier=tier)

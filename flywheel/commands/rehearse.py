@@ -18,7 +18,8 @@ PEOPLE = ("pbm", "cascade", "trust", "random", "poison")
 def demo(shell: Shell, seed: int, as_json: bool) -> int:
     """Watch the wheel turn on this machine.
 
-    Simulated people search Python's documentation, a model learns from their clicks and is judged. Exit 1 if the loop did not close. That no gain was significant is said, and nothing is promoted then.
+    Simulated people search Python's documentation, a model learns from their clicks and is judged. Exit 1 if the
+    loop did not close. That no gain was significant is said, and nothing is promoted then.
     """
     from flywheel.demo.run import run_demo
 
