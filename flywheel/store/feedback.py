@@ -26,11 +26,16 @@ _UPSERT_DOCUMENTS = """
                           THEN documents.change_seq ELSE excluded.change_seq END
     WHERE excluded.updated_at >= documents.updated_at
 """
-_UPSERT_OFFSET = """
-    INSERT INTO ingest_offsets VALUES (?, ?, ?, ?, epoch_ms(?::BIGINT))
+_UPSERT_OFFSETS = """
+    INSERT INTO ingest_offsets
+    SELECT $cluster, unnest($topics::VARCHAR[]), unnest($partitions::INTEGER[]), unnest($offsets::BIGINT[]),
+           epoch_ms($now_ms::BIGINT)
     ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, updated_at = excluded.updated_at
 """
-_UPSERT_TOTAL = "INSERT INTO ingest_totals VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+_UPSERT_TOTALS = """
+    INSERT INTO ingest_totals SELECT unnest($names::VARCHAR[]), unnest($totals::BIGINT[])
+    ON CONFLICT DO UPDATE SET value = excluded.value
+"""
 # recent ids are those of the newest batches; two columns are read, so this takes about a second a million
 _RECENT = {
     "queries": "SELECT query_id, epoch_ms(ts) FROM queries WHERE ts >= epoch_ms(?::BIGINT) ORDER BY batch DESC LIMIT ?",
@@ -198,10 +203,17 @@ def _write_progress(
     totals: Mapping[str, int],
     now_ms: int,
 ) -> None:
-    for (topic, partition), offset in offsets.items():
-        con.execute(_UPSERT_OFFSET, [cluster_id, topic, partition, offset, now_ms])
-    for name, value in totals.items():
-        con.execute(_UPSERT_TOTAL, [name, value])
+    con.execute(
+        _UPSERT_OFFSETS,
+        {
+            "cluster": cluster_id,
+            "topics": [topic for topic, _ in offsets],
+            "partitions": [partition for _, partition in offsets],
+            "offsets": list(offsets.values()),
+            "now_ms": now_ms,
+        },
+    )
+    con.execute(_UPSERT_TOTALS, {"names": list(totals), "totals": list(totals.values())})
 
 
 def _offsets(con: duckdb.DuckDBPyConnection, cluster_id: str) -> dict[tuple[str, int], int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from flywheel.store.database import Database
 from flywheel.store.errors import StoreError
 from flywheel.store.times import moment
+from flywheel.triggers import Check
 
 ENDED = ("done", "failed", "refused")
 _LOCK = "run"
@@ -114,15 +115,14 @@ class Runs:
         found = self._select("WHERE state = ?", [state]) if state else self._select("", [])
         return found[-1] if found else None
 
-    def check(
-        self, ts_ms: int, name: str, value: float | None, threshold: float | None, *, fired: bool, note: str
-    ) -> None:
-        """Record one check of a retrain threshold."""
+    def record_checks(self, ts_ms: int, checks: Sequence[Check]) -> None:
+        """Record what each retrain threshold was held against, fired or not."""
         with self._database.write() as con:
-            con.execute(
-                "INSERT INTO trigger_checks VALUES (?, ?, ?, ?, ?, ?)",
-                [moment(ts_ms), name, value, threshold, fired, note],
-            )
+            for check in checks:
+                con.execute(
+                    "INSERT INTO trigger_checks VALUES (?, ?, ?, ?, ?, ?)",
+                    [moment(ts_ms), check.name, check.value, check.threshold, check.fired, check.note],
+                )
 
     def checks(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """The last checks, the newest first: ts_ms, name, value, threshold, fired, note."""

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Self
 from flywheel.store.database import Database
 from flywheel.store.decisions import Decisions
 from flywheel.store.documents import Documents
+from flywheel.store.erasure import Erasure
+from flywheel.store.experiments import Experiments
 from flywheel.store.feedback import Feedback
+from flywheel.store.golden import Golden
 from flywheel.store.migrations import migrate
 from flywheel.store.models import Models
+from flywheel.store.outcomes import Outcomes
 from flywheel.store.runs import Runs
+from flywheel.store.sql import ReadOnlySql
+from flywheel.store.state import State
+from flywheel.store.traffic import Traffic
 
 if TYPE_CHECKING:
     from flywheel.store.evidence import EvidenceReader
@@ -30,6 +37,13 @@ class Store:
         self.models = Models(database)
         self.decisions = Decisions(database)
         self.runs = Runs(database)
+        self.experiments = Experiments(database)
+        self.outcomes = Outcomes(database)
+        self.golden = Golden(database)
+        self.traffic = Traffic(database)
+        self.state = State(database)
+        self.erasure = Erasure(database, feedback)
+        self.sql = ReadOnlySql(database)
 
     @classmethod
     def open(

@@ -1,0 +1,187 @@
+"""Verdicts with the sums that reproduce them: rows of `ab_outcomes`, and the statement that recomputes their figures.
+
+It does no statistics: effect, interval and verdict come from the evaluator. `RECOMPUTE` is there so that anybody can
+check them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from flywheel.store.database import Database
+from flywheel.store.times import moment
+
+RECOMPUTE = """
+WITH spread AS (
+    SELECT *, champion_sum / champion_pages AS before, challenger_sum / challenger_pages AS after,
+        champion_users / nullif(champion_users - 1, 0) AS g0, challenger_users / nullif(challenger_users - 1, 0) AS g1
+    FROM ab_outcomes
+), variance AS (
+    SELECT *, after - before AS difference,
+        CASE design WHEN 'paired' THEN
+            g0 * (challenger_sum_sq - 2 * cross_sum + champion_sum_sq
+                  - 2 * (after - before) * (challenger_sum_pages - champion_sum_pages)
+                  + (after - before) ** 2 * champion_pages_sq) / champion_pages ** 2
+        ELSE
+            g0 * (champion_sum_sq - 2 * before * champion_sum_pages + before ** 2 * champion_pages_sq)
+                / champion_pages ** 2
+            + g1 * (challenger_sum_sq - 2 * after * challenger_sum_pages + after ** 2 * challenger_pages_sq)
+                / challenger_pages ** 2
+        END AS squared_error
+    FROM spread
+)
+SELECT experiment_id, stage, metric, part, before, after, difference AS effect,
+       sqrt(greatest(squared_error, 0)) AS standard_error,
+       difference - critical * sqrt(greatest(squared_error, 0)) AS low,
+       difference + critical * sqrt(greatest(squared_error, 0)) AS high
+FROM variance
+ORDER BY experiment_id, stage, metric, part
+"""
+_SUMS = ("users", "pages", "pages_sq", "sum", "sum_sq", "sum_pages")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSums:
+    """Sums over one arm's units (users, or groups of judged queries); a unit has pages and a total of the metric."""
+
+    users: int
+    pages: float
+    pages_sq: float
+    sum: float
+    sum_sq: float
+    sum_pages: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one metric of one part. `cross_sum` is there where the same units saw both arms."""
+
+    experiment_id: str
+    stage: str
+    metric: str
+    part: str
+    champion: ArmSums
+    challenger: ArmSums
+    verdict: str
+    reasons: tuple[str, ...]
+    updated_at_ms: int
+    cross_sum: float | None = None
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    critical: float | None = None
+    p_value: float | None = None
+    e_value: float | None = None
+
+    @property
+    def relative_effect(self) -> float | None:
+        """Effect over the champion's mean; None where there is neither."""
+        if self.effect is None or not self.champion.pages or not self.champion.sum:
+            return None
+        return self.effect / (self.champion.sum / self.champion.pages)
+
+
+class Outcomes:
+    """Reads and writes of `ab_outcomes`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Write rows; a row of the same experiment, stage, metric and part is replaced."""
+        if not outcomes:
+            return
+        with self._database.write() as con:
+            con.register("incoming", pa.Table.from_pylist([_row(outcome) for outcome in outcomes]))
+            try:
+                con.execute(
+                    "DELETE FROM ab_outcomes a USING incoming i WHERE a.experiment_id = i.experiment_id "
+                    "AND a.stage = i.stage AND a.metric = i.metric AND a.part = i.part"
+                )
+                con.execute("INSERT INTO ab_outcomes BY NAME SELECT * FROM incoming")
+            finally:
+                con.unregister("incoming")
+
+    def of(self, experiment_id: str) -> list[dict[str, Any]]:
+        """An experiment's rows as plain values, times in epoch milliseconds."""
+        with self._database.read() as con:
+            table = con.sql(
+                "SELECT * REPLACE (epoch_ms(updated_at) AS updated_at) FROM ab_outcomes WHERE experiment_id = ? "
+                "ORDER BY stage, metric, part",
+                params=[experiment_id],
+            ).to_arrow_table()
+        return list(table.to_pylist())
+
+    def recomputed(self) -> list[dict[str, Any]]:
+        """What `RECOMPUTE` says, row by row."""
+        with self._database.read() as con:
+            return list(con.sql(RECOMPUTE).to_arrow_table().to_pylist())
+
+
+def offline(experiment_id: str, evidence: Mapping[str, Any], reasons: Sequence[str], now_ms: int) -> list[Outcome]:
+    """The rows of an offline decision's evidence, as `flywheel.promotion.decide_offline` gives it."""
+    return [
+        _paired(experiment_id, metric, part, found, tuple(reasons), now_ms)
+        for part, metrics in evidence["parts"].items()
+        for metric, found in metrics.items()
+    ]
+
+
+def _paired(
+    experiment_id: str, metric: str, part: str, found: Mapping[str, Any], reasons: tuple[str, ...], now_ms: int
+) -> Outcome:
+    champion, challenger, cross = _arms(found["sums"])
+    shared = (experiment_id, "offline", metric, part, champion, challenger)
+    if "effect" not in found:
+        why = str(found.get("inconclusive") or "no answer")
+        return Outcome(*shared, verdict="inconclusive", reasons=(why,), updated_at_ms=now_ms, cross_sum=cross)
+    low, high, error = found["low"], found["high"], found["standard_error"]
+    return Outcome(
+        *shared,
+        verdict="better" if low > 0 else "worse" if high < 0 else "inconclusive",
+        reasons=reasons,
+        updated_at_ms=now_ms,
+        cross_sum=cross,
+        effect=found["effect"],
+        low=low,
+        high=high,
+        level=0.95,
+        critical=(high - low) / 2 / error if error else 0.0,
+        p_value=found["p_gain"],
+    )
+
+
+def _arms(sums: Mapping[str, float]) -> tuple[ArmSums, ArmSums, float]:
+    """Both arms' sums and the cross sum, from `flywheel.significance.paired.PairedSums.as_dict()`."""
+
+    def arm(name: str) -> ArmSums:
+        return ArmSums(
+            users=int(sums["groups"]),
+            pages=sums["queries"],
+            pages_sq=sums["queries_squared"],
+            sum=sums[name],
+            sum_sq=sums[f"{name}_squared"],
+            sum_pages=sums[f"{name}_queries"],
+        )
+
+    return arm("champion"), arm("challenger"), sums["champion_challenger"]
+
+
+def _rows_of(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    for name, value in asdict(outcome).items():
+        if name in {"champion", "challenger"}:
+            yield from ((f"{name}_{key}", value[key]) for key in _SUMS)
+        elif name == "updated_at_ms":
+            yield "updated_at", moment(value)
+        else:
+            yield name, list(value) if name == "reasons" else value
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    design = "split" if outcome.cross_sum is None else "paired"
+    return {**dict(_rows_of(outcome)), "design": design, "relative_effect": outcome.relative_effect}
