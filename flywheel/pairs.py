@@ -1,0 +1,122 @@
+"""Posteriors and explicit feedback into labelled, weighted training pairs, each with the counts that it rests on.
+
+Documents that were merely not clicked get no label at all: not clicked is not irrelevant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
+
+from flywheel.clicks import ClickModel
+from flywheel.evidence import Collected, Counts, Floats, PairFacts
+
+Label = Literal["positive", "ambiguous", "negative"]
+Labels = npt.NDArray[np.str_]
+
+COUNTS = ("impressions", "clicks", "satisfied", "bounced", "thumbs_up", "thumbs_down", "carts", "purchases", "users")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How posterior and explicit feedback make a label.
+
+    A cart or a purchase multiplies the odds of relevance once for each person. Votes, one a person, override the
+    clicks: more up than down is a positive of at least `vote_posterior`, more down than up a negative.
+    """
+
+    posterior_threshold: float = 0.5
+    ambiguous_threshold: float = 0.05
+    cart_odds: float = 20.0
+    purchase_odds: float = 100.0
+    vote_posterior: float = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Labelled pairs as columns of one length, ordered by (query key, document).
+
+    `weight` is what a positive or negative counts in the loss, 0 for an ambiguous pair, which is only masked.
+    `impressions` and `clicks` are what counted after caps and age; `facts` are the plain counts. `source` is `explicit`
+    where votes, carts or purchases made the label, else `clicks`.
+    """
+
+    query_key: tuple[str, ...]
+    query: tuple[str, ...]
+    doc_id: tuple[str, ...]
+    label: tuple[Label, ...]
+    weight: Floats
+    posterior: Floats
+    impressions: Floats
+    clicks: Floats
+    source: tuple[str, ...]
+    facts: PairFacts
+
+    def __len__(self) -> int:
+        return len(self.doc_id)
+
+    def count(self, label: Label) -> int:
+        """How many pairs have this label."""
+        return self.label.count(label)
+
+    def positives(self) -> set[tuple[str, str]]:
+        """(query key, document) of every positive."""
+        found = zip(self.query_key, self.doc_id, self.label, strict=True)
+        return {(query, document) for query, document, label in found if label == "positive"}
+
+
+def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -> Pairs:
+    """Label every pair that has evidence worth a label; `model` was fitted on `collected.evidence`.
+
+    Raises:
+        ValueError: the model belongs to other evidence.
+    """
+    rules = rules or Rules()
+    evidence, facts = collected.evidence, collected.facts
+    if len(model.posterior) != evidence.pairs or len(facts.clicks) != evidence.pairs:
+        raise ValueError(
+            f"{len(model.posterior)} posteriors and {evidence.pairs} pairs: fit the model on this evidence"
+        )
+    posterior = _with_purchases(model.posterior, facts, rules)
+    votes = facts.thumbs_up - facts.thumbs_down
+    posterior = np.where(votes > 0, np.maximum(posterior, rules.vote_posterior), posterior)
+    posterior = np.where(votes < 0, np.minimum(posterior, 1 - rules.vote_posterior), posterior)
+    label = _labels(posterior, votes, rules)
+    by_clicks = _labels(model.posterior, np.zeros_like(votes), rules)
+    weight = np.select([label == "positive", label == "negative"], [posterior, 1 - 0.5 ** np.abs(votes)], 0.0)
+    kept = np.flatnonzero(label != "")
+    queries, documents = evidence.pair_query[kept], evidence.pair_document[kept]
+    return Pairs(
+        query_key=tuple(evidence.queries[i] for i in queries),
+        query=tuple(collected.texts[i] for i in queries),
+        doc_id=tuple(evidence.documents[i] for i in documents),
+        label=tuple(label[kept].tolist()),
+        weight=weight[kept],
+        posterior=posterior[kept],
+        impressions=evidence.pair_impressions()[kept],
+        clicks=evidence.pair_clicks()[kept],
+        source=tuple(np.where(label == by_clicks, "clicks", "explicit")[kept].tolist()),
+        facts=_chosen(facts, kept),
+    )
+
+
+def _with_purchases(posterior: Floats, facts: PairFacts, rules: Rules) -> Floats:
+    """Independent witnesses: each person's purchase, or else cart, adds its log odds."""
+    carts_alone = np.maximum(0, facts.carts - facts.purchases)
+    more = facts.purchases * np.log(rules.purchase_odds) + carts_alone * np.log(rules.cart_odds)
+    odds = logit(np.clip(posterior, 1e-9, 1 - 1e-9)) + more
+    return np.asarray(np.where(more > 0, expit(odds), posterior), dtype=np.float64)
+
+
+def _labels(posterior: Floats, votes: Counts, rules: Rules) -> Labels:
+    conditions = [votes < 0, posterior > rules.posterior_threshold, posterior > rules.ambiguous_threshold]
+    return np.select(conditions, ["negative", "positive", "ambiguous"], "")
+
+
+def _chosen(facts: PairFacts, kept: npt.NDArray[np.intp]) -> PairFacts:
+    columns = {name: getattr(facts, name)[kept] for name in (*COUNTS, "first_ms", "last_ms")}
+    return PairFacts(**columns, model_versions=tuple(facts.model_versions[i] for i in kept))
