@@ -133,7 +133,7 @@ class Limits(Section):
     duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
-    import_bytes: int = Field(268_435_456, ge=1_024, description="a larger HTTP import of documents or judgements is refused")
+    import_bytes: int = Field(268_435_456, ge=1_024, description="a larger HTTP import is refused")
     result_rows: int = Field(100_000, ge=1, description="rows that one SQL answer carries at most")
     sql_seconds: float = Field(30.0, gt=0, description="time that one SQL statement may take")
     min_free_mb: int = Field(200, ge=0, description="free disk below which ingestion pauses instead of failing")

@@ -1,0 +1,1 @@
+"""The HTTP edge: search, embeddings, UBI events in, and everything ops and analysts ask of a running daemon."""

@@ -1,0 +1,62 @@
+"""What the HTTP API needs from the rest of the house, as small protocols; it builds none of it itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from flywheel.config import Limits, Serving
+from flywheel.operations import Operations
+from flywheel.serving.live import Page, Ranker
+from flywheel.serving.ranking import Filters
+
+TopicKind = Literal["queries", "events"]
+
+
+class NotAcknowledged(Exception):  # noqa: N818 - it reads as what it says
+    """The broker did not confirm that it holds every message; some may have arrived all the same."""
+
+
+class EventPublisher(Protocol):
+    """Hands messages to the broker."""
+
+    async def publish(self, kind: TopicKind, payloads: Sequence[bytes]) -> None:
+        """Return once the broker has acknowledged all of them.
+
+        Raises:
+            NotAcknowledged: it has not, for whatever reason; sending again is harmless.
+        """
+
+
+class SearchService(Protocol):
+    """What `flywheel.serving.search.SearchEngine` offers."""
+
+    def search(
+        self,
+        query: str,
+        k: int,
+        *,
+        client_id: str | None = None,
+        session_id: str | None = None,
+        filters: Filters | None = None,
+    ) -> Page: ...
+
+    def ranker(self, name: str) -> Ranker: ...
+
+    def counts(self) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything `create_app` is given. `ready` returns the reasons why not; an empty list means ready."""
+
+    search: SearchService
+    operations: Operations
+    publisher: EventPublisher
+    settings: Serving
+    limits: Limits
+    registry: CollectorRegistry
+    ready: Callable[[], list[str]]
