@@ -108,8 +108,8 @@ CREATE TABLE ingest_offsets (
 
 -- Totals of ingestion since the beginning, kept up to date by each transaction.
 CREATE TABLE ingest_totals (
-    name VARCHAR PRIMARY KEY, -- queries, events, documents, dead_letters, duplicates, batch or max_ts_ms
-    value BIGINT NOT NULL -- the total, the last batch's number, or the latest event time in epoch milliseconds
+    name VARCHAR PRIMARY KEY, -- queries, events, documents, dead_letters, duplicates, erasures; batch: the last one's number; max_ts_ms: the latest event time; exported_*: how far that table's rows are in Parquet
+    value BIGINT NOT NULL -- the total, number or epoch milliseconds
 );
 
 -- Small facts that must survive a restart, such as "paused".

@@ -80,6 +80,7 @@ def _count(con: duckdb.DuckDBPyConnection, statement: str) -> int:
 
 
 def _mark_stale(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("INSERT INTO ingest_totals VALUES ('erasures', 1) ON CONFLICT DO UPDATE SET value = value + 1")
     con.execute("UPDATE exports SET stale = true WHERE source = 'queries' AND day IN (SELECT day FROM erased_pages)")
     con.execute(
         f"UPDATE exports SET stale = true WHERE source = 'feedback' "  # noqa: S608 - constant

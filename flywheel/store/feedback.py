@@ -15,6 +15,7 @@ from flywheel.store.recent import RecentIds
 
 DAY_MS = 86_400_000
 TOTALS = ("queries", "events", "documents", "dead_letters", "duplicates")
+_KEPT = (*TOTALS, "batch", "max_ts_ms")
 
 _UPSERT_DOCUMENTS = """
     INSERT INTO documents BY NAME SELECT *, nextval('document_changes') AS change_seq FROM incoming
@@ -74,9 +75,9 @@ class Feedback:
         self._query_ids = RecentIds(self._window_ms, recent_ids)
         self._event_ids = RecentIds(self._window_ms, recent_ids)
         with database.read() as con:
-            stored = con.execute("SELECT name, value FROM ingest_totals").fetchall()
-            self._totals: dict[str, int] = dict(stored)
-            since = self._totals.get("max_ts_ms", 0) - self._window_ms
+            stored = dict(con.execute("SELECT name, value FROM ingest_totals").fetchall())
+            self._totals: dict[str, int] = {name: stored.get(name, 0) for name in _KEPT}
+            since = self._totals["max_ts_ms"] - self._window_ms
             for table, ids in (("queries", self._query_ids), ("feedback", self._event_ids)):
                 newest = con.execute(_RECENT[table], [since, recent_ids]).fetchall()
                 ids.load(reversed(newest))
@@ -95,14 +96,14 @@ class Feedback:
                 offsets = _offsets(con, cluster_id)
                 fresh, repeated = self._fresh(batch, offsets)  # 1
                 totals = dict(self._totals)
-                totals["batch"] = totals.get("batch", 0) + 1
+                totals["batch"] += 1
                 changed = _write_rows(con, fresh, now_ms, totals["batch"])  # 2
                 done = Ingested(
                     len(fresh.queries), len(fresh.events), changed, len(fresh.dead_letters), duplicates=repeated
                 )
                 for name in TOTALS:
-                    totals[name] = totals.get(name, 0) + getattr(done, name)
-                totals["max_ts_ms"] = max(totals.get("max_ts_ms", 0), _latest(fresh, now_ms))
+                    totals[name] += getattr(done, name)
+                totals["max_ts_ms"] = max(totals["max_ts_ms"], _latest(fresh, now_ms))
                 _write_progress(con, cluster_id, _forward(offsets, batch.next_offsets), totals, now_ms)  # 3
             # 4: leaving the block commits
         except BaseException:
@@ -125,19 +126,19 @@ class Feedback:
         Times more than a day ahead of the clock that took them in are left out: one broken clock closes no window.
         0 while there is nothing.
         """
-        return max(0, self._totals.get("max_ts_ms", 0) - self._lateness_ms)
+        return max(0, self._totals["max_ts_ms"] - self._lateness_ms)
 
     def latest_ms(self) -> int:
         """The latest event time; 0 while there is nothing. See `watermark_ms` for what is left out."""
-        return self._totals.get("max_ts_ms", 0)
+        return self._totals["max_ts_ms"]
 
     def counts(self) -> dict[str, int]:
         """Rows ever stored: queries, events, documents (changes), dead_letters, and duplicates left out."""
-        return {name: self._totals.get(name, 0) for name in TOTALS}
+        return {name: self._totals[name] for name in TOTALS}
 
     def last_batch(self) -> int:
         """Number of the last transaction of ingestion."""
-        return self._totals.get("batch", 0)
+        return self._totals["batch"]
 
     def forget(self, *, query_ids: list[str], event_ids: list[str]) -> None:
         """After an erasure: these ids are new again."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from flywheel.store.analytics import Analytics
 from flywheel.store.database import Database
 from flywheel.store.decisions import Decisions
 from flywheel.store.documents import Documents
@@ -44,6 +45,7 @@ class Store:
         self.state = State(database)
         self.erasure = Erasure(database, feedback)
         self.sql = ReadOnlySql(database)
+        self.analytics = Analytics(database, database.folder / "analytics")
 
     @classmethod
     def open(
