@@ -135,6 +135,7 @@ def test_a_store_that_refuses_gets_the_same_batch_again(kafka: Kafka, producer: 
     ingest._disconnect()
 
 
+@pytest.mark.usefixtures("apache_kafka")
 def test_a_topic_made_anew_is_read_from_its_start_and_said_so(kafka: Kafka, producer: Producer) -> None:
     """Offsets of a deleted topic are not applied to its namesake, not even after a restart."""
     sink = MemorySink()
@@ -157,6 +158,7 @@ def test_a_topic_made_anew_is_read_from_its_start_and_said_so(kafka: Kafka, prod
         third._disconnect()
 
 
+@pytest.mark.usefixtures("apache_kafka")
 def test_a_topic_made_anew_while_reading_is_noticed(kafka: Kafka, producer: Producer) -> None:
     """A running reader sees that the log under the same name is another one, even if it has grown as long."""
     sink = MemorySink()
@@ -169,4 +171,43 @@ def test_a_topic_made_anew_while_reading_is_noticed(kafka: Kafka, producer: Prod
         send(fresh, kafka.topic_events, [click(n) for n in range(100, 120)])
     until(ingest, lambda: len(sink.events) == 23)
     assert any("made again" in warning for warning in ingest.state.warnings)
+    ingest._disconnect()
+
+
+@pytest.mark.usefixtures("apache_kafka")
+def test_messages_deleted_before_they_were_read_are_reported(kafka: Kafka, producer: Producer) -> None:
+    """Where retention was faster than we were, reading goes on with what is left, and says what is lost."""
+    from kafka import KafkaAdminClient, TopicPartition
+
+    sink = MemorySink()
+    send(producer, kafka.topic_events, [click(n) for n in range(5)])
+    ingest = make(kafka, sink)
+    until(ingest, lambda: len(sink.events) == 5)
+    ingest._disconnect()
+    send(producer, kafka.topic_events, [click(n) for n in range(5, 20)])
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    admin.delete_records({TopicPartition(kafka.topic_events, 0): 15})
+    admin.close()
+    until(ingest, lambda: len(sink.events) == 10)
+    assert sink.events == ids(5) + ids(5, start=15)
+    assert any("are lost" in warning and "wanted 5, begins at 15" in warning for warning in ingest.state.warnings)
+    ingest._disconnect()
+
+
+def test_partitions_added_later_are_read(kafka: Kafka, producer: Producer) -> None:
+    """A topic that grows is read in full, without a restart."""
+    from kafka import KafkaAdminClient
+
+    sink = MemorySink()
+    send(producer, kafka.topic_events, [click(0)])
+    ingest = make(kafka, sink)
+    until(ingest, lambda: len(sink.events) == 1)
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    admin.create_partitions({kafka.topic_events: 3})
+    admin.close()
+    with Producer(kafka) as fresh:
+        futures = [fresh.send(kafka.topic_events, f"{n}".encode(), click(n)) for n in range(1, 60)]
+        assert len({future.result(30).partition for future in futures}) > 1
+    until(ingest, lambda: len(sink.events) == 60)
+    assert sorted(sink.events) == sorted(ids(60))
     ingest._disconnect()
