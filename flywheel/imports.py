@@ -11,6 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -109,8 +111,8 @@ def rows(path: Path, tally: Tally) -> Iterator[Record]:
         raise ImportFailed(f"{path} cannot be read after row {tally.read}: {error}") from error
 
 
-def batches(records: Iterable[Record], size: int = BATCH) -> Iterator[list[Record]]:
-    """The records in lists of `size`, the last one shorter."""
+def batches(records: Iterable[Record], size: int | None) -> Iterator[list[Record]]:
+    """The records in lists of `size`, the last one shorter; None gives one list of all."""
     iterator = iter(records)
     while batch := list(islice(iterator, size)):
         yield batch
@@ -141,9 +143,24 @@ def _parquet(path: Path) -> Iterator[Record]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH):
-                yield from batch.to_pylist()
+                yield from map(_as_json, batch.to_pylist())
     except pa.ArrowException as error:
         raise ImportFailed(f"{path} is no Parquet file: {error}") from error
+
+
+def _as_json(value: Any) -> Any:
+    """Parquet's values as JSON would have them: moments as ISO 8601, a moment without a zone is UTC."""
+    match value:
+        case dict():
+            return {name: _as_json(inner) for name, inner in value.items()}
+        case list():
+            return [_as_json(inner) for inner in value]
+        case datetime():
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+        case date() | Decimal():
+            return str(value)
+        case _:
+            return value
 
 
 def _array(path: Path, lines: TextIO) -> Iterator[Any]:

@@ -66,7 +66,8 @@ def import_annotations(shell: Shell, file: Path, as_json: bool) -> None:
     """
     from flywheel.imports import read_annotations
 
-    _records(shell, "annotations", file, read_annotations, as_json=as_json)
+    # One call: the judgements of a file are one version of one set.
+    _records(shell, "annotations", file, read_annotations, batch_size=None, as_json=as_json)
 
 
 @import_.command("feedback", epilog=examples("flywheel import feedback ubi.ndjson.gz --json"))
@@ -110,13 +111,15 @@ def anchors(shell: Shell, folder: Path, split: str, name: str | None, as_json: b
     _judged(shell, "anchors", folder, split, name, as_json=as_json)
 
 
-def _records(shell: Shell, kind: RecordKind, file: Path, read: Reader, *, as_json: bool) -> None:
+def _records(
+    shell: Shell, kind: RecordKind, file: Path, read: Reader, *, batch_size: int | None = 1_000, as_json: bool
+) -> None:
     from flywheel.imports import Tally, batches
 
     tally = Tally()
     stored, reasons = 0, Counter[str]()
     with shell.operations() as operations, progress(f"importing {kind}") as report:
-        for batch in batches(read(file, tally)):
+        for batch in batches(read(file, tally), batch_size):
             answer = operations.import_records(kind, batch)
             stored += int(answer["stored"])
             reasons.update(answer.get("reasons") or {})
