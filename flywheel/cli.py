@@ -92,6 +92,7 @@ def cli(ctx: click.Context, home: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the only place that prints an error."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' bars would write over ours
     try:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="flywheel", standalone_mode=False
