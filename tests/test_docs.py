@@ -1,0 +1,174 @@
+"""Documentation that cannot rot: its commands parse, its settings exist, its SQL runs, its messages are read."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from consumers.decode import Decoder
+from flywheel import config
+from flywheel.cli import COMMANDS, cli
+from flywheel.store.outcomes import RECOMPUTE, ArmSums, Outcome
+from flywheel.store.store import Store
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def _blocks(page: Path, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def _calls(page: Path) -> Iterator[str]:
+    """Every call of `flywheel` in a shell block or in backticks, without comment, pipe and redirection."""
+    shown = [line for block in _blocks(page, "") for line in block.splitlines()]
+    shown += re.findall(r"`(flywheel [^`]+)`", page.read_text("utf-8"))
+    for line in shown:
+        found = re.match(r"^(?:[A-Z_]+=\S+ )*flywheel (.*)$", line.strip())
+        if found:
+            yield re.split(r"\s+[#|>]", found[1])[0]
+
+
+CALLS = [(page, call) for page in PAGES for call in _calls(page)]
+
+
+@pytest.mark.parametrize(("page", "call"), CALLS, ids=[f"{page.stem}: {call[:40]}" for page, call in CALLS])
+def test_every_command_line_parses(page: Path, call: str) -> None:
+    """Commands, options and choices in the docs are those that the command has."""
+    arguments = [str(ROOT) if word in {"DIR", "judged/", "general/"} else word for word in shlex.split(call)]
+    existing = {"corpus.jsonl": "README.md", "done.json": "README.md"}
+    arguments = [str(ROOT / existing[word]) if word in existing else word for word in arguments]
+    if call in COMMANDS:  # a command that is only named
+        return
+    command: click.Command = cli
+    context = cli.make_context("flywheel", arguments)
+    while isinstance(command, click.Group):
+        name, command_found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert command_found is not None, f"{page.name}: {call}"
+        command = command_found
+        context = command.make_context(name, list(rest), parent=context)
+
+
+def test_every_command_stands_in_the_docs() -> None:
+    """No command is left to be found by chance."""
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    assert [name for name in COMMANDS if not re.search(rf"flywheel (?:--home \S+ )?(?:\w+ \| )*{name}\b", text)] == []
+
+
+def test_every_setting_named_exists() -> None:
+    """`section.key` in backticks, and FLYWHEEL__SECTION__KEY, are keys of the settings."""
+    known = {f"{name}.{key}" for name, section in config.sections() for key in section.model_fields}
+    sections = "|".join(name for name, _ in config.sections())
+    named = set()
+    for page in [*PAGES, ROOT / "compose.yaml"]:
+        text = page.read_text("utf-8")
+        named |= set(re.findall(rf"`((?:{sections})\.[a-z_]+)(?: = [^`]+)?`", text))
+        named |= {f"{a}.{b}".lower() for a, b in re.findall(r"FLYWHEEL__([A-Z]+)__([A-Z_]+)", text)} - {"section.key"}
+    files = {"analytics.duckdb"}
+    assert named
+    assert named - known - files == set()
+
+
+def test_what_the_readme_says_is_where_it_says() -> None:
+    """Every line of the file tree exists, and every link leads somewhere."""
+    tree = next(block for block in _blocks(ROOT / "README.md", "") if "consumers/" in block)
+    folder = ROOT
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith("  ") else ROOT
+        assert (folder / name).exists(), line
+        if not line.startswith("  "):
+            folder = ROOT / name
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_make_targets_named_exist() -> None:
+    """`make X` in the docs is a target."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {
+        word
+        for page in PAGES
+        for call in re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", page.read_text("utf-8"), re.MULTILINE)
+        for word in call.split()
+    }
+    assert named
+    assert named - targets == set()
+
+
+@pytest.mark.parametrize("kind", ["query", "event", "document"])
+def test_messages_in_the_docs_are_read(kind: str) -> None:
+    """What product teams copy from the page is what the decoder takes, with every part where it belongs."""
+    decoder = Decoder(config.Signals(), lambda identity: identity, max_bytes=1_000_000)
+    blocks = _blocks(ROOT / "docs" / "product.md", f"json {kind}")
+    assert blocks
+    for block in blocks:
+        sent = json.loads(block)
+        record = getattr(decoder, kind)(block.encode())
+        assert {"click", "dwell"} >= {str(record.kind)} if kind == "event" else True
+        assert getattr(record, "doc_id", "copy.deepcopy") == "copy.deepcopy"
+        assert getattr(record, "query_id", None) == sent.get("query_id")
+
+
+def test_the_endpoints_named_exist() -> None:
+    """Every `GET /…` and `POST /…` of the docs is a route of the API with that method."""
+    source = (ROOT / "flywheel" / "serving" / "app.py").read_text("utf-8")
+    routes = set(re.findall(r'Route\("([^"]+)".*?methods=\["(\w+)"\]', source))
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    named = {(path, method) for method, path in re.findall(r"`(GET|POST) (/[\w/]+)", text)}
+    assert named
+    assert named - routes == set()
+
+
+SQL = [sql for kind in ("sql", "sql recompute") for sql in _blocks(ROOT / "docs" / "analysts.md", kind)]
+SQL += [shlex.split(call)[1] for _, call in CALLS if call.startswith("sql ") and "…" not in call]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store.open(tmp_path_factory.mktemp("docs") / "flywheel.duckdb", memory_gb=1) as opened:
+        opened.outcomes.record([PAIRED, SPLIT])
+        yield opened
+
+
+# Four queries, scored 0.1 0.5 0.2 0.4 by the champion and 0.3 0.6 0.2 0.7 by the challenger.
+PAIRED = Outcome(
+    "e1", "offline", "ndcg@10", "all", ArmSums(4, 4, 4, 1.2, 0.46, 1.2), ArmSums(4, 4, 4, 1.8, 0.98, 1.8),
+    "inconclusive", ("few queries",), 0, cross_sum=0.65, effect=0.15, critical=2.0,
+)  # fmt: skip
+# Two users an arm: clicks 1, 3 on pages 2, 4, and clicks 2, 4 on pages 2, 6.
+SPLIT = Outcome(
+    "e2", "split", "ctr", "all", ArmSums(2, 6, 20, 4, 10, 14), ArmSums(2, 8, 40, 6, 20, 28),
+    "inconclusive", ("few users",), 0, effect=6 / 8 - 4 / 6, critical=2.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", SQL, ids=[" ".join(sql.split())[:50] for sql in SQL])
+def test_every_statement_runs(store: Store, statement: str) -> None:
+    """Tables and columns in the docs are those that there are, and the statement is one that analysts may send."""
+    assert store.sql.query(statement).num_columns > 0
+
+
+def test_the_recomputed_interval_is_that_of_the_textbook(store: Store) -> None:
+    """The statement in the docs is the product's own, and gives what the units themselves give."""
+    (statement,) = _blocks(ROOT / "docs" / "analysts.md", "sql recompute")
+    assert statement.split() == RECOMPUTE.split()
+    paired, split = store.sql.query(statement).to_pylist()
+    differences = [0.2, 0.1, 0.0, 0.3]
+    mean = sum(differences) / 4
+    error = (sum((d - mean) ** 2 for d in differences) / 3 / 4) ** 0.5
+    assert (paired["effect"], paired["low"], paired["high"]) == pytest.approx(
+        (mean, mean - 2 * error, mean + 2 * error)
+    )
+    squared = 0.0
+    for clicks, pages in (((1, 3), (2, 4)), ((2, 4), (2, 6))):
+        ratio = sum(clicks) / sum(pages)
+        squared += 2 * sum((c - ratio * p) ** 2 for c, p in zip(clicks, pages, strict=True)) / sum(pages) ** 2
+    assert split["standard_error"] == pytest.approx(squared**0.5)
