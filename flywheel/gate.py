@@ -47,8 +47,13 @@ def judge(
     trained: Collection[str],
     policy: Policy,
     alpha: float,
+    base: Ranker | None = None,
 ) -> Decision:
-    """Score both rankers on every golden and anchor set and decide at error rate `alpha`."""
+    """Score both rankers on every golden and anchor set and decide at error rate `alpha`.
+
+    With `base`, the challenger is held against the base model too on every anchor set, so that losses which are each
+    within the margin cannot add up over promotions.
+    """
     golden = [judged for judged in sets if judged.kind == "golden"]
     scores = [_scores(champion, challenger, judged, policy.metrics) for judged in golden]
     metrics = {
@@ -59,9 +64,12 @@ def judge(
         for name in policy.metrics
     }
     seen = np.concatenate([seen_mask(judged, trained) for judged in golden]) if golden else np.empty(0, dtype=bool)
-    anchors = {
-        judged.name: _scores(champion, challenger, judged, policy.metrics) for judged in sets if judged.kind == "anchor"
-    }
+    anchored = [judged for judged in sets if judged.kind == "anchor"]
+    anchors = {judged.name: _scores(champion, challenger, judged, policy.metrics) for judged in anchored}
+    if base is not None:
+        anchors |= {
+            f"{judged.name} since base": _scores(base, challenger, judged, policy.metrics) for judged in anchored
+        }
     evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=np.arange(len(seen)), anchors=anchors)
     return decide_offline(evidence, policy, alpha)
 

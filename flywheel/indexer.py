@@ -117,3 +117,31 @@ class Indexer:
             self.index.save(self._folder)
             log.info("index %s saved: %d documents", self.index.index_id, len(self.index))
             self._unsaved = 0
+
+
+class Encoders(Protocol):
+    """Loaded model versions; `flywheel.registry.Registry` has them."""
+
+    def encoder(self, version: str) -> Encoder: ...
+
+
+class Indexers:
+    """One indexer for each vector space, opened when a version of that space is first asked for."""
+
+    def __init__(
+        self, encoders: Encoders, documents: Changes, folder: Path, changed: Callable[[Sequence[str]], None]
+    ) -> None:
+        self._encoders, self._documents, self._folder, self._changed = encoders, documents, folder, changed
+        self._open: dict[str, Indexer] = {}
+        self._opening = threading.Lock()
+
+    def of(self, version: str) -> Indexer:
+        """The indexer of the space that this version's document tower makes."""
+        encoder = self._encoders.encoder(version)
+        with self._opening:
+            if encoder.index_id not in self._open:
+                index = open_index(self._folder, encoder)
+                self._open[encoder.index_id] = Indexer(
+                    encoder, index, self._documents, self._folder, changed=self._changed
+                )
+            return self._open[encoder.index_id]

@@ -117,7 +117,7 @@ class Registry:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(source, draft)
         encoder = self._load(draft)
-        manifest = {
+        manifest: dict[str, Any] = {
             "version": BASE,
             "parent": None,
             "tier": "base",

@@ -1,0 +1,144 @@
+"""The one place that builds real parts: an installation from a home, operations on it, and the daemon.
+
+Everything else takes its collaborators as arguments.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from consumers.decode import Decoder
+from flywheel.client import RemoteOperations
+from flywheel.config import Config, load
+from flywheel.cycle import Cycle, Parts
+from flywheel.home import Home, HomeError
+from flywheel.indexer import Indexers
+from flywheel.learning import Learning
+from flywheel.local import Installation, Live, LocalOperations
+from flywheel.operations import Operations
+from flywheel.registry import BASE, Registry
+from flywheel.store.decisions import CHAMPION, Decision
+from flywheel.store.store import Store
+from flywheel.titles import TitleCache
+
+
+def now_ms() -> int:
+    """Wall clock, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def connect(home: Path, environ: Mapping[str, str]) -> Iterator[Operations]:
+    """Operations on a home: through its daemon where one runs, else on the home itself.
+
+    Raises:
+        HomeError: the folder is no home.
+        ConfigError: settings that cannot be used.
+        StoreLocked: another process has the database, and it is no daemon that answers.
+    """
+    place = Home(home)
+    config = load(home, environ)
+    daemon = place.daemon()
+    if daemon is not None:
+        remote = RemoteOperations(str(daemon["url"]), config.serving.token)
+        try:
+            yield remote
+        finally:
+            remote.close()
+        return
+    with open_local(home, environ) as local:
+        yield local
+
+
+@contextmanager
+def open_local(home: Path, environ: Mapping[str, str]) -> Iterator[LocalOperations]:
+    """Operations on a home that no daemon serves; a cycle runs in this process."""
+    stop = threading.Event()
+    with open_installation(Home(home), load(home, environ), stop) as parts:
+
+        def turn(wait: bool, tier: str | None) -> dict[str, object]:  # noqa: ARG001 - nobody else would run it
+            parts.cycle.resume()
+            return parts.cycle.turn("manual", tier)
+
+        local = LocalOperations(parts, Live(turn=turn))
+        yield local
+        parts.store.analytics.publish(now_ms())
+
+
+@contextmanager
+def open_installation(home: Home, config: Config, stop: threading.Event) -> Iterator[Installation]:
+    """Open a home with all its parts; the base model becomes its first champion. Closed at the end of the block.
+
+    Raises:
+        HomeError: no home there; the message names `flywheel init`.
+    """
+    if not home.exists:
+        raise HomeError(f"{home.root} is no Flywheel home; make one with `flywheel --home {home.root} init`")
+    home.init()
+    signals = config.signals
+    store = Store.open(
+        home.database,
+        memory_gb=config.limits.duckdb_memory_gb,
+        dedupe_hours=signals.dedupe_hours,
+        watermark_minutes=signals.watermark_minutes,
+    )
+    with store:
+        registry = Registry(home.models, store.models, config.trainer)
+        registry.sweep()
+        _crown_base(store, registry)
+        titles = TitleCache(store.documents.titles)
+        indexers = Indexers(registry, store.documents, home.indexes, titles.forget)
+        learning = Learning(home, config, store, registry, indexers)
+        parts = Parts(
+            home=home,
+            config=config,
+            store=store,
+            registry=registry,
+            indexers=indexers,
+            learning=learning,
+            owner=uuid.uuid4().hex,
+            now_ms=now_ms,
+            stop=stop,
+        )
+        hasher = home.hasher()
+        yield Installation(
+            home=home,
+            config=config,
+            store=store,
+            registry=registry,
+            indexers=indexers,
+            cycle=Cycle(parts),
+            decoder=Decoder(signals, hasher, config.limits.message_bytes),
+            hash_id=hasher,
+            titles=titles,
+            now_ms=now_ms,
+        )
+
+
+def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
+    """Serve a home until SIGTERM or SIGINT; returns the exit code."""
+    from flywheel.daemon import serve
+
+    return serve(Home(home), load(home, environ), open_installation, now_ms)
+
+
+def _crown_base(store: Store, registry: Registry) -> None:
+    """The first champion is the base model, by a decision like any other."""
+    base = registry.ensure_base(now_ms())
+    if store.models.aliases().get(CHAMPION) is None:
+        store.decisions.decide(
+            Decision(
+                decision_id="initial",
+                kind="initial",
+                version=BASE,
+                actor="flywheel",
+                ts_ms=now_ms(),
+                reasons=(f"the first champion is the base model ({base.path})",),
+                alias=CHAMPION,
+            )
+        )

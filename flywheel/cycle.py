@@ -1,0 +1,228 @@
+"""One turn of the wheel: evidence, pairs, training, gate, decision. It resumes where a killed process left it.
+
+Everything that it touches is handed in; `flywheel.app` builds the real parts.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flywheel import verdicts
+from flywheel.config import Config
+from flywheel.gate import DEPTH, JudgedSet, judge
+from flywheel.home import Home
+from flywheel.indexer import Indexer
+from flywheel.learning import Learning, NothingToLearn
+from flywheel.operations import Json
+from flywheel.promotion import Budget, Decision, Policy, Verdict
+from flywheel.registry import BASE, MANIFEST, Registry
+from flywheel.store.runs import Run
+from flywheel.store.store import Store
+from trainer.launch import launch, read_report
+from trainer.recipe import Budget as TrainingBudget
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+
+
+class Stopped(Exception):  # noqa: N818 - reads as what happened
+    """The process is ending; the run stays as it is, and the next process goes on with it."""
+
+
+class TrainingFailed(Exception):  # noqa: N818 - reads as what happened
+    """The training subprocess ended without a model; the message is its own reason."""
+
+
+class Indexers(Protocol):
+    """One indexer for each vector space; `flywheel.app` holds the real one."""
+
+    def of(self, version: str) -> Indexer: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a cycle works with."""
+
+    home: Home
+    config: Config
+    store: Store
+    registry: Registry
+    indexers: Indexers
+    learning: Learning
+    owner: str
+    now_ms: Callable[[], int]
+    stop: threading.Event
+
+
+class Cycle:
+    """Runs one turn at a time; the lock that enforces it is in the database.
+
+    Steps, each skipped where an earlier process finished it: 1. the run's row and lock, 2. evidence and pairs,
+    3. snapshot, 4. training, 5. the version's row, 6. the gate, 7. the decision with its switch, in one transaction,
+    8. the running server picks it up, 9. the lock is released.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._store = parts.store
+        self.listeners: list[Callable[[str], None]] = []
+        """Told the new champion, after the decision stands in the database."""
+
+    def resume(self) -> None:
+        """Finish the run that an earlier process left, if any."""
+        run = self._store.runs.interrupted(self._parts.owner)
+        if run is not None:
+            log.warning("going on with run %s, left in state %s", run.run_id, run.state)
+            self._store.runs.take_over(run.run_id, self._parts.owner)
+            self._drive(run)
+
+    def turn(self, trigger: str, tier: str | None) -> Json:
+        """One whole cycle, whether or not a threshold asks for it.
+
+        Raises:
+            TrainingFailed: the trainer gave up; its reason is in the run's row too.
+            Stopped: the process is ending.
+        """
+        return self._drive(self._begin(trigger, tier))
+
+    def _begin(self, trigger: str, tier: str | None) -> Run:
+        parts, feedback = self._parts, self._store.feedback
+        champion = self._store.models.aliases()["champion"]
+        number = len(self._store.runs.all()) + 1
+        run = Run(
+            run_id=f"run-{number:04d}",
+            trigger=trigger,
+            tier=tier or parts.config.trainer.tier,
+            state="started",
+            started_at_ms=parts.now_ms(),
+            parent=champion,
+            version=parts.registry.next_version(),
+            seed=parts.config.trainer.seed + number,
+            until_ms=feedback.latest_ms() if trigger == "manual" else feedback.watermark_ms(),
+        )
+        self._store.runs.start(run, parts.owner)  # 1
+        return run
+
+    def _drive(self, run: Run) -> Json:
+        runs, now_ms = self._store.runs, self._parts.now_ms
+        try:
+            return self._steps(run)
+        except NothingToLearn as reason:
+            decision = Decision(Verdict.INCONCLUSIVE, reason.reasons, reason.evidence, 0.0)
+            verdicts.record(self._store, run, decision, None, now_ms())
+            runs.finish(run.run_id, "refused", now_ms(), error="; ".join(reason.reasons))
+            return self._answer(run, decision)
+        except Stopped:
+            raise
+        except Exception as error:
+            runs.finish(run.run_id, "failed", now_ms(), error=f"{type(error).__name__}: {error}")
+            raise
+
+    def _steps(self, run: Run) -> Json:
+        runs, now_ms = self._store.runs, self._parts.now_ms
+        known = verdicts.recall(self._store, run)
+        if known is None:
+            if run.state == "started":
+                gathered = self._parts.learning.gather(run)  # 2
+                runs.update(run.run_id, state="evidence", pairs_new=gathered.new, pairs_replay=gathered.replay)
+            snapshot = self._parts.learning.snapshot(run)  # 3
+            runs.update(run.run_id, state="training", snapshot=snapshot.name)
+            self._train(run, snapshot.name)  # 4
+            self._parts.registry.adopt(str(run.version))  # 5
+            runs.update(run.run_id, state="gate", report=read_report(self._parts.registry.path(str(run.version))))
+            known = self._gate(run)  # 6
+            auto = self._parts.config.promotion.auto
+            verdicts.record(self._store, run, known, run.version if auto else None, now_ms())  # 7
+        if self._store.models.aliases()["champion"] == run.version:
+            for tell in self.listeners:
+                tell(str(run.version))  # 8
+        runs.finish(run.run_id, "done", now_ms())  # 9
+        return self._answer(run, known)
+
+    def _train(self, run: Run, snapshot: str) -> None:
+        out = self._parts.registry.path(str(run.version))
+        if (out / MANIFEST).exists():
+            return
+        limits = self._parts.config.limits
+        budget = TrainingBudget(limits.train_minutes, limits.train_memory_gb, limits.train_threads)
+        process = launch(self._parts.home.snapshots / snapshot, out, budget)
+        try:
+            while process.poll() is None:
+                if self._parts.stop.wait(_POLL_SECONDS):
+                    raise Stopped("stopping; training goes on from its checkpoint next time")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if not (out / MANIFEST).exists():
+            report = read_report(out) or {}
+            cause = report.get("error") or f"it ended with {process.returncode}; see {out.name}.log in models/"
+            raise TrainingFailed(f"training {run.version} failed: {cause}")
+
+    def _gate(self, run: Run) -> Decision:
+        policy = policy_of(self._parts.config)
+        budget = Budget(alpha=self._parts.config.promotion.alpha)
+        when = run.until_ms or 0
+        alpha = budget.next_alpha(verdicts.spent(self._store), when)
+        return judge(
+            self.ranker(str(run.parent)),
+            self.ranker(str(run.version)),
+            self.judged_sets(),
+            trained=self._store.pairs.trained_documents(),
+            policy=policy,
+            alpha=alpha,
+            base=self.ranker(BASE),
+        )
+
+    def judged_sets(self) -> list[JudgedSet]:
+        """The current golden and anchor sets."""
+        return [
+            JudgedSet(found.name, found.version, found.kind, found.queries, found.judgements)
+            for found in self._store.golden.current()
+        ]
+
+    def ranker(self, version: str) -> Callable[[Any], list[list[str]]]:
+        encoder, indexer = self._parts.registry.encoder(version), self._parts.indexers.of(version)
+        indexer.catch_up()
+        return lambda texts: indexer.index.search(encoder.encode_queries(list(texts)), DEPTH)[0]
+
+    def _answer(self, run: Run, decision: Decision) -> Json:
+        ended = self._store.runs.get(run.run_id) or run
+        training = {
+            "run_id": ended.run_id,
+            "state": ended.state,
+            "tier": ended.tier,
+            "parent": ended.parent,
+            "pairs_new": ended.pairs_new,
+            "pairs_replay": ended.pairs_replay,
+            "started_at_ms": ended.started_at_ms,
+            "finished_at_ms": ended.finished_at_ms,
+            "report": ended.report,
+            "error": ended.error,
+        }
+        candidate = ended.version if self._store.models.get(str(ended.version)) else None
+        return {
+            "trigger": ended.trigger,
+            "training_run": training,
+            "candidate": candidate,
+            "decision": decision.as_dict(),
+        }
+
+
+def policy_of(config: Config) -> Policy:
+    """`[promotion]` as the gate takes it."""
+    settings = config.promotion
+    return Policy(
+        metrics=settings.metrics,
+        min_effect=settings.min_effect,
+        margin=settings.margin,
+        anchor_margin=settings.anchor_margin,
+        min_queries=settings.min_queries,
+        min_users=settings.min_users,
+        max_days=settings.max_days,
+    )

@@ -1,0 +1,188 @@
+"""From feedback to a training snapshot: evidence, click model, pairs, and what of them is new to the champion.
+
+It trains nothing; the snapshot is all that the trainer ever sees of the store.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from flywheel.clicks import NoEvidenceError, Options, ScoreFeatures, fit
+from flywheel.config import Config
+from flywheel.encoder import Encoder
+from flywheel.evidence import Evidence
+from flywheel.home import Home
+from flywheel.index import Index
+from flywheel.indexer import Indexers
+from flywheel.pairs import Rules, build
+from flywheel.registry import BASE, Registry
+from flywheel.store.runs import Run
+from flywheel.store.store import Store
+from trainer.dataset import MANIFEST, Corpus, write_snapshot
+from trainer.recipe import Budget, Header, Recipe
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 65_536
+_COLUMNS = ("query", "doc_id", "label", "weight", "posterior")
+
+
+class NothingToLearn(Exception):  # noqa: N818 - reads as what is the case
+    """The evidence gives no pair to train on; `reasons` say why, and what would change that."""
+
+    def __init__(self, reasons: tuple[str, ...], evidence: dict[str, Any]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons, self.evidence = reasons, evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """How many positive pairs are new to the champion, and how many are replayed."""
+
+    new: int
+    replay: int
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Reads the store, asks the champion for scores, writes pairs and snapshots."""
+
+    home: Home
+    config: Config
+    store: Store
+    registry: Registry
+    indexers: Indexers
+
+    def gather(self, run: Run) -> Gathered:
+        """Fit the click model on everything up to `run.until_ms` and write the run's pairs.
+
+        Raises:
+            NothingToLearn: no impressions, clicks that say nothing about relevance, or no pair new to the champion.
+        """
+        signals = self.config.signals
+        exclude = self.store.golden.query_keys()
+        collected = self.store.evidence.collect(run.until_ms or 0, signals, exclude_keys=exclude)
+        evidence = collected.evidence
+        options = Options(session_context=signals.session_context)
+        try:
+            model = fit(evidence, self._features(str(run.parent), evidence), options, self._last_curve(run))
+        except NoEvidenceError as problem:
+            raise NothingToLearn((str(problem),), {"until_ms": run.until_ms}) from problem
+        rules = Rules(signals.posterior_threshold, signals.ambiguous_threshold)
+        pairs = build(collected, model, rules)
+        self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model)
+        since = self._trained_on(run)
+        new = len(self.store.pairs.new_since(run.run_id, since))
+        facts = {
+            "impressions": float(evidence.impressions.sum()),
+            "pairs_shown": evidence.pairs,
+            "positives": pairs.count("positive"),
+            "new_positives": new,
+            "excluded_users": len(collected.excluded),
+            "warnings": list(model.warnings),
+        }
+        log.info("run %s: %s", run.run_id, facts)
+        if not new:
+            raise NothingToLearn(_why_nothing(facts), facts)
+        return Gathered(new, len(self._replay(run, since)))
+
+    def snapshot(self, run: Run) -> Path:
+        """The run's snapshot folder, written now unless an earlier process did; a complete one is never touched."""
+        folder = self.home.snapshots / run.run_id
+        if (folder / MANIFEST).exists():
+            return folder
+        indexer = self.indexers.of(str(run.parent))
+        indexer.catch_up()
+        tier = run.tier
+        doc_ids = indexer.index.doc_ids
+        texts = self.store.documents.contents(doc_ids) if tier == "full" else None
+        settings, limits = self.config.trainer.model_dump(), self.config.limits
+        known = {field.name for field in fields(Recipe)}
+        recipe = Recipe.parse({key: value for key, value in {**settings, "tier": tier}.items() if key in known})
+        return write_snapshot(
+            folder,
+            header=self._header(run),
+            recipe=recipe,
+            budget=Budget(limits.train_minutes, limits.train_memory_gb, limits.train_threads),
+            pairs=self._pairs(run),
+            documents=Corpus(doc_ids, indexer.index.vectors(doc_ids), texts),
+            anchors=self._anchors(),
+        )
+
+    def _header(self, run: Run) -> Header:
+        return Header(
+            run_id=run.run_id,
+            version=str(run.version),
+            parent=str(run.parent),
+            champion_path=str(self.registry.path(str(run.parent)).resolve()),
+            base_path=str(self.registry.path(BASE).resolve()),
+            index_id=self.registry.encoder(str(run.parent)).index_id,
+            seed=run.seed or 0,
+            tier=run.tier,  # type: ignore[arg-type]  # one of the configured tiers, checked where the run was asked for
+            created_at_ms=run.started_at_ms,
+        )
+
+    def _pairs(self, run: Run) -> pa.Table:
+        since = self._trained_on(run)
+        new, replay = self.store.pairs.new_since(run.run_id, since), self._replay(run, since)
+        masked = self.store.pairs.masked(run.run_id)
+        parts = [_labelled(new, "new"), _labelled(replay, "replay"), _labelled(masked, "new")]
+        return pa.concat_tables(parts, promote_options="permissive")
+
+    def _replay(self, run: Run, since: str | None) -> pa.Table:
+        size = self.config.trainer.replay_size
+        return self.store.pairs.replay(run.run_id, since, size=size, seed=self.config.trainer.seed)
+
+    def _trained_on(self, run: Run) -> str | None:
+        """The run whose pairs the champion was trained on; what it had is replayed, the rest is new to it."""
+        champion = self.store.models.get(str(run.parent))
+        return None if champion is None else champion.run_id
+
+    def _anchors(self) -> pa.Table | None:
+        texts = [text for judged in self.store.golden.current("anchor") for text in judged.queries]
+        if not texts:
+            return None
+        return pa.table({"query": texts, "doc_id": pa.array([None] * len(texts), pa.string())})
+
+    def _features(self, version: str, evidence: Evidence) -> ScoreFeatures:
+        indexer = self.indexers.of(version)
+        indexer.catch_up()
+        return ScoreFeatures.of(evidence, scores(self.registry.encoder(version), indexer.index, evidence))
+
+    def _last_curve(self, run: Run) -> Any:
+        last = [past for past in self.store.runs.all() if past.run_id != run.run_id]
+        read = getattr(self.store.pairs, "curve", None)
+        return read(last[-1].run_id) if last and read else None
+
+
+def scores(encoder: Encoder, index: Index, evidence: Evidence) -> npt.NDArray[np.float64]:
+    """The model's cosine for each pair of the evidence: (pairs,); 0 for a document that is not indexed."""
+    queries = encoder.encode_queries(list(evidence.queries))
+    known = set(index.doc_ids)
+    documents = np.zeros((len(evidence.documents), index.dimension), np.float32)
+    rows = [row for row, doc_id in enumerate(evidence.documents) if doc_id in known]
+    documents[rows] = index.vectors([evidence.documents[row] for row in rows])
+    found = np.empty(evidence.pairs)
+    for start in range(0, evidence.pairs, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        left, right = queries[evidence.pair_query[part]], documents[evidence.pair_document[part]]
+        found[part] = np.einsum("ij,ij->i", left, right)
+    return found
+
+
+def _labelled(pairs: pa.Table, source: str) -> pa.Table:
+    return pairs.select(_COLUMNS).append_column("source", pa.array([source] * len(pairs), pa.string()))
+
+
+def _why_nothing(facts: dict[str, Any]) -> tuple[str, ...]:
+    if facts["positives"]:
+        return (f"all {facts['positives']} positive pairs are known to the champion already; nothing new to learn",)
+    shown = f"{facts['impressions']:.0f} impressions of {facts['pairs_shown']} pairs gave no positive"
+    return (shown, *facts["warnings"])
