@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -15,6 +17,8 @@ from typing import Any
 import click
 
 Report = Callable[[int, int], None]
+_PATIENCE_SECONDS = 2.0
+_LOOK_SECONDS = 0.5
 
 
 def print_json(value: Any) -> None:
@@ -121,12 +125,51 @@ def _plain_progress(label: str) -> Report:
 
 @contextmanager
 def waiting(label: str) -> Iterator[None]:
-    """A moving sign on standard error while something of unknown length runs."""
+    """A moving sign on standard error while something of unknown length runs; no terminal: one line after 2 s."""
     if not sys.stderr.isatty():
-        note(f"{label} …")
-        yield
+        timer = threading.Timer(_PATIENCE_SECONDS, note, [f"{label} …"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
         return
     from rich.console import Console
 
     with Console(stderr=True).status(label):
         yield
+
+
+@contextmanager
+def following(label: str, models: Path) -> Iterator[None]:
+    """A bar of the training that goes on meanwhile, from the progress file that the trainer keeps beside its model."""
+    since, stop = time.time(), threading.Event()
+    with progress(label) as report:
+        watcher = threading.Thread(target=_follow, args=(models, since, report, stop), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+
+
+def _follow(models: Path, since: float, report: Report, stop: threading.Event) -> None:
+    while not stop.wait(_LOOK_SECONDS):
+        step = training_step(models, since)
+        if step is not None:
+            report(*step)
+
+
+def training_step(models: Path, since: float) -> tuple[int, int] | None:
+    """(step, steps) of the training whose progress was written after `since` (epoch seconds); None: there is none."""
+    files = [(path.stat().st_mtime, path) for path in models.glob("*.progress.json")]
+    recent = [path for moment, path in sorted(files) if moment >= since]
+    if not recent:
+        return None
+    try:
+        facts = json.loads(recent[-1].read_text("utf-8"))
+        return int(facts["step"]), int(facts["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

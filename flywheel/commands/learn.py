@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flywheel.commands.display import facts, note, print_json, waiting
+from flywheel.commands.display import facts, following, note, print_json, waiting
 from flywheel.commands.shell import Shell, actor, as_json, examples, pass_shell
 
 _TIERS = click.Choice(["adapter", "query_tower", "full"])
@@ -27,7 +27,8 @@ def cycle(shell: Shell, wait: bool, tier: str | None, as_json: bool) -> None:
     It takes the feedback as it stands, and needs no threshold to ask for it. That nothing was promoted is an
     answer, not a failure.
     """
-    with shell.operations() as operations, waiting("one turn of the wheel" if wait else "asking for a turn"):
+    sign = following("one turn of the wheel", shell.models) if wait else waiting("asking for a turn")
+    with shell.operations() as operations, sign:
         answer = operations.cycle(wait=wait, tier=tier)
     if as_json:
         print_json(answer)
@@ -56,7 +57,7 @@ def train(shell: Shell, tier: str | None, as_json: bool) -> int:
     It tells how the training went; the gate then judges the candidate as in a cycle. With promotion.auto = false
     the candidate stays a candidate until `flywheel promote VERSION`.
     """
-    with shell.operations() as operations, waiting("training"):
+    with shell.operations() as operations, following("training", shell.models):
         answer = operations.cycle(wait=True, tier=tier)
     shown = {name: answer.get(name) for name in ("training_run", "candidate")}
     if as_json:

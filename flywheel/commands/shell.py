@@ -24,6 +24,13 @@ class Shell:
     home: Path
     environ: Mapping[str, str]
 
+    @property
+    def models(self) -> Path:
+        """Where model directories lie, and the progress of a training beside them."""
+        from flywheel.home import Home
+
+        return Home(self.home).models
+
     @contextmanager
     def operations(self) -> Iterator[Operations]:
         """The daemon that owns this home, or the home itself where none runs."""

@@ -1,0 +1,140 @@
+"""The same commands beside a running daemon: they go through its HTTP API, and one home has one daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel.commands.display import training_step
+
+FLYWHEEL = [sys.executable, "-m", "flywheel.cli"]
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Beside:
+    """A home with a daemon on it; its broker is an address where nobody listens."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        settings = {"KAFKA__BOOTSTRAP": f"127.0.0.1:{_free_port()}", "SERVING__PORT": "0", "SERVING__TOKEN": "secret"}
+        self.environ = {**os.environ, **{f"FLYWHEEL__{name}": value for name, value in settings.items()}}
+        self.run("init")
+        with (home / "daemon.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*FLYWHEEL, "--home", str(home), "run"], env=self.environ, stdout=log, stderr=log
+            )
+        self._wait_until_it_answers()
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [*FLYWHEEL, "--home", str(self.home), *arguments]
+        ran = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False, timeout=120)
+        assert ran.returncode == code, ran.stderr
+        return ran
+
+    def answer(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + 120
+        while not (self.home / "daemon.json").exists():
+            assert self.process.poll() is None, (self.home / "daemon.log").read_text()
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.1)
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
+    running = Beside(tmp_path_factory.mktemp("daemon") / "home")
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait()
+
+
+def test_status_says_that_the_broker_is_away(beside: Beside) -> None:
+    """An unreachable broker is no failure of the daemon: it answers, retries, and says so with the address."""
+    status = beside.answer("status")
+    assert status["uptime"] > 0
+    assert "127.0.0.1" in json.dumps(status["broker"])
+
+
+def test_commands_reach_the_home_through_the_daemon(beside: Beside, tmp_path: Path) -> None:
+    """Import, pause and SQL work though the database is the daemon's."""
+    (tmp_path / "docs.csv").write_text("doc_id,title,text\na,A,first\nb,B,second\n")
+    assert beside.answer("import", "documents", str(tmp_path / "docs.csv"))["stored"] == 2
+    assert beside.answer("sql", "select doc_id from documents order by 1") == [{"doc_id": "a"}, {"doc_id": "b"}]
+    assert beside.answer("pause") == {"paused": True}
+    assert beside.answer("status")["cycle"]["paused"] is True
+    assert "nowhere" in beside.run("sql", "select * from nowhere", code=1).stderr
+
+
+def test_a_cycle_without_feedback_answers_with_its_reason(beside: Beside) -> None:
+    """Nothing to learn from is a verdict with a reason, and no failure of the command."""
+    answer = beside.answer("cycle", "--wait")
+    assert {"trigger", "training_run", "candidate", "decision"} <= set(answer)
+    assert answer["candidate"] is None
+    assert {"verdict", "reasons", "evidence", "spent"} <= set(answer["decision"])
+    assert answer["decision"]["reasons"]
+
+
+def test_a_wrong_token_is_refused_with_the_setting_to_mend(beside: Beside) -> None:
+    """Who has another token is told so; nothing is shown."""
+    environ = beside.environ | {"FLYWHEEL__SERVING__TOKEN": "guess"}
+    command = [*FLYWHEEL, "--home", str(beside.home), "models", "--json"]
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "token" in ran.stderr
+
+
+def test_a_second_daemon_on_the_same_home_is_refused(beside: Beside) -> None:
+    """It says which process serves the home, and leaves that one alone."""
+    said = beside.run("run", code=1).stderr
+    assert str(beside.process.pid) in said
+    assert beside.process.poll() is None
+
+
+def test_sigterm_stops_it_cleanly_within_ten_seconds(beside: Beside) -> None:
+    """Exit 0 in time, and the home is free for commands of its own again."""
+    started = time.monotonic()
+    beside.process.send_signal(signal.SIGTERM)
+    assert beside.process.wait(timeout=20) == 0
+    assert time.monotonic() - started < 10
+    assert beside.answer("sql", "select count(*) as n from documents") == [{"n": 2}]
+
+
+def test_a_port_in_use_is_named_with_its_setting(beside: Beside) -> None:
+    """The daemon does not start, and says which setting to change."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        beside.environ["FLYWHEEL__SERVING__PORT"] = str(taken.getsockname()[1])
+        said = beside.run("run", code=1).stderr
+    assert "serving.port" in said
+    assert "Traceback" not in said
+
+
+def test_the_step_of_a_training_is_read_from_its_own_file(tmp_path: Path) -> None:
+    """Only a training of this call counts, and a half-written or foreign file is no step."""
+    assert training_step(tmp_path, 0) is None
+    (tmp_path / "v1.progress.json").write_text('{"step": 3, "steps": 60}')
+    assert training_step(tmp_path, 0) == (3, 60)
+    assert training_step(tmp_path, time.time() + 60) is None
+    (tmp_path / "v1.progress.json").write_text('{"step": ')
+    assert training_step(tmp_path, 0) is None
