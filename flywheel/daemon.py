@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC
+from logging.handlers import RotatingFileHandler
 from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -64,6 +65,7 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
         raise HomeError(
             f"a daemon (pid {other['pid']}, {other['url']}) serves {home.root} already; stop that one first"
         )
+    log_to(home)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -72,6 +74,21 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
         parts.cycle.listeners.append(daemon.activate)
         daemon.run()
     return 0
+
+
+def log_to(home: Home) -> None:
+    """Log to standard error and to logs/flywheel.log, which is rotated; libraries speak up for warnings alone."""
+    (home.root / "logs").mkdir(exist_ok=True)
+    rotating = RotatingFileHandler(home.logs / "flywheel.log", maxBytes=10_000_000, backupCount=3, encoding="utf-8")
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(threadName)s %(message)s",
+        handlers=[logging.StreamHandler(), rotating],
+        force=True,
+    )
+    for ours in ("flywheel", "consumers"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of each attempt; our own line says it once
 
 
 class Daemon:

@@ -42,7 +42,8 @@ class Repeater(threading.Thread):
             self.failures += 1
             self.error = f"{type(error).__name__}: {error}"
             pause = _BACKOFF_SECONDS[min(self.failures, len(_BACKOFF_SECONDS)) - 1]
-            log.exception("%s failed, again in %.0f s", self.name, pause)
+            known = isinstance(error, OSError)  # a broker or a disk that is away: the message says it all
+            log.warning("%s: %s; again in %.0f s", self.name, self.error, pause, exc_info=None if known else error)
         else:
             self.error, self.failures = None, 0
         return pause
