@@ -219,3 +219,26 @@ def test_a_reader_that_leaves_early_sees_no_traceback(home: Path) -> None:
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert ran.stdout == "range\n"
     assert "Traceback" not in ran.stderr
+
+
+def test_a_plan_needs_fewer_people_for_a_larger_gain(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From recorded feedback, a gain of 20 % needs fewer people than one of 10 %; without feedback it says so."""
+    assert main(["--home", str(home), "evaluate", "--plan", "0.1"]) == 1
+    assert "too little feedback" in capsys.readouterr().err
+    records: list[dict[str, object]] = []
+    for page in range(60):
+        seen = {"query_id": f"p{page}", "client_id": f"c{page % 20}", "timestamp": 1_770_000_000_000 + page * 1000}
+        records.append({**seen, "user_query": "q", "query_response_hit_ids": ["1", "2"]})
+        if page % 5 in (0, 3):
+            target = {"object": {"object_id": "1"}, "position": {"ordinal": 1}}
+            records.append({**seen, "action_name": "click", "event_attributes": target})
+    path = tmp_path / "ubi.ndjson"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert _answer(capsys, "--home", str(home), "import", "feedback", str(path))["stored"] == 84
+    small, large = (_answer(capsys, "--home", str(home), "evaluate", "--plan", gain) for gain in ("0.1", "0.2"))
+    assert small["people"] == 20
+    assert small["ctr"]["rate"] == pytest.approx(2 / 5)
+    assert small["ctr"]["users_per_arm"] > large["ctr"]["users_per_arm"] > 0
+    assert small["satisfied_ctr"] is None

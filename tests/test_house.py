@@ -1,8 +1,9 @@
-"""What keeps the code readable and the repository portable: bounds on size, a layer for each module, no local traces."""
+"""What keeps the code readable and a clone portable: bounds on size, a layer for each module, no local traces."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import tomllib
@@ -129,3 +130,14 @@ def test_make_says_what_to_do_about_an_old_python(tmp_path: Path) -> None:
     assert made.returncode != 0
     assert "Python 3.9.1" in made.stderr
     assert "PYTHON=" in made.stderr
+
+
+def test_ci_runs_every_check_and_refuses_the_fallback_broker() -> None:
+    """What has to hold before a change lands is one script, and it tells the tests that they run in CI."""
+    script = ROOT / ".ci" / "run"
+    text = script.read_text("utf-8")
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in text
+    assert "export CI=true" in text
+    called = re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
+    assert called == ["test", "test-slow", "lint", "types", "contracts"]
