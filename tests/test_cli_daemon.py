@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ def test_status_says_that_the_broker_is_away(beside: Beside) -> None:
     status = beside.answer("status")
     assert status["uptime"] > 0
     assert "127.0.0.1" in json.dumps(status["broker"])
+
+
+def test_metrics_are_the_numbers_of_status(beside: Beside) -> None:
+    """What the dashboard and the alerts ask of an idle daemon is there, without a token."""
+    url = json.loads((beside.home / "daemon.json").read_text())["url"]
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as response:
+        there = {line.split("{")[0].split(" ")[0] for line in response.read().decode().splitlines()}
+    asked = {f"flywheel_{name}" for name in ("up", "uptime", "ingest_events", "ingest_queries", "ingest_dead_letters")}
+    asked |= {f"flywheel_{name}" for name in ("cycle_paused", "index_documents", "index_pending", "pages_lost_total")}
+    assert asked - there == set()
+    assert "flywheel_ingest_lag" not in there, "no broker, no lag: that is what the alert goes by"
 
 
 def test_commands_reach_the_home_through_the_daemon(beside: Beside, tmp_path: Path) -> None:

@@ -84,6 +84,16 @@ def test_the_image_s_steps_run_in_a_clean_folder(tmp_path: Path) -> None:
     assert json.loads(ran.stdout)["created"] is True
 
 
+# The numbers of `flywheel status` during a training; tests/test_cli_daemon.py holds the rest of it to a real daemon.
+STATUS = {
+    "ingest": {"events": 1, "queries": 1, "dead_letters": 1, "lag": 1, "rate": 1.0},
+    "cycle": {"paused": False},
+    "index": {"documents": 1, "pending": 0},
+    "training": {"step": 1, "steps": 60, "loss": 0.5, "dev_ndcg": 0.6},
+    "uptime": 1.0,
+}
+
+
 def _asked() -> set[str]:
     dashboard = json.loads((ROOT / "deploy/grafana/dashboards/flywheel.json").read_text("utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
@@ -96,11 +106,11 @@ def test_dashboard_and_alerts_ask_for_metrics_that_exist() -> None:
     """A metric that is renamed takes its panel and its alert along."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from flywheel.serving.telemetry import House, Requests
+    from flywheel.serving.telemetry import House, Requests, Totals
 
-    counts = {"events": 1, "queries": 1, "dead_letters": 1, "lag": 1, "rate": 1.0}
     registry = CollectorRegistry()
-    registry.register(House(lambda: {"ingest": counts, "uptime": 1.0}))
+    registry.register(House(lambda: STATUS))
+    registry.register(Totals("flywheel_pages", lambda: {"logged": 1, "late": 0, "lost": 0}))
     requests = Requests(None, registry, ["/v1/search"])  # type: ignore[arg-type]
     requests._answered.labels("/v1/search", "POST", "200").inc()
     requests._seconds.labels("/v1/search").observe(0.1)
