@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import types
 import warnings
 from collections.abc import Iterator
@@ -15,30 +16,28 @@ from dataclasses import dataclass
 
 from flywheel.events import Document
 
-MAX_CHARACTERS = 1_000
+MAX_CHARACTERS = 600
 MIN_CHARACTERS = 15
 
 # In order of precedence: an object that several modules export is a document of the first.
 MODULES = """
-    builtins abc argparse array ast asyncio atexit base64 binascii bisect bz2 cProfile calendar cmath cmd codecs
-    collections collections.abc colorsys compileall concurrent.futures configparser contextlib contextvars copy csv
-    ctypes ctypes.util dataclasses datetime dbm decimal difflib dis doctest email email.header email.message
-    email.mime.image email.mime.multipart email.mime.text email.parser email.policy email.utils enum faulthandler
-    filecmp fileinput fnmatch fractions functools gc getopt getpass gettext glob graphlib grp gzip hashlib heapq
-    hmac html html.parser http http.client http.cookies http.server importlib importlib.metadata importlib.resources
-    importlib.util inspect io ipaddress itertools json keyword linecache locale logging logging.config
-    logging.handlers lzma marshal math mimetypes mmap multiprocessing multiprocessing.connection
-    multiprocessing.pool multiprocessing.shared_memory operator os os.path pathlib pdb pickle pkgutil platform
-    plistlib pprint pwd queue random re reprlib resource runpy sched secrets select selectors shelve shlex shutil
-    signal site smtplib socket socketserver sqlite3 ssl statistics string struct subprocess sys sysconfig syslog
-    tarfile tempfile textwrap threading time timeit tokenize tomllib trace traceback tracemalloc types typing
-    unicodedata unittest unittest.mock urllib.error urllib.parse urllib.request urllib.robotparser uuid venv
-    warnings wave weakref webbrowser wsgiref.simple_server xml.dom.minidom xml.etree.ElementTree xml.sax.saxutils
-    xmlrpc.client zipapp zipfile zlib zoneinfo
+    builtins abc argparse array ast asyncio atexit base64 binascii bisect bz2 cProfile calendar codecs collections
+    collections.abc concurrent.futures configparser contextlib contextvars copy csv dataclasses datetime dbm decimal
+    difflib doctest email email.message email.mime.multipart email.mime.text email.utils enum fileinput fnmatch
+    fractions functools gc getopt getpass glob graphlib gzip hashlib heapq hmac html html.parser http http.client
+    http.server importlib importlib.resources importlib.util inspect io ipaddress itertools json locale logging
+    logging.handlers lzma marshal math mimetypes multiprocessing multiprocessing.pool operator os os.path pathlib
+    pdb pickle platform pprint pwd queue random re sched secrets shelve shlex shutil signal smtplib socket
+    socketserver sqlite3 ssl statistics string struct subprocess sys tarfile tempfile textwrap threading time timeit
+    tomllib traceback tracemalloc types typing unicodedata unittest unittest.mock urllib.error urllib.parse
+    urllib.request urllib.robotparser uuid warnings weakref webbrowser xml.etree.ElementTree xml.sax.saxutils
+    zipfile zlib zoneinfo
 """.split()  # noqa: SIM905 - a block of names reads better than 160 quoted lines
 
 # Their methods repeat, one by one, those of `bytes` and of `decimal.Decimal`: no question could tell the two apart.
 _TWINS = frozenset({"bytearray", "decimal.Context"})
+# Where `str` and `bytes`, or `set` and `frozenset`, share a text, the first is what people mean.
+_SECOND_CHOICE = frozenset({"bytes", "frozenset"})
 _METHODS = (types.FunctionType, types.MethodDescriptorType, types.BuiltinFunctionType, property)
 
 
@@ -58,8 +57,10 @@ def build(updated_at_ms: int = 0) -> Corpus:
     """Read the standard library of the running interpreter; the same interpreter gives the same corpus.
 
     Raises:
-        RuntimeError: docstrings were stripped (`python -OO`), so there is nothing to search.
+        RuntimeError: docstrings were stripped (`python -OO`), so there is too little to search.
     """
+    if sys.flags.optimize >= 2:
+        raise RuntimeError("python -OO strips the docstrings that are the demo's documents; run it without -OO")
     texts: dict[str, str] = {}
     missing: list[str] = []
     seen_texts: set[str] = set()
@@ -74,8 +75,6 @@ def build(updated_at_ms: int = 0) -> Corpus:
             if text and text not in seen_texts and doc_id not in texts:
                 seen_texts.add(text)
                 texts[doc_id] = text
-    if len(texts) < len(MODULES):
-        raise RuntimeError("the standard library has no docstrings here; run Python without -OO")
     documents = (Document(doc_id, doc_id, text, updated_at_ms) for doc_id, text in texts.items())
     return Corpus(tuple(documents), tuple(missing))
 
@@ -101,13 +100,28 @@ def _things(module: types.ModuleType, name: str, seen: set[int]) -> Iterator[tup
         if id(thing) not in seen:
             seen.add(id(thing))
             yield doc_id, thing
-    for doc_id, cls in classes:
-        if doc_id in _TWINS:
-            continue
-        for key, member in sorted(vars(cls).items()):
-            function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-            if not key.startswith("_") and (isinstance(function, _METHODS) or inspect.isroutine(function)):
-                yield f"{doc_id}.{key}", function
+    for doc_id, cls in sorted(classes, key=_precedence):
+        if doc_id not in _TWINS:
+            yield from ((f"{doc_id}.{key}", method) for key, method in _methods(cls, module))
+
+
+def _precedence(named: tuple[str, type]) -> tuple[bool, int]:
+    """A text that several classes share belongs to the one nearest to `object`."""
+    doc_id, cls = named
+    return doc_id in _SECOND_CHOICE, len(cls.__mro__)
+
+
+def _methods(cls: type, module: types.ModuleType) -> Iterator[tuple[str, object]]:
+    """What the class defines, or inherits from a private module of its package, as `pathlib.Path` does since 3.13."""
+    members: dict[str, object] = {}
+    for base in reversed(cls.__mro__):
+        if base is cls or ("._" in base.__module__ and not hasattr(module, base.__name__)):
+            members |= vars(base)
+    for key, member in sorted(members.items()):
+        function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+        is_method = isinstance(function, _METHODS) or inspect.isroutine(function)
+        if is_method and not key.startswith("_") and _belongs(function, module):
+            yield key, function
 
 
 def _is_alias(named: tuple[str, object]) -> bool:
@@ -125,7 +139,13 @@ def _exported(module: types.ModuleType) -> list[str]:
 
 def _is_own(module: types.ModuleType, key: str) -> bool:
     """A module without `__all__` owns what it or its C half defines, not what it imported for itself."""
-    owner = str(getattr(_member(module, key), "__module__", None))
+    if module.__name__ == "builtins":
+        return True
+    return _belongs(_member(module, key), module)
+
+
+def _belongs(thing: object, module: types.ModuleType) -> bool:
+    owner = str(getattr(thing, "__module__", None))
     return owner in {module.__name__, "None"} or owner.startswith("_") or owner.startswith(f"{module.__name__}.")
 
 
@@ -141,7 +161,7 @@ def _text(thing: object) -> str:
     if not isinstance(doc, str):
         return ""
     text = inspect.cleandoc(doc)
-    if len(text) < MIN_CHARACTERS or text.startswith(("Alias for field number", "partial(func")):
+    if len(text) < MIN_CHARACTERS or text.startswith("Alias for field number"):
         return ""
     if len(text) <= MAX_CHARACTERS:
         return text
