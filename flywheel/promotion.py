@@ -32,11 +32,31 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """`[promotion]` of the configuration, plus two levels that nobody should need to touch.
+class Guardrail:
+    """A live metric that must not rise by more than `margin` of the champion's, nor by more than `floor` where that is
+    larger (a rate near 0 has no relative change worth the name)."""
 
-    `loss_level` is the chance, for each part that is guarded (all, unseen, each anchor set), of holding back a
-    challenger that changes nothing there. `seed` fixes the bootstrap, which is reported and decides nothing.
+    metric: str
+    margin: float
+    floor: float
+
+
+GUARDRAILS = (
+    Guardrail("latency_ms", margin=0.10, floor=5.0),
+    Guardrail("empty_rate", margin=0.02, floor=0.002),
+    Guardrail("abandonment", margin=0.02, floor=0.002),
+    Guardrail("thumbs_down", margin=0.10, floor=0.0005),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`[promotion]` of the configuration, plus what nobody should need to touch.
+
+    `loss_level` is the chance, for each part that is guarded (all, unseen, each anchor set, each live guardrail), of
+    holding back a challenger that changes nothing there. `expected_gain` (relative) and `expected_preference` are the
+    live effects that are found soonest; any value keeps the error rate. `seed` fixes the bootstrap, which is reported
+    and decides nothing.
     """
 
     metrics: tuple[str, ...] = ("recall@10", "ndcg@10")
@@ -48,6 +68,10 @@ class Policy:
     min_users: int = 200
     max_days: float = 28.0
     loss_level: float = 0.16
+    live_metric: str = "satisfied_ctr"
+    expected_gain: float = 0.03
+    expected_preference: float = 0.05
+    guardrails: tuple[Guardrail, ...] = GUARDRAILS
     seed: int = 0
 
 
@@ -68,12 +92,16 @@ class OfflineEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict, why, the JSON-able sums that reproduce it, and the alpha that it used up."""
+    """A verdict, why, the JSON-able sums that reproduce it, and the alpha that it used up.
+
+    `final` is false only for a live experiment that goes on: nothing to tell yet, and nothing spent.
+    """
 
     verdict: Verdict
     reasons: tuple[str, ...]
     evidence: dict[str, Any]
     spent: float
+    final: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """The same, as plain values."""
@@ -82,6 +110,7 @@ class Decision:
             "reasons": list(self.reasons),
             "evidence": self.evidence,
             "spent": self.spent,
+            "final": self.final,
         }
 
 

@@ -1,0 +1,211 @@
+"""The live verdict: sums by arm or users' preferences in; promote, reject, inconclusive or "go on" out, at any look.
+
+Every test here may be repeated daily: e-values and confidence sequences, never a fixed-size p-value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flywheel.interleaving import PreferenceSums
+from flywheel.promotion import Decision, Guardrail, Policy, Verdict, lost
+from flywheel.significance.estimate import Estimate, Inconclusive
+from flywheel.significance.ratio import ArmSums, compare
+from flywheel.significance.sequential import e_gain, e_loss, sequence
+from flywheel.significance.srm import sample_ratio
+
+Arms = tuple[ArmSums, ArmSums]
+WATCH_LEVEL = 0.05
+CROSSED_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEvidence:
+    """What an experiment has gathered in closed windows: (champion, challenger) sums over users, by intention to treat.
+
+    `metrics` holds the policy's live metric, its guardrails, and whatever else is reported (`ctr` tells clickbait).
+    `steady` is the live metric again without the twentieth of users who saw the most pages. `users` counts users by the
+    arm they were assigned to, `shares` what was asked, `crossed` users who met both. `preference` comes from
+    interleaving. `days` is the event time since it went live. A user's pages may be capped by whoever sums them.
+    """
+
+    metrics: Mapping[str, Arms] = field(default_factory=dict)
+    steady: Arms | None = None
+    preference: PreferenceSums | None = None
+    users: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    crossed: int = 0
+    days: float = 0.0
+
+
+def decide_live(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decision:
+    """Look once at a split or an interleaving that runs; looks cost nothing, `alpha` is spent when it ends.
+
+    1. A sample ratio mismatch, or too many users in both arms, voids it: inconclusive, alert.
+    2. A guardrail beyond its margin, or the live metric worse than the champion's, by their e-values: reject.
+    3. E-value of a gain at least 1 / `alpha`, the effect at least `min_effect`, guardrails held, and the gain there
+       without the most active users too: promote. With `preference` alone that is the users' preference.
+    4. After `max_days`: inconclusive, expired. Before: inconclusive and not final.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
+    facts = _facts(evidence, alpha)
+    void = _void(evidence)
+    if void:
+        return Decision(Verdict.INCONCLUSIVE, (void,), facts, alpha)
+    tripped, unsure = _guardrails(evidence, policy)
+    if tripped:
+        return Decision(Verdict.REJECT, tripped, facts, alpha)
+    verdict, reason = _primary(evidence, policy, alpha, facts)
+    if verdict is Verdict.REJECT:
+        return Decision(verdict, (reason, *_clickbait(evidence, policy)), facts, alpha)
+    doubts = (*unsure, *_narrow(evidence, policy))
+    if verdict is Verdict.PROMOTE and not doubts:
+        return Decision(verdict, (reason,), facts, alpha)
+    if evidence.days >= policy.max_days:
+        return Decision(
+            Verdict.INCONCLUSIVE, (f"expired after {evidence.days:.0f} days", reason, *doubts), facts, alpha
+        )
+    return Decision(Verdict.INCONCLUSIVE, (reason, *doubts, "the experiment goes on"), facts, 0.0, final=False)
+
+
+def decide_rollback(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decision:
+    """Look once at a new champion (as challenger) beside a holdback that keeps the one before (as champion).
+
+    REJECT means: roll back; at any number of looks a promotion that was right is taken back with a chance of at most
+    `alpha` for its metric and as much for its guardrails together. PROMOTE means confirmed: a gain at `alpha`.
+    """
+    found = decide_live(evidence, policy, alpha)
+    if found.verdict is not Verdict.REJECT or _guardrails(evidence, policy)[0]:
+        return found
+    estimate = _estimate(evidence, policy)
+    if isinstance(estimate, Estimate) and e_loss(estimate, expected=_expected(evidence, policy)) >= 1 / alpha:
+        return found
+    return Decision(
+        Verdict.INCONCLUSIVE, (*found.reasons, "not sure enough to roll back"), found.evidence, 0.0, final=False
+    )
+
+
+def _void(evidence: LiveEvidence) -> str | None:
+    if evidence.shares:
+        ratio = sample_ratio(evidence.users, evidence.shares)
+        if ratio.mismatch:
+            return ratio.reason
+    total = sum(evidence.users.values())
+    if total and evidence.crossed / total > CROSSED_SHARE:
+        return f"{evidence.crossed} of {total} users met both arms: the split is not sticky, nothing can be told apart"
+    return None
+
+
+def _estimate(evidence: LiveEvidence, policy: Policy) -> Estimate | Inconclusive:
+    """The effect that decides: relative for a split, mean preference where there is only interleaving."""
+    if policy.live_metric in evidence.metrics:
+        return compare(*evidence.metrics[policy.live_metric])
+    if evidence.preference is not None:
+        return evidence.preference.compare()
+    return Inconclusive(f"no {policy.live_metric} and no preferences yet")
+
+
+def _expected(evidence: LiveEvidence, policy: Policy) -> float:
+    return policy.expected_gain if policy.live_metric in evidence.metrics else policy.expected_preference
+
+
+def _enough(evidence: LiveEvidence, policy: Policy) -> int:
+    """Users in the smaller arm, or with a preference."""
+    if policy.live_metric in evidence.metrics:
+        return min(arm.users for arm in evidence.metrics[policy.live_metric])
+    return evidence.preference.users if evidence.preference else 0
+
+
+def _primary(evidence: LiveEvidence, policy: Policy, alpha: float, facts: dict[str, Any]) -> tuple[Verdict, str]:
+    split = policy.live_metric in evidence.metrics
+    name = policy.live_metric if split else "users' preference"
+    found = _estimate(evidence, policy)
+    if isinstance(found, Inconclusive):
+        return Verdict.INCONCLUSIVE, found.reason
+    users = _enough(evidence, policy)
+    if users < policy.min_users:
+        return (
+            Verdict.INCONCLUSIVE,
+            f"{users} users {'in an arm' if split else 'with a preference'}; {policy.min_users} needed",
+        )
+    expected = _expected(evidence, policy)
+    gain, loss = e_gain(found, expected=expected), e_loss(found, expected=expected)
+    low, high = sequence(found, expected=expected)
+    facts["primary"] = {"metric": name, "effect": found.effect, "standard_error": found.standard_error}
+    facts["primary"] |= {"low": low, "high": high, "e_gain": gain, "e_loss": loss, "users": users}
+    line = f"{name} {found.effect:+.2%} (95 % sequence {low:+.2%} to {high:+.2%}, {users} users"
+    line += " in the smaller arm)" if split else " with a preference)"
+    if loss >= 1 / WATCH_LEVEL:
+        return Verdict.REJECT, f"{line}: worse (e-value {loss:.3g}, {1 / WATCH_LEVEL:.0f} needed)"
+    if gain >= 1 / alpha and found.effect >= policy.min_effect:
+        return Verdict.PROMOTE, f"{line}: a gain (e-value {gain:.3g}, {1 / alpha:.3g} needed at alpha {alpha:.2g})"
+    if gain >= 1 / alpha:
+        return Verdict.INCONCLUSIVE, f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}"
+    return Verdict.INCONCLUSIVE, f"{line}: no significant gain (e-value {gain:.3g}, {1 / alpha:.3g} needed)"
+
+
+def _guardrails(evidence: LiveEvidence, policy: Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Guardrails that are broken for sure, at `WATCH_LEVEL` among all of them, and those that leave a doubt."""
+    tripped, unsure = [], []
+    measured = [guard for guard in policy.guardrails if guard.metric in evidence.metrics]
+    for guard in measured:
+        champion, challenger = evidence.metrics[guard.metric]
+        found = compare(champion, challenger, relative=False)
+        if isinstance(found, Inconclusive) or min(champion.users, challenger.users) < policy.min_users:
+            continue
+        tolerated = _tolerated(guard, champion)
+        beyond = Estimate(found.effect - tolerated, found.standard_error, found.degrees)
+        line = (
+            f"guardrail {guard.metric}: {champion.ratio:.4g} to {challenger.ratio:.4g}, more than the tolerated "
+            f"rise of {tolerated:.4g}"
+        )
+        e_value = e_gain(beyond, expected=tolerated)
+        if e_value >= len(measured) / WATCH_LEVEL:
+            tripped.append(f"{line} (e-value {e_value:.3g}, {len(measured) / WATCH_LEVEL:.0f} needed)")
+        elif lost(Estimate(-found.effect, found.standard_error, found.degrees), tolerated, policy.loss_level):
+            unsure.append(f"{line}, though not yet for sure")
+    return tuple(tripped), tuple(unsure)
+
+
+def _tolerated(guard: Guardrail, champion: ArmSums) -> float:
+    return max(guard.margin * abs(champion.ratio), guard.floor)
+
+
+def _narrow(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
+    """A doubt where the gain is gone once the most active users are left out (less than a quarter of it is there)."""
+    if evidence.steady is None or policy.live_metric not in evidence.metrics:
+        return ()
+    whole, rest = compare(*evidence.metrics[policy.live_metric]), compare(*evidence.steady)
+    if isinstance(whole, Inconclusive) or isinstance(rest, Inconclusive) or rest.effect >= 0.25 * whole.effect:
+        return ()
+    return (
+        f"the gain of {whole.effect:+.2%} comes from the most active twentieth of users: without them it is "
+        f"{rest.effect:+.2%} ± {rest.standard_error:.2%}",
+    )
+
+
+def _clickbait(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
+    if policy.live_metric == "ctr" or "ctr" not in evidence.metrics:
+        return ()
+    clicks = compare(*evidence.metrics["ctr"])
+    if isinstance(clicks, Inconclusive) or clicks.p_gain() > 0.05:
+        return ()
+    return (f"clicks rise by {clicks.effect:+.2%} while {policy.live_metric} falls: clickbait",)
+
+
+def _facts(evidence: LiveEvidence, alpha: float) -> dict[str, Any]:
+    arms = {name: {"champion": a.as_dict(), "challenger": b.as_dict()} for name, (a, b) in evidence.metrics.items()}
+    return {
+        "alpha": alpha,
+        "metrics": arms,
+        "steady": evidence.steady
+        and {"champion": evidence.steady[0].as_dict(), "challenger": evidence.steady[1].as_dict()},
+        "preference": evidence.preference and evidence.preference.as_dict(),
+        "users": dict(evidence.users),
+        "shares": dict(evidence.shares),
+        "crossed": evidence.crossed,
+        "days": evidence.days,
+    }

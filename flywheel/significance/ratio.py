@@ -1,0 +1,130 @@
+"""Two arms, different users: a ratio such as satisfied clicks per page, from sums over users that SQL can keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from flywheel.significance.estimate import Estimate, Inconclusive
+
+Column = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSums:
+    """Sums over one arm's users of pages x, value y (clicks, milliseconds, ...) and what the user did before, z.
+
+    `before` is any figure from before the experiment, for CUPED; all its sums are 0 where there is none. Adding two
+    records merges disjoint users; a user who comes back replaces the own row in whatever keeps the rows.
+    """
+
+    users: int = 0
+    pages: float = 0.0
+    pages_squared: float = 0.0
+    value: float = 0.0
+    value_squared: float = 0.0
+    value_pages: float = 0.0
+    before: float = 0.0
+    before_squared: float = 0.0
+    value_before: float = 0.0
+    pages_before: float = 0.0
+
+    @classmethod
+    def of(cls, value: Column, pages: Column | None = None, before: Column | None = None) -> ArmSums:
+        """From one row per user, float64 (users,) each; without `pages` the metric is a mean over users."""
+        x = np.ones_like(value) if pages is None else pages
+        z = np.zeros_like(value) if before is None else before
+        columns = {"pages": x, "value": value, "before": z}
+        sums = {name: float(column.sum()) for name, column in columns.items()}
+        squares = {f"{name}_squared": float(column @ column) for name, column in columns.items()}
+        crosses = {
+            "value_pages": float(value @ x),
+            "value_before": float(value @ z),
+            "pages_before": float(x @ z),
+        }
+        return cls(users=len(value), **sums, **squares, **crosses)
+
+    @classmethod
+    def from_dict(cls, sums: Mapping[str, float]) -> ArmSums:
+        """Back from `as_dict`; names it does not know are left out."""
+        known = {f.name: sums[f.name] for f in fields(cls) if f.name in sums and f.name != "users"}
+        return cls(users=int(sums["users"]), **known)
+
+    def __add__(self, other: ArmSums) -> ArmSums:
+        return ArmSums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def as_dict(self) -> dict[str, float]:
+        """The sums by name, for the record of a decision."""
+        return asdict(self)
+
+    @property
+    def ratio(self) -> float:
+        """Value per page."""
+        return self.value / self.pages if self.pages else math.nan
+
+    def spread(self, theta: float = 0.0) -> float:
+        """Variance over users of the linearised, covariate-adjusted metric (y - R x) / mean(x) - theta z.
+
+        Deng, Knoblich & Lu (2018), "Applying the Delta Method in Metric Analytics", §3.1; with theta, Deng et al.
+        (2013), "Improving the Sensitivity of Online Controlled Experiments by Utilizing Pre-Experiment Data", eq. 4.
+        """
+        mean_pages = self.pages / self.users
+        own = self._covariance(self.value_squared, self.value, self.value)
+        own -= 2 * self.ratio * self._covariance(self.value_pages, self.value, self.pages)
+        own += self.ratio**2 * self._covariance(self.pages_squared, self.pages, self.pages)
+        own /= mean_pages**2
+        before = self._covariance(self.before_squared, self.before, self.before)
+        return max(0.0, own + theta**2 * before - 2 * theta * self.pull())
+
+    def pull(self) -> float:
+        """Covariance over users of the linearised metric with `before`."""
+        with_value = self._covariance(self.value_before, self.value, self.before)
+        with_pages = self._covariance(self.pages_before, self.pages, self.before)
+        return (with_value - self.ratio * with_pages) / (self.pages / self.users)
+
+    def before_variance(self) -> float:
+        """Variance over users of `before`."""
+        return self._covariance(self.before_squared, self.before, self.before)
+
+    def _covariance(self, product: float, first: float, second: float) -> float:
+        return (product - first * second / self.users) / (self.users - 1)
+
+
+def compare(champion: ArmSums, challenger: ArmSums, *, relative: bool = True) -> Estimate | Inconclusive:
+    """Challenger's ratio over the champion's, minus 1 (`relative`), or the difference; CUPED where `before` varies.
+
+    Variance by the delta method over users, Welch-Satterthwaite degrees of freedom. With R the unadjusted ratios,
+    Var(R_b / R_a) = V_b / R_a^2 + V_a R_b^2 / R_a^4: Deng, Knoblich & Lu (2018), §3.2. theta is the regression of the
+    linearised metric on `before` in both arms together: Deng et al. (2013), eq. 5.
+    """
+    if min(champion.users, challenger.users) < 2:
+        return Inconclusive(f"{champion.users} and {challenger.users} users; each arm needs two to have a spread")
+    if min(champion.pages, challenger.pages) <= 0:
+        return Inconclusive("an arm has no pages")
+    if relative and champion.value == 0:
+        return Inconclusive("the champion's metric is 0: no relative effect")
+    theta = _theta(champion + challenger)
+    moved = challenger.before / challenger.users - champion.before / champion.users
+    difference = challenger.ratio - champion.ratio - theta * moved
+    variances = [arm.spread(theta) / arm.users for arm in (champion, challenger)]
+    if relative:
+        scale = abs(champion.ratio)
+        weights = (challenger.ratio / champion.ratio**2) ** 2, 1 / scale**2
+        effect = difference / scale
+    else:
+        weights, effect = (1.0, 1.0), difference
+    variance = variances[0] * weights[0] + variances[1] * weights[1]
+    if variance <= 0:
+        return Inconclusive("the metric does not vary between users: no error can be estimated")
+    # Welch-Satterthwaite on the plain variances, as gbstats has it for relative effects too
+    parts = [v**2 / (arm.users - 1) for v, arm in zip(variances, (champion, challenger), strict=True)]
+    return Estimate(effect, math.sqrt(variance), sum(variances) ** 2 / sum(parts))
+
+
+def _theta(both: ArmSums) -> float:
+    variance = both.before_variance()
+    return both.pull() / variance if variance > 1e-12 * both.before_squared else 0.0

@@ -1,0 +1,162 @@
+"""The live verdict: what is promoted, what is stopped, and for which reason."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flywheel.interleaving import PreferenceSums
+from flywheel.live import Arms, LiveEvidence, decide_live, decide_rollback
+from flywheel.promotion import Policy, Verdict
+from flywheel.significance.ratio import ArmSums
+
+POLICY = Policy()
+HALVES = {"champion": 1.0, "challenger": 1.0}
+
+
+def _arm(rng: np.random.Generator, users: int, rate: float, heavy_gain: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Satisfied clicks and pages; `heavy_gain` is given to the most active users alone."""
+    pages = 1 + np.floor(rng.pareto(1.8, users).clip(max=60))
+    own = rng.beta(20 * rate, 20 * (1 - rate), users)
+    own = np.where(pages > 8, own * (1 + heavy_gain), own).clip(max=1)
+    return rng.binomial(pages.astype(int), own).astype(float), pages
+
+
+def _arms(
+    seed: int, gain: float, *, users: int = 40_000, rate: float = 0.25, heavy_gain: float = 0.0
+) -> tuple[Arms, Arms]:
+    """Whole and steady sums of both arms."""
+    rng = np.random.default_rng(seed)
+    rows = [_arm(rng, users, rate), _arm(rng, users, rate * (1 + gain), heavy_gain)]
+    whole, steady = [], []
+    for clicks, pages in rows:
+        whole.append(ArmSums.of(clicks, pages))
+        steady.append(ArmSums.of(clicks[pages <= 6], pages[pages <= 6]))
+    return (whole[0], whole[1]), (steady[0], steady[1])
+
+
+def _evidence(seed: int, gain: float, *, days: float = 7.0, **kind: float) -> LiveEvidence:
+    whole, steady = _arms(seed, gain, **kind)  # type: ignore[arg-type]
+    users = {"champion": whole[0].users, "challenger": whole[1].users}
+    return LiveEvidence({"satisfied_ctr": whole}, steady, users=users, shares=HALVES, days=days)
+
+
+def _with(evidence: LiveEvidence, **metrics: Arms) -> LiveEvidence:
+    return LiveEvidence({**evidence.metrics, **metrics}, evidence.steady, users=evidence.users, shares=HALVES, days=7.0)
+
+
+def test_gain_is_promoted_with_its_sums() -> None:
+    """A clear gain ends the experiment, spends alpha, and its record survives JSON with the sums that reproduce it."""
+    decision = decide_live(_evidence(0, 0.10), POLICY, 0.01)
+    assert (decision.verdict, decision.spent, decision.final) == (Verdict.PROMOTE, 0.01, True)
+    record = json.loads(json.dumps(decision.as_dict(), allow_nan=False))["evidence"]
+    arms = record["metrics"]["satisfied_ctr"]
+    again = ArmSums.from_dict(arms["challenger"]).ratio / ArmSums.from_dict(arms["champion"]).ratio - 1
+    assert again == pytest.approx(record["primary"]["effect"])
+
+
+def test_no_difference_goes_on_then_expires() -> None:
+    """With nothing to tell it goes on and spends nothing, until it expires inconclusive and spends its alpha."""
+    early, late = (decide_live(_evidence(1, 0.0, days=days), POLICY, 0.01) for days in (3.0, 28.0))
+    assert (early.verdict, early.final, early.spent) == (Verdict.INCONCLUSIVE, False, 0.0)
+    assert (late.verdict, late.final, late.spent) == (Verdict.INCONCLUSIVE, True, 0.01)
+    assert "expired" in late.reasons[0]
+
+
+def test_few_users_decide_nothing() -> None:
+    """Below `min_users` even a huge difference waits."""
+    decision = decide_live(_evidence(2, 1.0, users=150), POLICY, 0.05)
+    assert decision.verdict is Verdict.INCONCLUSIVE
+    assert "200 needed" in decision.reasons[0]
+
+
+def test_worse_is_rejected() -> None:
+    """A challenger that loses satisfied clicks is stopped before it expires."""
+    decision = decide_live(_evidence(3, -0.10), POLICY, 0.01)
+    assert decision.verdict is Verdict.REJECT
+    assert "worse" in decision.reasons[0]
+
+
+def test_clickbait_is_named() -> None:
+    """More clicks and fewer satisfied ones is a rejection, and the reason says clickbait."""
+    clicks, _ = _arms(5, 0.10, rate=0.4)
+    decision = decide_live(_with(_evidence(4, -0.10), ctr=clicks), POLICY, 0.01)
+    assert decision.verdict is Verdict.REJECT
+    assert "clickbait" in decision.reasons[1]
+
+
+def test_slow_challenger_is_stopped() -> None:
+    """A gain does not buy a third more latency."""
+    rng = np.random.default_rng(6)
+    slow = tuple(ArmSums.of(rng.lognormal(np.log(ms), 0.5, 5_000)) for ms in (60.0, 80.0))
+    decision = decide_live(_with(_evidence(0, 0.10), latency_ms=(slow[0], slow[1])), POLICY, 0.01)
+    assert decision.verdict is Verdict.REJECT
+    assert "latency_ms" in decision.reasons[0]
+
+
+def test_steady_guardrails_do_not_block() -> None:
+    """Guardrails that do not move leave a gain its promotion in most runs."""
+    promoted = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        same = [ArmSums.of(rng.lognormal(4, 0.5, 40_000)) for _ in range(2)]
+        empty = [ArmSums.of((rng.random(40_000) < 0.01).astype(float)) for _ in range(2)]
+        evidence = _with(_evidence(seed, 0.10), latency_ms=(same[0], same[1]), empty_rate=(empty[0], empty[1]))
+        promoted += decide_live(evidence, POLICY, 0.01).verdict is Verdict.PROMOTE
+    assert promoted >= 25
+
+
+def test_gain_of_a_few_heavy_users_waits() -> None:
+    """A gain that only the most active users have is not promoted, and the reason says whose it is."""
+    decision = decide_live(_evidence(7, 0.0, heavy_gain=0.5), POLICY, 0.05)
+    assert decision.verdict is Verdict.INCONCLUSIVE
+    assert decision.evidence["primary"]["e_gain"] > 20
+    assert any("most active twentieth" in reason for reason in decision.reasons)
+
+
+def test_broken_split_is_void() -> None:
+    """A sample ratio mismatch, or many users in both arms, voids even a clear gain."""
+    good = _evidence(0, 0.10)
+    skewed = LiveEvidence(good.metrics, users={"champion": 40_000, "challenger": 38_000}, shares=HALVES)
+    crossed = LiveEvidence(good.metrics, users=good.users, shares=HALVES, crossed=9_000)
+    for evidence, words in ((skewed, "mismatch"), (crossed, "both arms")):
+        decision = decide_live(evidence, POLICY, 0.05)
+        assert (decision.verdict, decision.final) == (Verdict.INCONCLUSIVE, True)
+        assert words in decision.reasons[0]
+
+
+def test_preference_decides_interleaving() -> None:
+    """Where pages are interleaved, users' preference is what is judged, in either direction."""
+    rng = np.random.default_rng(8)
+    few, many = rng.poisson(0.8, 6_000).astype(float), rng.poisson(1.0, 6_000).astype(float)
+    assert decide_live(LiveEvidence(preference=PreferenceSums.of(few, many)), POLICY, 0.01).verdict is Verdict.PROMOTE
+    assert decide_live(LiveEvidence(preference=PreferenceSums.of(many, few)), POLICY, 0.01).verdict is Verdict.REJECT
+    nothing = decide_live(LiveEvidence(), POLICY, 0.01)
+    assert (nothing.verdict, nothing.final) == (Verdict.INCONCLUSIVE, False)
+
+
+def test_daily_looks_promote_at_most_alpha() -> None:
+    """Looking at an A/A split every day for a month promotes it at most as often as asked."""
+    promoted = 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        sums = [ArmSums(), ArmSums()]
+        for day in range(28):
+            for side in (0, 1):
+                sums[side] = sums[side] + ArmSums.of(*_arm(rng, 150, 0.25))
+            evidence = LiveEvidence({"satisfied_ctr": (sums[0], sums[1])}, days=day)
+            if decide_live(evidence, POLICY, 0.05).verdict is Verdict.PROMOTE:
+                promoted += 1
+                break
+    assert promoted / 150 <= 0.05 + 2 * 0.018
+
+
+def test_rollback_needs_its_own_alpha() -> None:
+    """A regressed champion is rolled back, an equal one is kept, and a doubtful one is watched further."""
+    assert decide_rollback(_evidence(9, -0.15), POLICY, 0.001).verdict is Verdict.REJECT
+    assert decide_rollback(_evidence(1, 0.0), POLICY, 0.001).verdict is Verdict.INCONCLUSIVE
+    doubtful = next(
+        e for e in (_evidence(s, -0.035) for s in range(40)) if decide_live(e, POLICY, 0.01).verdict == "reject"
+    )
+    found = decide_rollback(doubtful, POLICY, 1e-9)
+    assert (found.verdict, found.final) == (Verdict.INCONCLUSIVE, False)

@@ -1,0 +1,117 @@
+"""Looking every day: e-values, confidence sequences, group-sequential bounds, planning."""
+
+import math
+
+import numpy as np
+import pytest
+from gbstats.frequentist.tests import SequentialConfig, SequentialTwoSidedTTest  # type: ignore[import-untyped]
+from gbstats.models.statistics import SampleMeanStatistic  # type: ignore[import-untyped]
+from scipy import integrate, stats
+
+from flywheel.significance.estimate import Estimate
+from flywheel.significance.looks import bounds
+from flywheel.significance.power import judged_queries, users_per_arm
+from flywheel.significance.ratio import ArmSums, compare
+from flywheel.significance.sequential import e_gain, e_loss, expected_for, p_always, sequence, z_to_win
+
+
+def test_sequence_equals_gbstats() -> None:
+    """Interval and p-value are gbstats' sequential test's, once both are tuned to the same number of users."""
+    rng = np.random.default_rng(0)
+    arms = [ArmSums.of(rng.exponential(1.0, 4_000)), ArmSums.of(rng.exponential(1.04, 4_000))]
+    found = compare(*arms)
+    assert isinstance(found, Estimate)
+    theirs = SequentialTwoSidedTTest(
+        *(SampleMeanStatistic(n=a.users, sum=a.value, sum_squares=a.value_squared) for a in arms),
+        SequentialConfig(difference_type="relative", sequential_tuning_parameter=5_000),
+    )
+    expected = expected_for(5_000, found.standard_error * math.sqrt(8_000))
+    assert sequence(found, expected=expected) == pytest.approx(tuple(theirs.confidence_interval), rel=1e-9)
+    assert p_always(found, expected=expected) == pytest.approx(theirs.p_value, rel=1e-9)
+
+
+@pytest.mark.parametrize("z", [-3.0, 0.0, 2.5, 5.0])
+def test_e_value_is_its_integral(z: float) -> None:
+    """The closed form of the one-sided mixture equals the integral of likelihood ratios that it stands for."""
+    error, expected = 0.02, 0.03
+
+    def ratio(effect: float) -> float:
+        return 2 * stats.norm.pdf(effect, 0, expected) * math.exp(z * effect / error - effect**2 / (2 * error**2))
+
+    area, _ = integrate.quad(ratio, 0, 0.4)
+    assert e_gain(Estimate(z * error, error), expected=expected) == pytest.approx(area, rel=1e-6)
+
+
+def test_daily_looks_keep_the_level() -> None:
+    """Sixty looks at growing data with no effect cross 1/alpha in at most alpha of runs; a fixed test in far more."""
+    rng = np.random.default_rng(1)
+    paths = rng.normal(0, 1, (4_000, 60)).cumsum(axis=1)
+    information = np.arange(1, 61)
+    ever = fixed = 0
+    for path in paths[:1_500]:
+        looks = [Estimate(s / n * 0.1, 0.1 / math.sqrt(n)) for s, n in zip(path, information, strict=True)]
+        ever += any(e_gain(look, expected=0.03) >= 20 for look in looks)
+        fixed += any(look.p_gain() <= 0.05 for look in looks)
+    assert ever / 1_500 <= 0.05 + 2 * 0.0056
+    assert fixed / 1_500 > 0.15
+
+
+@pytest.mark.parametrize("degrees", [3.0, 30.0, math.inf])
+def test_sequence_contains_the_fixed_interval(degrees: float) -> None:
+    """Whatever it was tuned for, the sequence is never narrower than the interval of one planned look."""
+    for expected in (1e-4, 0.01, 0.3, 100.0):
+        found = Estimate(0.01, 0.02, degrees)
+        low, high = sequence(found, expected=expected)
+        assert low <= found.interval()[0] < found.interval()[1] <= high
+
+
+def test_loss_mirrors_gain() -> None:
+    """A loss is as much evidence as the gain of the same size, and nothing is said where nothing varies."""
+    assert e_loss(Estimate(-0.05, 0.02), expected=0.03) == e_gain(Estimate(0.05, 0.02), expected=0.03) > 1
+    assert e_gain(Estimate(0.0, 0.0), expected=0.03) == 1.0
+
+
+def test_bounds_equal_published() -> None:
+    """Five equal looks at one-sided 0.025 have the O'Brien-Fleming-like bounds that textbooks print."""
+    found = bounds([0.2, 0.4, 0.6, 0.8, 1.0], 0.025)
+    assert found == pytest.approx([4.877, 3.357, 2.680, 2.290, 2.031], abs=0.003)
+    assert bounds([1.0], 0.05) == pytest.approx([1.645], abs=1e-3)
+
+
+def test_bounds_keep_the_level() -> None:
+    """Unequal looks cross their bounds by chance as often as asked."""
+    shares = np.array([0.1, 0.5, 0.7, 1.0])
+    rng = np.random.default_rng(2)
+    steps = rng.normal(0, 1, (200_000, 4)) * np.sqrt(np.diff(shares, prepend=0))
+    crossed = np.any(steps.cumsum(axis=1) / np.sqrt(shares) > bounds(list(shares), 0.05), axis=1).mean()
+    assert crossed == pytest.approx(0.05, abs=0.002)
+
+
+def test_bounds_refuse_nonsense() -> None:
+    """Looks that do not rise, or go beyond the plan, are refused."""
+    for wrong in ([], [0.5, 0.4], [0.0, 1.0], [0.5, 1.2]):
+        with pytest.raises(ValueError, match="rising"):
+            bounds(wrong, 0.05)
+
+
+def test_planned_users_find_the_effect() -> None:
+    """As many users as the plan says find the effect in about the share of runs that was asked."""
+    rng = np.random.default_rng(3)
+    pages = (1 + rng.poisson(3, 20_000)).astype(float)
+    week = ArmSums.of(rng.binomial(pages.astype(int), 0.3).astype(float), pages)
+    users = users_per_arm(week, 0.05, alpha=0.05, power=0.8)
+    error = math.sqrt(2 * week.spread() / week.ratio**2 / users)
+    found = [e_gain(Estimate(rng.normal(0.05, error), error), expected=0.05) >= 20 for _ in range(4_000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+    assert users_per_arm(week, 0.05, watched=False) < users
+
+
+def test_planned_queries() -> None:
+    """Judged queries for a gain of 3 points at a spread of 0.18 a query, as the textbook formula has it."""
+    assert judged_queries(0.18, 0.03, alpha=0.05, power=0.8) == 223
+
+
+def test_z_to_win_is_the_boundary() -> None:
+    """A gain of just so many standard errors reaches 1/alpha."""
+    z = z_to_win(0.01, expected=0.03, alpha=0.01)
+    assert e_gain(Estimate(z * 0.01, 0.01), expected=0.03) == pytest.approx(100, rel=1e-6)
