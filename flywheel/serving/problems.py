@@ -16,7 +16,19 @@ from flywheel.operations import OperationError
 from flywheel.serving.search import NothingLive, UnknownModel
 
 _log = logging.getLogger("flywheel.serving")
-_STATUS_OF_CODE = {"not_found": 404, "busy": 409, "conflict": 409, "locked": 409, "unavailable": 503, "timeout": 504}
+_STATUS_OF_CODE = {
+    "not_found": 404,
+    "unknown_version": 404,
+    "already_champion": 409,
+    "busy": 409,
+    "conflict": 409,
+    "no_champion": 409,
+    "no_previous": 409,
+    "stopping": 503,
+    "unavailable": 503,
+    "unreachable": 503,
+}
+SEALED = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -33,7 +45,7 @@ class Problem(Exception):  # noqa: N818 - it reads as what it says
     def response(self) -> JSONResponse:
         """`{"error": {"message", "code"}}`, the shape of every error of this API."""
         body = {"error": {"message": self.message, "code": self.code}}
-        return JSONResponse(body, status_code=self.status, headers=self.headers)
+        return JSONResponse(body, status_code=self.status, headers=SEALED | self.headers)
 
 
 def explain(error: ValidationError) -> str:

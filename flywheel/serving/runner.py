@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import threading
 
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 
 from flywheel.config import ConfigError
 
+_log = logging.getLogger("flywheel.serving")
 _GRACE_SECONDS = 4
 _JOIN_SECONDS = 8.0
 _WHY = {
@@ -92,6 +94,8 @@ class HttpServer:
     def _serve(self, listener: socket.socket) -> None:
         try:
             self._server.run(sockets=[listener])
+        except SystemExit:  # how uvicorn says that the application did not start, after logging why
+            _log.error("the HTTP API did not start")
         finally:
             listener.close()
             self._server.settled.set()

@@ -14,10 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flywheel.config import ConfigError, Serving
-from flywheel.serving.problems import Problem
+from flywheel.serving.problems import SEALED, Problem
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/metrics"})
-_FIXED_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
 def is_loopback(host: str) -> bool:
@@ -59,7 +58,7 @@ class Guard:
         async def sealed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _FIXED_HEADERS.items():
+                for name, value in SEALED.items():
                     headers.setdefault(name, value)
             await send(message)
 
