@@ -44,6 +44,9 @@ def train(snapshot: Snapshot, out: Path) -> dict[str, Any]:
 
     from trainer.run import Run
 
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     torch.set_num_threads(threads_of(snapshot.budget))
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(snapshot.header.seed)

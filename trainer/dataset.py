@@ -25,6 +25,7 @@ from flywheel.events import normalise_query
 from trainer.recipe import Budget, Header, Recipe
 
 MANIFEST = "snapshot.json"
+TEXTS = "texts.parquet"
 PAIRS = pa.schema(
     [
         ("query", pa.string()),
@@ -40,8 +41,17 @@ ANCHORS = pa.schema([("query", pa.string()), ("doc_id", pa.string())])
 
 
 @dataclass(frozen=True)
+class Corpus:
+    """The indexed documents: row i of `vectors` (n, d), by the champion's document tower, is that of `doc_ids[i]`."""
+
+    doc_ids: Sequence[str]
+    vectors: npt.NDArray[np.float32]
+    texts: Mapping[str, str] | None = None  # contents by id; only the tier `full` needs them
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """What a run reads. `vectors` (n, d) are the frozen document vectors, row i that of `doc_ids[i]`."""
+    """What a run reads; `vectors` as in `Corpus`, `query_vectors` by query text, where they were at hand."""
 
     folder: Path
     header: Header
@@ -52,6 +62,7 @@ class Snapshot:
     vectors: npt.NDArray[np.float32]
     texts: Mapping[str, str]
     anchors: pa.Table
+    query_vectors: Mapping[str, npt.NDArray[np.float32]]
     snapshot_id: str
 
 
@@ -62,9 +73,9 @@ def write_snapshot(
     recipe: Recipe,
     budget: Budget,
     pairs: pa.Table,
-    documents: tuple[Sequence[str], npt.NDArray[np.float32]],
-    texts: Mapping[str, str] | None = None,
+    documents: Corpus,
     anchors: pa.Table | None = None,
+    query_vectors: tuple[Sequence[str], npt.NDArray[np.float32]] | None = None,
 ) -> Path:
     """Write a snapshot that the trainer can read; the folder appears complete or not at all.
 
@@ -74,15 +85,14 @@ def write_snapshot(
         pairs: columns query, doc_id, label (positive | ambiguous | negative), weight, posterior, and where wanted
             source (new | replay; absent: new) and split (train | dev; absent: held out by hash, `dev_share` of
             queries and of documents). Pairs of documents that are not in `documents` are left out.
-        documents: ids, and their vectors (n, d) by the champion's document tower.
-        texts: documents' contents, which the tier `full` needs.
+        documents: what is indexed.
         anchors: columns query and doc_id (may be null), on which the model must not change.
+        query_vectors: texts of queries and the champion's vectors of them, which spare the tier `adapter` to encode.
 
     Raises:
         ValueError: no usable pair, or a malformed argument.
     """
-    doc_ids, vectors = documents
-    table = _complete(pairs, doc_ids, recipe)
+    table = _complete(pairs, documents.doc_ids, recipe)
     if not pc.sum(pc.equal(table["label"], "positive")).as_py():
         raise ValueError("no positive pair about an indexed document: nothing to learn from")
     if (folder / MANIFEST).exists():
@@ -91,15 +101,13 @@ def write_snapshot(
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     pq.write_table(table, draft / "pairs.parquet")
-    np.save(draft / "documents.npy", np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
-    (draft / "documents.json").write_text(json.dumps(list(doc_ids)), "utf-8")
-    if texts is not None:
-        columns = {"doc_id": list(texts), "content": list(texts.values())}
-        pq.write_table(
-            pa.table(columns, schema=pa.schema({name: pa.string() for name in columns})), draft / "texts.parquet"
-        )
+    _write_vectors(draft / "documents", documents.doc_ids, documents.vectors)
+    if documents.texts is not None:
+        pq.write_table(_strings(doc_id=list(documents.texts), content=list(documents.texts.values())), draft / TEXTS)
     if anchors is not None:
         pq.write_table(anchors.select(ANCHORS.names).cast(ANCHORS), draft / "anchors.parquet")
+    if query_vectors is not None:
+        _write_vectors(draft / "queries", *query_vectors)
     manifest = {
         **dataclasses.asdict(header),
         "recipe": dataclasses.asdict(recipe),
@@ -124,20 +132,29 @@ def read_snapshot(folder: Path) -> Snapshot:
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
     recipe, budget = Recipe.parse(manifest.pop("recipe")), Budget.parse(manifest.pop("budget"))
     snapshot_id = str(manifest.pop("snapshot_id", ""))
-    doc_ids = tuple(json.loads((folder / "documents.json").read_text("utf-8")))
-    vectors = np.load(folder / "documents.npy", mmap_mode="r", allow_pickle=False)
-    if len(vectors) != len(doc_ids):
-        raise ValueError(f"{folder} is damaged: {len(vectors)} vectors for {len(doc_ids)} documents")
+    doc_ids, vectors = _read_vectors(folder / "documents")
+    query_vectors: dict[str, npt.NDArray[np.float32]] = {}
+    if (folder / "queries.npy").exists():
+        query_vectors = dict(zip(*_read_vectors(folder / "queries"), strict=True))
     texts: dict[str, str] = {}
-    if (folder / "texts.parquet").exists():
-        stored = pq.read_table(folder / "texts.parquet")
+    if (folder / TEXTS).exists():
+        stored = pq.read_table(folder / TEXTS)
         texts = dict(zip(stored["doc_id"].to_pylist(), stored["content"].to_pylist(), strict=True))
     anchors = ANCHORS.empty_table()
     if (folder / "anchors.parquet").exists():
         anchors = pq.read_table(folder / "anchors.parquet")
-    pairs = pq.read_table(folder / "pairs.parquet")
     return Snapshot(
-        folder, Header.parse(manifest), recipe, budget, pairs, doc_ids, vectors, texts, anchors, snapshot_id
+        folder=folder,
+        header=Header.parse(manifest),
+        recipe=recipe,
+        budget=budget,
+        pairs=pq.read_table(folder / "pairs.parquet"),
+        doc_ids=doc_ids,
+        vectors=vectors,
+        texts=texts,
+        anchors=anchors,
+        query_vectors=query_vectors,
+        snapshot_id=snapshot_id,
     )
 
 
@@ -160,6 +177,25 @@ def _complete(pairs: pa.Table, doc_ids: Sequence[str], recipe: Recipe) -> pa.Tab
         split = ["dev" if out[q] or gone[d] else "train" for q, d in zip(queries, documents, strict=True)]
         pairs = pairs.append_column("split", pa.array(split, pa.string()))
     return pairs.select(PAIRS.names).cast(PAIRS)
+
+
+def _strings(**columns: list[str]) -> pa.Table:
+    return pa.table(columns, schema=pa.schema({name: pa.string() for name in columns}))
+
+
+def _write_vectors(path: Path, names: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
+    if len(names) != len(vectors):
+        raise ValueError(f"{len(names)} {path.name}, {len(vectors)} vectors: each needs exactly one")
+    np.save(path.with_suffix(".npy"), np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
+    path.with_suffix(".json").write_text(json.dumps(list(names)), "utf-8")
+
+
+def _read_vectors(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+    names = tuple(json.loads(path.with_suffix(".json").read_text("utf-8")))
+    vectors = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+    if len(vectors) != len(names):
+        raise ValueError(f"{path} is damaged: {len(vectors)} vectors for {len(names)} names")
+    return names, vectors
 
 
 def _content_hash(folder: Path) -> str:

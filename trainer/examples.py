@@ -12,10 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer import replay
 from trainer.dataset import Snapshot
 from trainer.softmax import Sparse
 
 Rows = npt.NDArray[np.int64]
+DEV_QUERIES = 1_000  # of each part: enough to tell half a point apart, and seconds to score
+ANCHOR_SHARE = 0.25  # anchors in a step, relative to its queries
 
 
 @dataclass(frozen=True)
@@ -31,48 +34,105 @@ class Examples:
     replayed: Rows
     dev_seen: Rows  # held-out queries; documents that train elsewhere
     dev_unseen: Rows  # held-out queries about documents that no target touches
+    anchors: Rows  # no pair, only the wish that they stay where they are
     trained_documents: int
+
+    def take(self, rows: Rows) -> Examples:
+        """The examples of these queries (sorted) alone."""
+
+        def place(part: Rows) -> Rows:
+            return np.searchsorted(rows, part[np.isin(part, rows)])
+
+        return Examples(
+            queries=tuple(self.queries[row] for row in rows),
+            targets=self.targets.take(rows),
+            judged=self.judged.take(rows),
+            masked=self.masked.take(rows),
+            weight=self.weight[rows],
+            new=place(self.new),
+            replayed=place(self.replayed),
+            dev_seen=place(self.dev_seen),
+            dev_unseen=place(self.dev_unseen),
+            anchors=place(self.anchors),
+            trained_documents=self.trained_documents,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The queries that a run touches, and which of them each step trains on."""
+
+    examples: Examples
+    steps: list[Rows]
+
+
+def plan(snapshot: Snapshot, *, steps: int) -> Plan:
+    """Choose every step's queries up front, so that a resumed run goes on as it would have, and nothing else is read.
+
+    Raises:
+        ValueError: nothing to learn from.
+    """
+    data, recipe, seed = build(snapshot), snapshot.recipe, snapshot.header.seed
+    if not len(data.new) + len(data.replayed):
+        raise ValueError("every pair is held out or ambiguous: nothing to learn from; gather more feedback")
+    size = {"steps": steps, "batch_size": recipe.batch_size}
+    batches = replay.schedule(data.new, data.replayed, **size, share=recipe.replay_share, seed=seed)
+    if len(data.anchors):
+        size["batch_size"] = max(1, round(recipe.batch_size * ANCHOR_SHARE))
+        extra = replay.schedule(data.anchors, data.anchors[:0], **size, share=0, seed=seed)
+        batches = [np.union1d(batch, more) for batch, more in zip(batches, extra, strict=True)]
+    used = np.unique(np.concatenate([*batches, data.dev_seen, data.dev_unseen]))
+    return Plan(data.take(used), [np.searchsorted(used, batch) for batch in batches])
 
 
 def build(snapshot: Snapshot) -> Examples:
     """Examples of a snapshot's pairs."""
     pairs = _merged(snapshot.pairs)
-    names, query = np.unique(pairs["query"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    anchored = snapshot.anchors["query"].unique()
+    together = pa.chunked_array([*pairs["query"].chunks, anchored], pa.string()).combine_chunks()
+    encoded = together.dictionary_encode()
+    names, query = encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)[: len(pairs)]
     place = {doc_id: row for row, doc_id in enumerate(snapshot.doc_ids)}
     rows = np.asarray([place[doc_id] for doc_id in pairs["doc_id"].to_pylist()], np.int64)
-    label = pairs["label"].to_numpy(zero_copy_only=False).astype(str)
     weight = pairs["weight"].to_numpy().astype(np.float32)
-    positive, held = label == "positive", pairs["split"].to_numpy(zero_copy_only=False).astype(str) == "dev"
+    positive, ambiguous = _is(pairs, "label", "positive"), _is(pairs, "label", "ambiguous")
+    held = _is(pairs, "split", "dev")
     count, teaches = len(names), positive & ~held & (weight > 0)
 
     strongest = np.zeros(count, np.float32)
     np.maximum.at(strongest, query[teaches], weight[teaches])
     total = np.bincount(query[teaches], weights=weight[teaches], minlength=count)
     share = (weight / np.maximum(total[query], 1e-12)).astype(np.float32)
-    out = (label == "ambiguous") | (positive & ~teaches)
+    out = ambiguous | (positive & ~teaches)
 
     has_target, has_positive = strongest > 0, np.bincount(query[positive], minlength=count) > 0
     seen_document = np.zeros(len(snapshot.doc_ids), bool)
     seen_document[rows[teaches]] = True
     touches_seen = np.bincount(query[positive & seen_document[rows]], minlength=count) > 0
-    fresh = np.bincount(query[pairs["source"].to_numpy(zero_copy_only=False).astype(str) == "new"], minlength=count) > 0
+    fresh = np.bincount(query[_is(pairs, "source", "new")], minlength=count) > 0
     dev = has_positive & ~has_target
 
     def table(chosen: npt.NDArray[np.bool_], values: npt.NDArray[np.float32]) -> Sparse:
         return Sparse.build(query[chosen], rows[chosen], values[chosen], entries=count)
 
     return Examples(
-        queries=tuple(names.tolist()),
+        queries=tuple(names.to_pylist()),
         targets=table(teaches, share),
         judged=table(positive, np.ones_like(weight)),
         masked=table(out, np.ones_like(weight)),
         weight=strongest,
         new=np.flatnonzero(has_target & fresh),
         replayed=np.flatnonzero(has_target & ~fresh),
-        dev_seen=np.flatnonzero(dev & touches_seen),
-        dev_unseen=np.flatnonzero(dev & ~touches_seen),
+        dev_seen=np.flatnonzero(dev & touches_seen)[:DEV_QUERIES],
+        dev_unseen=np.flatnonzero(dev & ~touches_seen)[:DEV_QUERIES],
+        anchors=np.flatnonzero(pc.is_in(names, anchored).to_numpy(zero_copy_only=False) & ~has_positive),
         trained_documents=int(seen_document.sum()),
     )
+
+
+def _is(pairs: pa.Table, column: str, value: str) -> npt.NDArray[np.bool_]:
+    same: npt.NDArray[np.bool_] = pc.equal(pairs[column], value).to_numpy()
+    return same
 
 
 def _merged(pairs: pa.Table) -> pa.Table:

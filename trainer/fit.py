@@ -58,6 +58,7 @@ class Fitted:
 
     steps: int = 0
     stopped: str = "all steps done"
+    seconds: float = 0.0
     history: list[dict[str, float | int | None]] = field(default_factory=list)
 
 
@@ -71,7 +72,7 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
     optimizer = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     progress, best = _Best(), Fitted()
     first = _resume(run, parameters, optimizer, best, progress)
-    loss_value = float("nan")
+    loss_value, started = float("nan"), run.seconds
     for step in range(first, steps):
         if run.out_of_time():
             best.stopped = "time budget"
@@ -99,7 +100,28 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
     if best.stopped.startswith("held-out"):
         progress.restore(parameters)
         best.steps = progress.step
+    best.seconds = run.seconds - started
     return best
+
+
+def merge(learner: Learner, base: Mapping[str, torch.Tensor] | None, *, share: float) -> tuple[float, DevScore]:
+    """Mix `share` of the trained weights with the rest of `base`, unless the held-out queries clearly lose by it.
+
+    Returns the share that was kept (1.0: none of the base) and the scores with it.
+    """
+    trained, parameters = learner.score(), learner.parameters()
+    if share >= 1 or base is None:
+        return 1.0, trained
+    kept = {name: value.detach().clone() for name, value in parameters.items()}
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(share * kept[name] + (1 - share) * base[name].to(parameter))
+        merged = learner.score()
+        if not clearly_worse(merged.all, trained.all):
+            return share, merged
+        for name, parameter in parameters.items():
+            parameter.copy_(kept[name])
+    return 1.0, trained
 
 
 def schedule(step: int, steps: int, *, warmup: int = WARMUP_STEPS) -> float:

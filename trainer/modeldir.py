@@ -31,6 +31,17 @@ def load(path: str, *, max_seq_length: int, device: str) -> SentenceTransformer:
     return model.float().eval()
 
 
+def check_space(model: SentenceTransformer, snapshot: Snapshot) -> None:
+    """Raises ValueError where the snapshot's document vectors cannot come from this model's document side."""
+    ours, theirs = int(model.get_embedding_dimension() or 0), snapshot.vectors.shape[1]
+    if ours != theirs:
+        raise ValueError(f"document vectors of {theirs} dimensions do not fit the champion's {ours}")
+    index_id = index_id_of(tower_id(model, "document"), int(model.max_seq_length or 0))
+    if snapshot.header.index_id != index_id:
+        raise ValueError(f"the snapshot's vectors are of index {snapshot.header.index_id}, the champion's documents "
+                         f"of {index_id}; re-encode the documents")  # fmt: skip
+
+
 def join(
     champion: SentenceTransformer, query: Sequence[torch.nn.Module], document: Sequence[torch.nn.Module]
 ) -> SentenceTransformer:

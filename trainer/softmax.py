@@ -50,7 +50,6 @@ class _CorpusSoftmax(torch.autograd.Function):
         ctx: Any,
         queries: torch.Tensor,
         documents: torch.Tensor,
-        prior: torch.Tensor,
         targets: Sparse,
         masked: Sparse,
         scale: float,
@@ -64,7 +63,7 @@ class _CorpusSoftmax(torch.autograd.Function):
         hidden = [torch.from_numpy(part) for part in (masked.entry, masked.rows)]
         for start in range(0, len(documents), CHUNK):
             chunk = documents[start : start + CHUNK]
-            logits = torch.addmm(prior[start : start + CHUNK], queries, chunk.T, alpha=scale)
+            logits = scale * (queries @ chunk.T)
             here = (hidden[1] >= start) & (hidden[1] < start + len(chunk))
             logits[hidden[0][here], hidden[1][here] - start] = -torch.inf
             peak = torch.maximum(top, logits.amax(dim=1, keepdim=True))
@@ -74,12 +73,11 @@ class _CorpusSoftmax(torch.autograd.Function):
             top = peak
         wanted = torch.zeros_like(queries).index_add_(0, entry, share[:, None] * documents[rows])
         ctx.save_for_backward(scale * (expected / total - wanted))
-        expectation = torch.zeros(len(queries)).to(queries).index_add_(0, entry, share * prior[rows])
-        return (top + total.log()).squeeze(1) - scale * (queries * wanted).sum(dim=1) - expectation
+        return (top + total.log()).squeeze(1) - scale * (queries * wanted).sum(dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return grad[:, None] * ctx.saved_tensors[0], None, None, None, None, None
+        return grad[:, None] * ctx.saved_tensors[0], None, None, None, None
 
 
 def corpus_softmax(
@@ -89,7 +87,6 @@ def corpus_softmax(
     masked: Sparse,
     *,
     scale: float,
-    prior: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross-entropy (n,) between each query's targets and its softmax over all documents.
 
@@ -98,9 +95,6 @@ def corpus_softmax(
         targets: for each query its documents, with shares that sum to 1; none of them is masked.
         masked: for each query the documents that are neither right nor wrong; they leave the softmax.
         scale: cosine times this is the logit.
-        prior: (N,) added to the logits in training only, so that the queries need not learn it: logit adjustment,
-            Menon et al., Long-tail learning via logit adjustment, 2021. None: zero.
     """
-    prior = queries.new_zeros(len(documents)) if prior is None else prior
-    loss: torch.Tensor = _CorpusSoftmax.apply(queries, documents, prior, targets, masked, scale)
+    loss: torch.Tensor = _CorpusSoftmax.apply(queries, documents, targets, masked, scale)
     return loss

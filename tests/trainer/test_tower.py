@@ -1,0 +1,56 @@
+"""The fast tower against the library's own forward and backward pass."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from flywheel.encoder import resolve_base_model
+from trainer.tower import BertTower, LibraryTower, tower_of, vectors
+
+TEXTS = ["aspirin", "vitamin d and bone density in older adults", "", "a much longer claim about trials " * 9]
+
+
+@pytest.fixture(scope="module")
+def model() -> SentenceTransformer:
+    torch.set_num_threads(1)
+    return SentenceTransformer(resolve_base_model("auto"), device="cpu", local_files_only=True).eval()
+
+
+@pytest.mark.parametrize(("layers", "bf16"), [(2, False), ("all", False), (2, True)])
+def test_the_fast_tower_computes_the_librarys_vectors(
+    model: SentenceTransformer, layers: int | str, bf16: bool
+) -> None:
+    """Packed tokens, own attention and cached layers change no vector beyond the number format's error."""
+    tower = tower_of(list(model), layers=layers, bf16=bf16, device="cpu")  # type: ignore[arg-type]
+    assert isinstance(tower, BertTower)
+    tower.read(TEXTS)
+    found = vectors(tower, np.array([3, 0, 1, 2]))
+    expected = model.encode([TEXTS[3], *TEXTS[:3]])
+    assert (found * expected).sum(axis=1).min() > (0.999 if bf16 else 0.999999)
+
+
+def test_the_fast_tower_computes_the_librarys_gradients(model: SentenceTransformer) -> None:
+    """One backward pass gives every trained weight the gradient that the library's own modules give it."""
+    gradients = []
+    for kind in (BertTower, LibraryTower):
+        tower = kind(copy.deepcopy(list(model)), layers=2, bf16=False, device="cpu")
+        tower.read(TEXTS)
+        tower.forward(np.arange(len(TEXTS)))[:, :7].sum().backward()
+        gradients.append({name: value.grad for name, value in tower.parameters().items()})
+    assert len(gradients[0]) == 2 * 16
+    for name, gradient in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_only_the_top_layers_train(model: SentenceTransformer) -> None:
+    """Embeddings and lower layers neither train nor ask for gradients."""
+    modules = copy.deepcopy(list(model))
+    tower = tower_of(modules, layers=1, bf16=False, device="cpu")
+    assert all(name.startswith("encoder.layer.5.") for name in tower.parameters())
+    asking = {name for name, value in modules[0].model.named_parameters() if value.requires_grad}
+    assert asking == set(tower.parameters())
