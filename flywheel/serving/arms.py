@@ -1,7 +1,4 @@
-"""Who sees what in a live comparison: a sticky split by hash, and the two rankings of one page woven into one.
-
-Pure: the same person, experiment and query always meet the same arm and the same interleaving.
-"""
+"""Who sees what in a live comparison: a sticky split by hash. Pure: the same person always meets the same arm."""
 
 from __future__ import annotations
 

@@ -6,11 +6,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from flywheel.serving.arms import Arm, assign
+import numpy as np
+
+from flywheel.interleaving import team_draft
+from flywheel.serving.arms import Arm, assign, seed
 from flywheel.serving.live import Hit, Live, Page, Placement, Ranker, Titles
 from flywheel.serving.ranking import Filters, Ranking
 from flywheel.serving.vectors import QueryVectors
-from flywheel.serving.weave import weave
 
 
 class NothingLive(Exception):  # noqa: N818 - it reads as what it says
@@ -155,9 +157,10 @@ class SearchEngine:
             return _Shown(challenger, tuple(theirs.values()))
         ours = self._best(live.champion, wish)
         experiment_id = live.experiment.experiment_id if live.experiment else ""
-        woven = weave(list(ours), list(theirs), wish.k, (experiment_id, wish.person, wish.query))
+        coin = np.random.default_rng(seed("interleave", experiment_id, wish.person, wish.query))
+        doc_ids, teams = team_draft(list(ours), list(theirs), wish.k, coin)
         either = {**theirs, **ours}
-        return _Shown(live.champion, tuple(either[doc_id] for doc_id in woven.doc_ids), teams=woven.teams)
+        return _Shown(live.champion, tuple(either[doc_id] for doc_id in doc_ids), teams=tuple(teams))
 
     def _best(self, ranker: Ranker, wish: _Wish) -> dict[str, Hit]:
         return self._ranking.best(ranker, wish.query, wish.k, wish.filters)
