@@ -267,14 +267,23 @@ class _Em:
         self.contexts = True
 
     def separability(self) -> tuple[float, bool]:
-        """Log likelihood gained over rates that ignore relevance, against what its parameters gain by chance (BIC)."""
-        clicks, shown = self._by_cell(self.evidence.clicks), self._by_cell(self.evidence.impressions)
-        rate = np.clip(clicks / np.maximum(shown, 1e-9), 1e-9, 1 - 1e-9)
-        null = (clicks * np.log(rate) + np.maximum(0, shown - clicks) * np.log1p(-rate)).sum()
+        """Log likelihood gained over rates that ignore relevance, against what its parameters gain by chance (BIC).
+
+        Relevance must also explain more than that some queries draw more clicks than others, on whatever they show.
+        """
+        evidence = self.evidence
+        clicks, shown = self._by_cell(evidence.clicks), self._by_cell(evidence.impressions)
+        rate = np.clip(clicks / np.maximum(shown, 1e-9), 1e-9, 1 - 1e-9).ravel()[self.cell]
+        gain = self._log_likelihood() - self._null(rate)
+        query, count = evidence.pair_query[evidence.pair], len(evidence.queries)
+        lively = (sums(query, evidence.clicks, count) + 3) / (sums(query, evidence.impressions * rate, count) + 3)
+        by_query = self._null(np.minimum(rate * lively[query], 0.999)) - self._null(rate) - count / 2
         cells = int((shown > 0).sum())
-        penalty = 0.5 * (cells + self.design.shape[1]) * np.log(max(2, self.evidence.pairs))
-        gain = self._log_likelihood() - float(null)
-        return gain, bool(gain > penalty)
+        penalty = 0.5 * (cells + self.design.shape[1]) * np.log(max(2, evidence.pairs))
+        return gain, bool(gain - max(0.0, by_query) > penalty)
+
+    def _null(self, rate: Floats) -> float:
+        return float(self.evidence.clicks @ np.log(rate) + self.skips @ np.log1p(-rate))
 
     def curve(self) -> Curve:
         return Curve(

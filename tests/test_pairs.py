@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flywheel.clicks import ClickModel, Curve
+from flywheel.evidence import Collected, Evidence, PairFacts
+from flywheel.pairs import COUNTS, Pairs, Rules, build
+
+NONE = np.zeros((1, 3))
+CURVE = Curve(NONE, NONE, NONE, np.ones(3) / 3, np.ones(3) / 3)
+
+
+def made(posterior: list[float], **counts: list[int]) -> Pairs:
+    """Pairs of one query with documents d0, d1, ...; counts not named are zero."""
+    n = len(posterior)
+    index = np.arange(n, dtype=np.int32)
+    ones, zeros = np.ones(n), np.zeros(n)
+    evidence = Evidence(
+        ("shoes",), tuple(f"d{i}" for i in range(n)), np.zeros(n, dtype=np.int32), index, zeros, zeros, zeros,
+        index, index + 1, np.zeros(n, dtype=np.int32), 10 * ones, ones, np.zeros(2, dtype=np.int64), index[:0],
+    )  # fmt: skip
+    columns = {name: np.array(counts.get(name, [0] * n), dtype=np.int64) for name in COUNTS}
+    facts = PairFacts(**columns, first_ms=index.astype(np.int64), last_ms=index + 9, model_versions=(("v0",),) * n)
+    relevance = np.array(posterior)
+    model = ClickModel(CURVE, relevance, relevance, np.ones(n), 9, True, 99.0, True)
+    return build(Collected(evidence, facts, ("Shoes!",), 0), model)
+
+
+def test_labels_follow_the_two_thresholds_and_the_rest_get_none() -> None:
+    """Above 0.5 positive, above 0.05 ambiguous (weight 0), below neither: not clicked is not irrelevant."""
+    pairs = made([0.9, 0.3, 0.01])
+    assert list(zip(pairs.doc_id, pairs.label, strict=True)) == [("d0", "positive"), ("d1", "ambiguous")]
+    assert pairs.weight.tolist() == [0.9, 0.0]
+    assert set(pairs.source) == {"clicks"}
+
+
+def test_votes_override_the_clicks() -> None:
+    """A thumb up makes a positive of what clicks deny, a thumb down a negative of what they favour."""
+    pairs = made([0.01, 0.99, 0.99], thumbs_up=[1, 0, 1], thumbs_down=[0, 1, 1])
+    assert pairs.label == ("positive", "negative", "positive")
+    assert pairs.source == ("explicit", "explicit", "clicks")
+    assert pairs.posterior[1] <= 0.1
+
+
+def test_only_a_thumb_down_makes_a_negative() -> None:
+    """No posterior, however low, makes a negative by itself."""
+    assert made([1e-9, 1e-6, 0.04]).label == ()
+
+
+def test_purchases_weigh_more_than_carts_and_carts_more_than_nothing() -> None:
+    """One person's cart raises the odds 20 times, a purchase 100 times, and the two of one person are not added."""
+    pairs = made([0.1, 0.1, 0.1, 0.1], carts=[0, 1, 0, 1], purchases=[0, 0, 1, 1])
+    odds = pairs.posterior / (1 - pairs.posterior) / (0.1 / 0.9)
+    assert odds == pytest.approx([1, 20, 100, 100])
+    assert pairs.label == ("ambiguous", "positive", "positive", "positive")
+
+
+def test_each_pair_carries_what_it_rests_on() -> None:
+    """Counts, window, versions and the text as typed stay with the pair after unlabelled ones are left out."""
+    pairs = made([0.01, 0.9], clicks=[4, 7], users=[2, 3])
+    assert (pairs.query_key, pairs.query, pairs.doc_id) == (("shoes",), ("Shoes!",), ("d1",))
+    assert (pairs.facts.clicks.tolist(), pairs.facts.users.tolist()) == ([7], [3])
+    assert (pairs.facts.first_ms.tolist(), pairs.facts.model_versions) == ([1], (("v0",),))
+    assert pairs.impressions.tolist() == [10.0]
+    assert pairs.positives() == {("shoes", "d1")}
+
+
+def test_a_model_of_other_evidence_is_refused() -> None:
+    """Posteriors that do not match the pairs are an error, not a misalignment."""
+    pairs = made([0.9])
+    model = ClickModel(CURVE, np.ones(2), np.ones(2), np.ones(2), 1, True, 1.0, True)
+    empty = np.zeros(0, dtype=np.int32)
+    floats = np.zeros(0)
+    evidence = Evidence(
+        (), (), empty, empty, floats, floats, floats, empty, empty, empty, floats, floats, np.zeros(2, np.int64), empty
+    )
+    with pytest.raises(ValueError, match="fit the model on this evidence"):
+        build(Collected(evidence, pairs.facts, (), 0), model, Rules())
