@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -108,6 +108,22 @@ def progress(label: str) -> Iterator[Report]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(label, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total or None)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars for work of several named steps, one after the other, fed as `report(label, done, total)`."""
+    with ExitStack() as stack:
+        open_now: dict[str, Report] = {}
+
+        def report(label: str, done: int, total: int) -> None:
+            if label not in open_now:
+                stack.close()
+                open_now.clear()
+                open_now[label] = stack.enter_context(progress(label))
+            open_now[label](done, total)
+
+        yield report
 
 
 def _plain_progress(label: str) -> Report:
