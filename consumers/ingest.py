@@ -145,7 +145,7 @@ class Ingest:
         """
         try:
             if self._ledger is None:
-                self._connect(now_ms)  # 1
+                self._connect()  # 1
             if self._pending is None:
                 messages = self._poll(now_ms)  # 2
                 if not messages:
@@ -172,7 +172,7 @@ class Ingest:
             while not stop.is_set():
                 try:
                     self.step(clock())
-                except Exception as error:  # noqa: BLE001 - a thread that died here would be a silent stop
+                except Exception as error:  # a thread that died here would be a silent stop
                     log.exception("ingestion failed; connecting anew")
                     self._disconnect()
                     self._trouble(f"unexpected {type(error).__name__}: {error}", clock())
@@ -188,7 +188,7 @@ class Ingest:
         first, longest = BACKOFF_SECONDS
         return min(longest, first * 2.0 ** (self.state.failures - 1)) if self.state.failures else 0.0
 
-    def _connect(self, now_ms: int) -> None:
+    def _connect(self) -> None:
         cluster_id = self._source.connect()
         ledger, offsets = self._latest_ledger(cluster_id)
         self._source.assign(offsets)
@@ -201,9 +201,8 @@ class Ingest:
             )
         self._ledger = ledger
         log.info("connected to cluster %s, offsets of %d partitions are known", cluster_id, len(offsets))
-        self.state = replace(
-            self.state, phase="connected", error=None, since_ms=now_ms, failures=0, cluster_id=cluster_id
-        )
+        # not "connected" yet: a connection that fails at its first poll, again and again, must go on backing off
+        self.state = replace(self.state, cluster_id=cluster_id)
 
     def _latest_ledger(self, cluster_id: str) -> tuple[str, dict[Place, int]]:
         """The name under which this cluster's offsets are kept, and they. Each rewound log began a new name."""
