@@ -7,7 +7,7 @@ import base64
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -24,6 +24,9 @@ Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 
 
 class EmbeddingRequest(Body):
+    # OpenAI's clients may send tokens instead of text; read as text, numbers would give vectors of nothing
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=False)
+
     model: str = Field("champion", min_length=1, max_length=200)
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
     input_type: Literal["query", "document"] = "query"

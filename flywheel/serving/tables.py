@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,11 +48,13 @@ def render(table: pa.Table, media_type: str) -> Response:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    seen: Counter[str] = Counter()
-    distinct = []
+    taken = set(names)
+    distinct: list[str] = []
     for name in names:
-        seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        free, number = name, 2
+        while free in distinct or (free != name and free in taken):
+            free, number = f"{name}_{number}", number + 1
+        distinct.append(free)
     return distinct
 
 
