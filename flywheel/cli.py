@@ -20,7 +20,7 @@ from flywheel.commands.shell import Shell, examples
 COMMANDS = {
     "init": "flywheel.commands.serve:init",
     "run": "flywheel.commands.serve:run",
-    "demo": "flywheel.commands.rehearse:demo",
+    "demo": "flywheel.commands.demonstrate:demo",
     "status": "flywheel.commands.watch:status",
     "doctor": "flywheel.commands.watch:doctor",
     "cycle": "flywheel.commands.learn:cycle",

@@ -1,4 +1,4 @@
-"""Simulated people on this machine: demo with a corpus of its own, simulate with yours."""
+"""Simulated people search a collection of yours on this machine; `demo` has one of its own."""
 
 from __future__ import annotations
 
@@ -11,21 +11,6 @@ from flywheel.commands.display import note, print_json, progress, steps, table
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
 
 HABITS = ("pbm", "cascade", "trust", "random", "poison")  # as `flywheel.people` has them, without loading numpy
-
-
-@click.command(epilog=examples("flywheel demo", "flywheel --home /tmp/demo demo --json"))
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same people.")
-@as_json
-@pass_shell
-def demo(shell: Shell, seed: int, as_json: bool) -> int:
-    """Watch the wheel turn on this machine.
-
-    Simulated people search Python's documentation, a model learns from their clicks and is judged. Exit 1 if the
-    loop did not close. That no gain was significant is said, and nothing is promoted then.
-    """
-    from flywheel.demo.run import run_demo
-
-    return run_demo(shell.home, shell.environ, seed=seed, as_json=as_json)
 
 
 @click.command(epilog=examples("flywheel --home trial simulate --beir scifact --sessions 8000 --rounds 4"))
