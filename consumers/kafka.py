@@ -199,6 +199,8 @@ class KafkaSource:
                 polled = consumer.poll(timeout_ms=wait_ms, max_records=room)
             except KafkaError as error:
                 problem = self._interpret(error)
+                if problem is None:
+                    continue
                 if not gathered:
                     raise problem from error
                 self._postponed = problem  # what came before it must not be lost with it
@@ -213,7 +215,8 @@ class KafkaSource:
             wait_ms = max(0, int((deadline - now) * 1_000))
         return gathered
 
-    def _interpret(self, error: Exception) -> Exception:
+    def _interpret(self, error: Exception) -> Exception | None:
+        """What the library's error means for the reader; None where reading just goes on."""
         from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 
         if not isinstance(error, OffsetOutOfRangeError | LogTruncationError):
@@ -224,7 +227,19 @@ class KafkaSource:
             earliest = self._earliest(places)
         except KafkaError as failure:
             return SourceUnavailable(f"the broker at {self._settings.bootstrap} failed: {failure}")
+        if earliest.keys() <= self._fresh:
+            self._skip_to(earliest)
+            return None
         return self._reset(earliest, truncated=isinstance(error, LogTruncationError))
+
+    def _skip_to(self, earliest: Mapping[Place, int]) -> None:
+        """The first reading of a log whose beginning has passed already: there is nothing of ours to lose."""
+        from kafka import TopicPartition
+
+        for place, offset in earliest.items():
+            log.warning("%s/%d begins at %d by now; what was before it is gone", *place, offset)
+            self._positions[place] = offset
+            self._connected().seek(TopicPartition(*place), offset)
 
     def _reset(self, earliest: Mapping[Place, int], *, truncated: bool) -> Exception:
         read = {place: first for place, first in earliest.items() if place not in self._fresh}
@@ -235,8 +250,6 @@ class KafkaSource:
         )
         if rewound:
             reason = f"the log is not the one that was read (cut or made anew); reading it from its start: {shown}"
-        elif not read:
-            reason = f"the log no longer holds its first messages; reading what is left: {shown}"
         else:
             reason = f"messages were deleted by the broker before they were read, and are lost: {shown}"
         return LogReset(reason, earliest, rewound=rewound)

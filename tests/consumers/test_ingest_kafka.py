@@ -194,6 +194,22 @@ def test_messages_deleted_before_they_were_read_are_reported(kafka: Kafka, produ
     ingest._disconnect()
 
 
+@pytest.mark.usefixtures("apache_kafka")
+def test_a_first_reading_begins_where_the_log_does(kafka: Kafka, producer: Producer) -> None:
+    """Messages that were gone before Flywheel was there are no trouble: it reads what there is."""
+    from kafka import KafkaAdminClient, TopicPartition
+
+    sink = MemorySink()
+    send(producer, kafka.topic_events, [click(n) for n in range(10)])
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    admin.delete_records({TopicPartition(kafka.topic_events, 0): 4})
+    admin.close()
+    ingest = make(kafka, sink)
+    until(ingest, lambda: len(sink.events) == 6)
+    assert (sink.events, ingest.state.warnings, ingest.state.failures) == (ids(6, start=4), (), 0)
+    ingest._disconnect()
+
+
 def test_partitions_added_later_are_read(kafka: Kafka, producer: Producer) -> None:
     """A topic that grows is read in full, without a restart."""
     from kafka import KafkaAdminClient
