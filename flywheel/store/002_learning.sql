@@ -38,7 +38,7 @@ CREATE TABLE excluded_users (
 CREATE TABLE click_curves (
     run_id VARCHAR NOT NULL, -- the training run
     rank SMALLINT NOT NULL, -- position, 1-based
-    context SMALLINT NOT NULL, -- what happened further up the page: 0 nothing known or no click, 1 and up see docs
+    context SMALLINT NOT NULL, -- further up the page: 0 no click (or contexts not told apart), 1 clicks, none on a likely relevant document, 2 one on such a document
     relevant_rate DOUBLE, -- click rate of a relevant document here
     irrelevant_rate DOUBLE, -- click rate of an irrelevant document here
     impressions DOUBLE, -- impressions that the rates rest on
