@@ -1,0 +1,314 @@
+"""What the evaluator's promises are worth, by simulation and against other packages: `evaluator.py CHECK --seed S`.
+
+Each check runs the product's own functions and prints one JSON object on its last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from evaluator_worlds import Pool, Visitors, pool
+from scipy import stats
+
+from flywheel.counterfactual import WeightedSums
+from flywheel.interleaving import PreferenceSums
+from flywheel.live import LiveEvidence, decide_live
+from flywheel.promotion import Budget, Decision, OfflineEvidence, Policy, Spent, Verdict, decide_offline
+from flywheel.significance.estimate import Estimate, Inconclusive
+from flywheel.significance.paired import PairedSums
+from flywheel.significance.ratio import ArmSums, compare
+from flywheel.significance.sequential import expected_for, p_always, sequence
+from flywheel.significance.srm import sample_ratio
+
+DAY_MS = 86_400_000
+ALPHA = 0.05
+
+
+def aa(seed: int, runs: int = 1_000, days: int = 60) -> dict[str, Any]:
+    """Two equal arms, looked at every day: how often anything is promoted, and how often a per-page z-test would."""
+    promoted = naive = 0
+    policy = Policy(max_days=days + 1)
+    for run in range(runs):
+        rng = np.random.default_rng([seed, run])
+        arms = Visitors(rng, 1_500, 0.25), Visitors(rng, 1_500, 0.25)
+        ours = theirs = False
+        for day in range(1, days + 1):
+            for arm in arms:
+                arm.visit()
+            sums = [ArmSums.of(*arm.seen()) for arm in arms]
+            theirs = theirs or _page_test(sums[0], sums[1]) <= ALPHA
+            if not ours:
+                evidence = LiveEvidence({"satisfied_ctr": (sums[0], sums[1])}, days=day)
+                ours = decide_live(evidence, policy, ALPHA).verdict is Verdict.PROMOTE
+        promoted, naive = promoted + ours, naive + theirs
+        _progress("aa", run + 1, runs)
+    return {
+        "false_promotion_rate": promoted / runs,
+        "runs": runs,
+        "naive_rate": naive / runs,
+        "alpha": ALPHA,
+        "days": days,
+    }
+
+
+def _page_test(champion: ArmSums, challenger: ArmSums) -> float:
+    """One-sided p-value of the two-proportion z-test that takes every page for independent."""
+    both = (champion.value + challenger.value) / (champion.pages + challenger.pages)
+    error = math.sqrt(both * (1 - both) * (1 / champion.pages + 1 / challenger.pages))
+    return float(stats.norm.sf((challenger.ratio - champion.ratio) / error))
+
+
+def year(seed: int, years: int = 40, users: int = 20_000) -> dict[str, Any]:
+    """Weekly challengers queue for one live place: first none is better, then one in four by 3 % of clicks."""
+    rng = np.random.default_rng(seed)
+    worlds = {False: pool(rng, 0.0), True: pool(rng, 0.03)}
+    null = [_one_year(rng, worlds, 0.0, users) for _ in _steps("year, none better", years)]
+    mixed = [_one_year(rng, worlds, 0.25, users) for _ in _steps("year, one in four better", years)]
+    live = [end for record in mixed for end in record]
+    better = [end for end in live if end["better"]]
+    weeks = [end["weeks"] for end in better if end["promoted"]]
+    return {
+        "false_promotions_per_year": sum(end["promoted"] for record in null for end in record) / years,
+        "found_share": len(weeks) / max(1, len(better)),
+        "median_weeks": float(np.median(weeks)) if weeks else None,
+        "max_weeks": max(weeks, default=None),
+        "false_promotions_per_mixed_year": sum(end["promoted"] and not end["better"] for end in live) / years,
+        "went_live_per_year": {"none better": sum(map(len, null)) / years, "one in four": len(live) / years},
+        "challengers_per_year": 52,
+        "years": years,
+        "true_gain": worlds[True].gain,
+    }
+
+
+def _one_year(rng: np.random.Generator, worlds: dict[bool, Pool], share: float, users: int) -> list[dict[str, Any]]:
+    """The challengers that went live in 52 weeks, oldest in the queue first, and how each ended."""
+    budget, policy, history, ended = Budget(), Policy(), list[Spent](), list[dict[str, Any]]()
+    week = 0
+    while week < 52:
+        better = bool(rng.random() < share)
+        alpha = budget.next_alpha(history, week * 7 * DAY_MS)
+        weeks, decision = _one_challenger(rng, worlds[better], policy, alpha, users)
+        history.append(Spent(alpha, decision.verdict is Verdict.PROMOTE, week * 7 * DAY_MS))
+        ended.append({"better": better, "promoted": decision.verdict is Verdict.PROMOTE, "weeks": weeks})
+        week += weeks
+    return ended
+
+
+def _one_challenger(
+    rng: np.random.Generator, world: Pool, policy: Policy, alpha: float, users: int
+) -> tuple[int, Decision]:
+    """Interleaved for everybody, looked at once a week; a week sees a third of all users."""
+    busy = rng.pareto(1.6, 3 * users).clip(max=40)
+    earnings = np.zeros((2, len(busy)))
+    week = 0
+    while True:
+        week += 1
+        active = rng.choice(len(busy), users, replace=False)
+        who = np.repeat(active, 1 + rng.poisson(busy[active]))
+        page = rng.integers(0, len(world.credit_champion), len(who))
+        for side, earned in enumerate((world.credit_champion, world.credit_challenger)):
+            earnings[side] += np.bincount(who, weights=earned[page], minlength=len(busy))
+        preference = PreferenceSums.of(earnings[0], earnings[1])
+        decision = decide_live(LiveEvidence(preference=preference, days=7.0 * week), policy, alpha)
+        if decision.final:
+            return week, decision
+
+
+def interleaving(seed: int, users: int = 60_000, runs: int = 300) -> dict[str, Any]:
+    """Users that an interleaving needs, over those that a split needs, for the same power on the same pages."""
+    rng = np.random.default_rng(seed)
+    world = pool(rng, 0.03)
+    split, shared = _split_z(rng, world, users * 5), _shared_z(rng, world, users)
+    ratio = (split**2 / (users * 5)) / (shared**2 / users)
+    needed = math.ceil((1.645 + 0.842) ** 2 / (split**2 / (users * 5)))
+    few = math.ceil(needed * ratio)
+    power = np.mean([_shared_z(rng, world, few) > 1.645 for _ in _steps("interleaving", runs)])
+    power_split = np.mean([_split_z(rng, world, needed) > 1.645 for _ in _steps("split", min(runs, 100))])
+    return {
+        "users_ratio": ratio,
+        "users_split": needed,
+        "users_interleaving": few,
+        "power_split": float(power_split),
+        "power_interleaving": float(power),
+        "true_gain": world.gain,
+    }
+
+
+def _split_z(rng: np.random.Generator, world: Pool, users: int) -> float:
+    arms = []
+    for rates in (world.champion, world.challenger):
+        pages = 1 + rng.poisson(rng.pareto(1.6, users // 2).clip(max=40))
+        who = np.repeat(np.arange(users // 2), pages)
+        page = rng.integers(0, len(rates), len(who))
+        drawn = (rng.random((len(who), rates.shape[1])) < rates[page]).sum(axis=1)
+        arms.append(ArmSums.of(np.bincount(who, weights=drawn), pages.astype(np.float64)))
+    found = _known(compare(arms[0], arms[1]))
+    return found.effect / found.standard_error
+
+
+def _shared_z(rng: np.random.Generator, world: Pool, users: int) -> float:
+    who = np.repeat(np.arange(users), 1 + rng.poisson(rng.pareto(1.6, users).clip(max=40)))
+    page = rng.integers(0, len(world.credit_champion), len(who))
+    sides = [np.bincount(who, weights=side[page]) for side in (world.credit_champion, world.credit_challenger)]
+    found = _known(PreferenceSums.of(sides[0], sides[1]).compare())
+    return found.effect / found.standard_error
+
+
+def reference(seed: int, runs: int = 200) -> dict[str, Any]:
+    """Effects, intervals and p-values beside gbstats' and scipy's on the same data, and sequences beside fixed ones."""
+    from gbstats.frequentist.tests import FrequentistConfig, SequentialConfig, SequentialTwoSidedTTest, TwoSidedTTest
+    from gbstats.models.statistics import RatioStatistic, SampleMeanStatistic
+
+    def theirs(arm: ArmSums) -> RatioStatistic:
+        value = SampleMeanStatistic(n=arm.users, sum=arm.value, sum_squares=arm.value_squared)
+        pages = SampleMeanStatistic(n=arm.users, sum=arm.pages, sum_squares=arm.pages_squared)
+        return RatioStatistic(n=arm.users, m_statistic=value, d_statistic=pages, m_d_sum_of_products=arm.value_pages)
+
+    worst, narrower = 0.0, 0
+    for run in range(runs):
+        rng = np.random.default_rng([seed, run])
+        visitors = Visitors(rng, 800, 0.25), Visitors(rng, 1_200, 0.27)
+        for arm in visitors:
+            for _ in range(10):
+                arm.visit()
+        arms = [ArmSums.of(*arm.seen()) for arm in visitors]
+        found = _known(compare(arms[0], arms[1]))
+        fixed = TwoSidedTTest(theirs(arms[0]), theirs(arms[1]), FrequentistConfig()).compute_result()
+        watched = SequentialTwoSidedTTest(theirs(arms[0]), theirs(arms[1]), SequentialConfig())
+        expected = expected_for(5_000, found.standard_error * math.sqrt(arms[0].users + arms[1].users))
+        before, after = rng.random(120), rng.random(120)
+        paired = _known(PairedSums.of(before, after).compare())
+        pairs = [
+            (found.effect, fixed.expected),
+            (found.p_value(), fixed.p_value),
+            (paired.p_value(), stats.ttest_rel(after, before).pvalue),
+            (p_always(found, expected=expected), watched.p_value),
+            *zip(found.interval(), fixed.ci, strict=True),
+            *zip(sequence(found, expected=expected), watched.confidence_interval, strict=True),
+        ]
+        worst = max(worst, *(abs(ours - other) / max(abs(other), 1e-6) for ours, other in pairs))
+        low, high = sequence(found, expected=expected)
+        narrower += low > found.interval()[0] or high < found.interval()[1]
+    return {"max_relative_difference": worst, "sequences_narrower": narrower, "runs": runs}
+
+
+def srm(seed: int, runs: int = 2_000, users: int = 200_000) -> dict[str, Any]:
+    """Alarms on splits that are off by one percentage point, by one percent of an arm, and on clean ones."""
+
+    def alarms(share: float) -> float:
+        rng = np.random.default_rng([seed, int(share * 10_000)])
+        splits = ({"a": int(n), "b": users - int(n)} for n in rng.binomial(users, share, runs))
+        return sum(sample_ratio(split, {"a": 0.5, "b": 0.5}).mismatch for split in splits) / runs
+
+    return {"caught": alarms(0.51), "caught_half_a_point": alarms(0.505), "false_alarms": alarms(0.5), "runs": runs}
+
+
+def bandit(_seed: int) -> dict[str, Any]:
+    """Open Bandit logs: each policy's click rate from the other's log; the truth is the other log's own rate."""
+    found: list[dict[str, Any]] = []
+    for campaign in ("all", "men", "women"):
+        logs = {policy: _bandit_log(policy, campaign) for policy in ("random", "bts")}
+        for source, target in (("random", "bts"), ("bts", "random")):
+            item, position, click, propensity = logs[source]
+            aimed = _shares(logs[target])[item, position]
+            answer = WeightedSums.of(click, propensity, aimed).snips()
+            truth = float(logs[target][2].mean())
+            case: dict[str, Any] = {"campaign": campaign, "from": source, "to": target, "truth": truth}
+            if isinstance(answer, Inconclusive):
+                case |= {"answer": "refused", "reason": answer.reason}
+            else:
+                case |= {"answer": "inside" if answer.low <= truth <= answer.high else "wrong", "low": answer.low}
+                case |= {"high": answer.high, "value": answer.value, "effective": answer.effective}
+            found.append(case)
+    counts = {name: sum(case["answer"] == name for case in found) for name in ("inside", "refused", "wrong")}
+    return {**counts, "cases": found}
+
+
+BanditLog = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def _bandit_log(policy: str, campaign: str) -> BanditLog:
+    """Items, positions, clicks and propensities, from the files that the `obp` package carries."""
+    spec = importlib.util.find_spec("obp")
+    if spec is None or spec.origin is None:
+        raise SystemExit("the check needs the package obp: pip install 'flywheel-search[dev]'")
+    path = Path(spec.origin).parent / "dataset" / "obd" / policy / campaign / f"{campaign}.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = [(r["item_id"], r["position"], r["click"], r["propensity_score"]) for r in csv.DictReader(file)]
+    table = np.array(rows, dtype=np.float64)
+    return table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2], table[:, 3]
+
+
+def _shares(log: BanditLog) -> npt.NDArray[np.float64]:
+    """How often a policy shows each item at each position: no clicks go into it."""
+    counts = np.zeros((int(log[0].max()) + 1, int(log[1].max()) + 1))
+    np.add.at(counts, (log[0], log[1]), 1.0)
+    return np.asarray(counts / np.maximum(counts.sum(axis=0), 1.0))
+
+
+def challengers(seed: int, runs: int = 60) -> dict[str, Any]:
+    """The offline gate before a worse, a one-sided and a better challenger; `runs` golden sets each."""
+    kinds = {"worse": (-0.02, -0.02), "good on seen, bad on unseen": (0.06, -0.06), "better": (0.02, 0.02)}
+    answers: dict[str, Any] = {}
+    for name, (seen, unseen) in kinds.items():
+        found = [_golden(np.random.default_rng([seed, run]), seen, unseen) for run in range(runs)]
+        verdicts = [
+            decide_offline(evidence, Policy(metrics=("ndcg@10",)), Budget().next_alpha([])) for evidence in found
+        ]
+        shares = {verdict.value: sum(d.verdict is verdict for d in verdicts) / runs for verdict in Verdict}
+        answers[name] = {**shares, "reason": verdicts[0].reasons[0]}
+    return {"challengers": answers, "queries": 1_000, "runs": runs}
+
+
+def _golden(rng: np.random.Generator, seen: float, unseen: float, queries: int = 1_000) -> OfflineEvidence:
+    """Four in ten queries move, with a spread of 0.25: the difference of one has a standard deviation of 0.16."""
+    is_seen = rng.random(queries) < 0.65
+    champion = rng.beta(1.2, 0.7, queries)
+    moved = rng.normal(np.where(is_seen, seen, unseen) / 0.4, 0.25)
+    challenger = champion + np.where(rng.random(queries) < 0.4, moved, 0.0)
+    return OfflineEvidence({"ndcg@10": (champion, challenger)}, is_seen, np.arange(queries))
+
+
+def _known(answer: Estimate | Inconclusive) -> Estimate:
+    if isinstance(answer, Inconclusive):
+        raise TypeError(f"the simulation has no answer: {answer.reason}")
+    return answer
+
+
+def _steps(what: str, count: int) -> Iterator[int]:
+    for step in range(count):
+        yield step
+        _progress(what, step + 1, count)
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    if done % max(1, total // 10) == 0:
+        print(f"{what}: {done} of {total}", file=sys.stderr)
+
+
+CHECKS: dict[str, Callable[[int], dict[str, Any]]] = {
+    check.__name__: check for check in (aa, year, interleaving, reference, srm, bandit, challengers)
+}
+
+
+def main() -> None:
+    """Run one check and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("check", choices=sorted(CHECKS))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(json.dumps({"check": options.check, "seed": options.seed, **CHECKS[options.check](options.seed)}))
+
+
+if __name__ == "__main__":
+    main()
