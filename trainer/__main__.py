@@ -44,9 +44,7 @@ def train(snapshot: Snapshot, out: Path) -> dict[str, Any]:
 
     from trainer.run import Run
 
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    importlib.import_module("transformers.utils.logging").disable_progress_bar()
     torch.set_num_threads(threads_of(snapshot.budget))
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(snapshot.header.seed)
@@ -57,6 +55,9 @@ def train(snapshot: Snapshot, out: Path) -> dict[str, Any]:
     header = snapshot.header
     report = {"version": header.version, "run_id": header.run_id, "tier": header.tier, "error": None, **metrics}
     run.finish(report)
+    run.report(
+        phase="done", step=report["steps"], steps=report["steps"], loss=None, dev=report["dev"]["candidate"]["all"]
+    )
     return report
 
 

@@ -37,6 +37,10 @@ class Examples:
     anchors: Rows  # no pair, only the wish that they stay where they are
     trained_documents: int
 
+    def answers(self, row: int) -> Rows:
+        """Documents that are, or may be, right for this query."""
+        return np.concatenate([self.targets.of(row), self.masked.of(row)])
+
     def take(self, rows: Rows) -> Examples:
         """The examples of these queries (sorted) alone."""
 
@@ -66,7 +70,7 @@ class Plan:
     steps: list[Rows]
 
 
-def plan(snapshot: Snapshot, *, steps: int) -> Plan:
+def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None) -> Plan:
     """Choose every step's queries up front, so that a resumed run goes on as it would have, and nothing else is read.
 
     Raises:
@@ -75,10 +79,10 @@ def plan(snapshot: Snapshot, *, steps: int) -> Plan:
     data, recipe, seed = build(snapshot), snapshot.recipe, snapshot.header.seed
     if not len(data.new) + len(data.replayed):
         raise ValueError("every pair is held out or ambiguous: nothing to learn from; gather more feedback")
-    size = {"steps": steps, "batch_size": recipe.batch_size}
+    size = {"steps": steps, "batch_size": batch_size or recipe.batch_size}
     batches = replay.schedule(data.new, data.replayed, **size, share=recipe.replay_share, seed=seed)
     if len(data.anchors):
-        size["batch_size"] = max(1, round(recipe.batch_size * ANCHOR_SHARE))
+        size["batch_size"] = max(1, round(size["batch_size"] * ANCHOR_SHARE))
         extra = replay.schedule(data.anchors, data.anchors[:0], **size, share=0, seed=seed)
         batches = [np.union1d(batch, more) for batch, more in zip(batches, extra, strict=True)]
     used = np.unique(np.concatenate([*batches, data.dev_seen, data.dev_unseen]))

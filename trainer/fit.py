@@ -59,6 +59,7 @@ class Fitted:
     steps: int = 0
     stopped: str = "all steps done"
     seconds: float = 0.0
+    resumed_from: int = 0
     history: list[dict[str, float | int | None]] = field(default_factory=list)
 
 
@@ -72,6 +73,7 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
     optimizer = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     progress, best = _Best(), Fitted()
     first = _resume(run, parameters, optimizer, best, progress)
+    best.resumed_from = first
     loss_value, started = float("nan"), run.seconds
     for step in range(first, steps):
         if run.out_of_time():

@@ -61,23 +61,25 @@ class Objective:
         data = self._plan.examples
         return fit.DevScore(self._ndcg(data.dev_seen), self._ndcg(data.dev_unseen))
 
-    def metrics(self, fitted: fit.Fitted, before: fit.DevScore, after: fit.DevScore) -> dict[str, Any]:
-        """What the report and the manifest say of a finished run."""
-        data = self._plan.examples
-        done = sum(int(np.diff(data.targets.start)[rows].sum()) for rows in self._plan.steps[: fitted.steps])
-        return {
-            "dev": {"champion": before.means(), "candidate": after.means()},
-            "dev_queries": {"seen": len(after.seen), "unseen": len(after.unseen)},
-            "steps": fitted.steps,
-            "stopped": fitted.stopped,
-            "queries": {"new": len(data.new), "replayed": len(data.replayed), "anchors": len(data.anchors)},
-            "trained_documents": data.trained_documents,
-            "pairs_per_second": round(done / max(fitted.seconds, 1e-9), 1),
-            "history": fitted.history,
-        }
-
     def _ndcg(self, rows: Rows) -> npt.NDArray[np.float64]:
         if not len(rows):
             return np.empty(0)
         found = torch.from_numpy(vectors(self._tower, rows)).to(self._device)
         return pairs.dev_ndcg((found @ self._documents.T).cpu().numpy(), self._plan.examples.judged.take(rows))
+
+
+def metrics(plan: pairs.Plan, fitted: fit.Fitted, before: fit.DevScore, after: fit.DevScore) -> dict[str, Any]:
+    """What the report and the manifest say of a finished run."""
+    data = plan.examples
+    done = sum(int(np.diff(data.targets.start)[rows].sum()) for rows in plan.steps[fitted.resumed_from : fitted.steps])
+    return {
+        "dev": {"champion": before.means(), "candidate": after.means()},
+        "dev_queries": {"seen": len(after.seen), "unseen": len(after.unseen)},
+        "steps": fitted.steps,
+        "stopped": fitted.stopped,
+        "resumed_from": fitted.resumed_from,
+        "queries": {"new": len(data.new), "replayed": len(data.replayed), "anchors": len(data.anchors)},
+        "trained_documents": data.trained_documents,
+        "pairs_per_second": round(done / max(fitted.seconds, 1e-9), 1),
+        "history": fitted.history,
+    }

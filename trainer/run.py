@@ -95,7 +95,9 @@ class Run:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the report and drop the checkpoint."""
-        write_json(report_path(self.out), {**facts, "seconds": round(self.seconds, 1), "peak_gb": peak_memory_gb()})
+        write_json(
+            report_path(self.out), {**facts, "total_seconds": round(self.seconds, 1), "peak_gb": peak_memory_gb()}
+        )
         checkpoint_path(self.out).unlink(missing_ok=True)
 
 

@@ -38,6 +38,10 @@ class Sparse:
         at = np.repeat(self.start[entries] - start[:-1], size) + np.arange(start[-1])
         return Sparse(start, self.rows[at], self.values[at])
 
+    def of(self, entry: int) -> npt.NDArray[np.int64]:
+        """The document rows of one entry."""
+        return self.rows[self.start[entry] : self.start[entry + 1]]
+
     @property
     def entry(self) -> npt.NDArray[np.int64]:
         """The entry of each row of `rows`."""

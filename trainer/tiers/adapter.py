@@ -19,6 +19,7 @@ from trainer import examples as pairs
 from trainer import fit, modeldir
 from trainer.dataset import Snapshot
 from trainer.objective import Objective
+from trainer.objective import metrics as metrics_of
 from trainer.run import Run
 
 Rows = npt.NDArray[np.int64]
@@ -63,7 +64,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     share, after = fit.merge(objective, {"weight": torch.zeros_like(tower.weight)}, share=recipe.merge)
     document, query = route(champion, "document"), route(champion, "query")
     model = modeldir.join(champion, [*query, *_modules(query, tower.weight.detach().cpu())], document)
-    metrics = objective.metrics(fitted, before, after) | {"merge": share}
+    metrics = metrics_of(plan, fitted, before, after) | {"merge": share}
     modeldir.save(model, run.out, snapshot, metrics=metrics)
     return metrics
 

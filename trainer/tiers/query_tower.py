@@ -13,6 +13,7 @@ from trainer import examples as pairs
 from trainer import fit, modeldir
 from trainer.dataset import Snapshot
 from trainer.objective import Objective
+from trainer.objective import metrics as metrics_of
 from trainer.run import Run
 from trainer.tower import tower_of
 
@@ -36,9 +37,10 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     bf16 = recipe.bf16 == "on" or (recipe.bf16 == "auto" and has_bf16(device))
     tower = tower_of(query, layers=recipe.layers, bf16=bf16, device=device)
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
-    prompt = prompt_of(champion, "query") or ""
+    prompt, began = prompt_of(champion, "query") or "", run.seconds
     tower.read([prompt + text for text in plan.examples.queries])
     objective = Objective(snapshot, tower, plan, device=device)
+    prepared = run.seconds - began
     before = objective.score()
     fitted = fit.fit(
         objective, run, steps=recipe.steps, learning_rate=recipe.learning_rate, evaluate_every=EVALUATE_EVERY
@@ -46,7 +48,8 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     base = base_parameters(query, header.base_path, recipe.max_seq_length)
     share, after = fit.merge(objective, base, share=recipe.merge)
     run.report(phase="saving", step=recipe.steps, steps=recipe.steps, loss=None, dev=after.means()["all"])
-    metrics = objective.metrics(fitted, before, after) | {"merge": share}
+    metrics = metrics_of(plan, fitted, before, after) | {"merge": share}
+    metrics["seconds"] = {"prepare": round(prepared, 2), "fit": round(fitted.seconds, 2)}
     modeldir.save(modeldir.join(champion, query, route(champion, "document")), run.out, snapshot, metrics=metrics)
     return metrics
 
