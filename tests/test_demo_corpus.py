@@ -33,7 +33,7 @@ def test_documents_are_distinct_and_readable(built: corpus.Corpus) -> None:
 @pytest.mark.parametrize(
     "doc_id",
     """copy copy.deepcopy str.replace set.intersection os.path.join pathlib.PurePath.stem pathlib.Path.exists KeyError
-    open json.loads array.array datetime.datetime.strptime functools.partial time.localtime""".split(),
+    open json.loads array.array datetime.datetime.strptime functools.partial time.localtime""".split(),  # noqa: SIM905
 )
 def test_documents_bear_the_names_that_people_use(built: corpus.Corpus, doc_id: str) -> None:
     """Where several names lead to one text, the document has the public one."""

@@ -21,21 +21,23 @@ MIN_CHARACTERS = 15
 
 # In order of precedence: an object that several modules export is a document of the first.
 MODULES = """
-    builtins abc argparse array ast asyncio atexit base64 binascii bisect bz2 cProfile calendar codecs collections
-    collections.abc concurrent.futures configparser contextlib contextvars copy csv dataclasses datetime dbm decimal
-    difflib doctest email email.message email.mime.multipart email.mime.text email.utils enum fileinput fnmatch
-    fractions functools gc getopt getpass glob graphlib gzip hashlib heapq hmac html html.parser http http.client
-    http.server importlib importlib.resources importlib.util inspect io ipaddress itertools json locale logging
-    logging.handlers lzma marshal math mimetypes multiprocessing multiprocessing.pool operator os os.path pathlib
-    pdb pickle platform pprint pwd queue random re sched secrets shelve shlex shutil signal smtplib socket
-    socketserver sqlite3 ssl statistics string struct subprocess sys tarfile tempfile textwrap threading time timeit
-    tomllib traceback tracemalloc types typing unicodedata unittest unittest.mock urllib.error urllib.parse
-    urllib.request urllib.robotparser uuid warnings weakref webbrowser xml.etree.ElementTree xml.sax.saxutils
-    zipfile zlib zoneinfo
+    builtins abc argparse array ast asyncio atexit base64 binascii bisect bz2 cProfile calendar collections
+    concurrent.futures configparser contextlib contextvars copy csv dataclasses datetime dbm decimal difflib doctest
+    email email.mime.multipart email.mime.text email.utils enum fileinput fnmatch fractions functools gc getopt
+    getpass glob graphlib gzip hashlib heapq hmac html html.parser http http.client http.server importlib
+    importlib.resources inspect io ipaddress itertools json logging logging.handlers lzma marshal math mimetypes
+    multiprocessing multiprocessing.pool operator os os.path pathlib pickle pprint pwd queue random re sched secrets
+    shelve shlex shutil signal smtplib socket socketserver sqlite3 statistics string struct subprocess sys tarfile
+    tempfile textwrap threading time timeit tomllib traceback types typing unicodedata unittest unittest.mock
+    urllib.error urllib.parse urllib.request urllib.robotparser uuid warnings weakref webbrowser
+    xml.etree.ElementTree xml.sax.saxutils zipfile zlib zoneinfo
 """.split()  # noqa: SIM905 - a block of names reads better than 160 quoted lines
 
-# Their methods repeat, one by one, those of `bytes` and of `decimal.Decimal`: no question could tell the two apart.
-_TWINS = frozenset({"bytearray", "decimal.Context"})
+# Methods of these repeat those of `bytes` and `Decimal`, or are for who writes a protocol: no question is about them.
+_CLASS_ONLY = """
+    bytearray decimal.Context asyncio.AbstractEventLoop asyncio.BaseEventLoop configparser.RawConfigParser
+    doctest.DocTestRunner http.server.BaseHTTPRequestHandler io.BytesIO io.FileIO socket.SocketType tarfile.TarInfo
+""".split()  # noqa: SIM905
 # Where `str` and `bytes`, or `set` and `frozenset`, share a text, the first is what people mean.
 _SECOND_CHOICE = frozenset({"bytes", "frozenset"})
 _METHODS = (types.FunctionType, types.MethodDescriptorType, types.BuiltinFunctionType, property)
@@ -101,7 +103,7 @@ def _things(module: types.ModuleType, name: str, seen: set[int]) -> Iterator[tup
             seen.add(id(thing))
             yield doc_id, thing
     for doc_id, cls in sorted(classes, key=_precedence):
-        if doc_id not in _TWINS:
+        if doc_id not in _CLASS_ONLY:
             yield from ((f"{doc_id}.{key}", method) for key, method in _methods(cls, module))
 
 
@@ -161,7 +163,8 @@ def _text(thing: object) -> str:
     if not isinstance(doc, str):
         return ""
     text = inspect.cleandoc(doc)
-    if len(text) < MIN_CHARACTERS or text.startswith("Alias for field number"):
+    is_grammar = isinstance(thing, type) and thing.__module__ == "ast" and text.startswith(f"{thing.__name__}(")
+    if len(text) < MIN_CHARACTERS or is_grammar or text.startswith("Alias for field number"):
         return ""
     if len(text) <= MAX_CHARACTERS:
         return text
