@@ -138,8 +138,9 @@ def main() -> None:
             filling.join()
         with Store.open(path, memory_gb=options.memory_gb, threads=options.threads) as store:
             answer = learn(store)
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(json.dumps(answer | {"impressions": options.impressions, "peak_gb": round(peak_gb, 2)}))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    answer |= {"peak_gb": round(used.ru_maxrss / 1024**2, 2), "cpu_seconds": round(used.ru_utime + used.ru_stime, 2)}
+    print(json.dumps(answer | {"impressions": options.impressions}))
 
 
 if __name__ == "__main__":
