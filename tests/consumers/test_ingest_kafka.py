@@ -210,6 +210,7 @@ def test_a_first_reading_begins_where_the_log_does(kafka: Kafka, producer: Produ
     ingest._disconnect()
 
 
+@pytest.mark.usefixtures("apache_kafka")
 def test_partitions_added_later_are_read(kafka: Kafka, producer: Producer) -> None:
     """A topic that grows is read in full, without a restart."""
     from kafka import KafkaAdminClient
