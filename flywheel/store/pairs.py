@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from flywheel.clicks import ClickModel
+from flywheel.clicks import CONTEXTS, ClickModel, Curve
 from flywheel.evidence import ExcludedUser
 from flywheel.pairs import COUNTS, Pairs
 from flywheel.store.database import Database
@@ -100,6 +101,27 @@ class PairTable:
         """Documents that any run's positives touched: what "seen" means when a model is judged."""
         found = self._table("SELECT DISTINCT doc_id FROM pairs WHERE label = 'positive'", {})
         return frozenset(found["doc_id"].to_pylist())
+
+    def curve(self, run_id: str) -> Curve | None:
+        """The click curve of a run, to lend its rates to ranks that have too little evidence; None: it has none."""
+        found = self._table("SELECT * FROM click_curves WHERE run_id = $run ORDER BY rank, context", {"run": run_id})
+        if not len(found):
+            return None
+        rank = np.asarray(found["rank"].to_pylist()) - 1
+        context = np.asarray(found["context"].to_pylist())
+        relevant, irrelevant, impressions = (np.full((rank.max() + 1, CONTEXTS), np.nan) for _ in range(3))
+        for name, into in (("relevant_rate", relevant), ("irrelevant_rate", irrelevant), ("impressions", impressions)):
+            into[rank, context] = found[name].to_pylist()
+        # a cell that was not seen takes the rank's first known rates
+        for rates in (relevant, irrelevant):
+            known = np.isfinite(rates)
+            rates[:] = np.where(known, rates, rates[np.arange(len(rates)), known.argmax(axis=1)][:, None])
+        seen = np.isfinite(relevant).all(axis=1)
+        if not seen.all():  # ranks between that nobody saw end the curve: nothing is lent beyond them
+            end = int(seen.argmin())
+            relevant, irrelevant, impressions = relevant[:end], irrelevant[:end], impressions[:end]
+        thirds = np.full(3, 1 / 3)
+        return Curve(relevant, irrelevant, np.nan_to_num(impressions), thirds, thirds) if len(relevant) else None
 
     def why(self, query: str, doc_id: str) -> list[dict[str, Any]]:
         """What each run thought of a pair and on which counts, latest first; `query` as typed or normalised."""

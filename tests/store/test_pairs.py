@@ -108,6 +108,11 @@ def test_curves_are_kept_with_their_warnings(store: Store) -> None:
         found = con.execute("SELECT rank, context, relevant_rate, note FROM click_curves ORDER BY ALL").fetchall()
     assert [row[:3] for row in found] == [(1, 0, 0.9), (2, 0, 0.9), (2, 1, 0.9)]
     assert [bool(row[3]) for row in found] == [False, True, True]
+    last = store.pairs.curve("run-1")
+    assert last is not None
+    assert last.relevant.tolist() == curve.relevant.tolist()
+    assert last.impressions.tolist() == seen.tolist()
+    assert store.pairs.curve("run-0") is None
 
 
 def test_pruning_drops_old_ambiguous_pairs_only(store: Store) -> None:
