@@ -49,9 +49,9 @@ class Outbox(Protocol):
 class Announcer:
     """Empties the outbox.
 
-    Steps for each switch: 1. look whether the topic holds it already (after a start or a failure only: the last attempt
-    may have ended between sending and marking), 2. send and wait for the acknowledgement, 3. mark it. A crash after 2 is
-    found by the next process in 1, so that each decision stands on the topic exactly once.
+    Steps for each switch: 1. look whether the topic holds it already (after a start or a failure only: the last
+    attempt may have ended between sending and marking), 2. send and wait for the acknowledgement, 3. mark it. A crash
+    after 2 is found by the next process in 1, so that each decision stands on the topic exactly once.
 
     Args:
         send: (key, value) to the models topic; the future ends when the broker has it.

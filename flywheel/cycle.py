@@ -223,6 +223,7 @@ def policy_of(config: Config) -> Policy:
         margin=settings.margin,
         anchor_margin=settings.anchor_margin,
         min_queries=settings.min_queries,
+        min_unseen=settings.min_unseen,
         min_users=settings.min_users,
         max_days=settings.max_days,
     )

@@ -19,7 +19,7 @@ DEPTH = 100
 
 @dataclass(frozen=True, slots=True)
 class JudgedSet:
-    """Queries with graded judgements: `judgements[i]` maps doc_id to grade for `queries[i]`; `kind` golden or anchor."""
+    """Queries with graded judgements: `judgements[i]` maps doc_id to grade for `queries[i]`. Golden or anchor."""
 
     name: str
     version: str

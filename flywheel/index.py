@@ -216,3 +216,11 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def saved_count(folder: Path) -> int:
+    """How many documents the index saved in `folder` holds; 0 where there is none."""
+    try:
+        return int(json.loads((folder / MANIFEST).read_text("utf-8"))["count"])
+    except FileNotFoundError:
+        return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flywheel.encoder import Encoder
-from flywheel.index import Index
+from flywheel.index import Index, saved_count
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,13 @@ class Indexers:
         self._encoders, self._documents, self._folder, self._changed = encoders, documents, folder, changed
         self._open: dict[str, Indexer] = {}
         self._opening = threading.Lock()
+
+    def counts(self, index_id: str) -> dict[str, int | None]:
+        """Documents in an index and changes it has not seen; of one that is not open, what it held when saved."""
+        indexer = self._open.get(index_id)
+        if indexer is not None:
+            return {"documents": len(indexer.index), "pending": indexer.pending}
+        return {"documents": saved_count(self._folder / index_id), "pending": None}
 
     def of(self, version: str) -> Indexer:
         """The indexer of the space that this version's document tower makes."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flywheel.clicks import NoEvidenceError, Options, ScoreFeatures, fit
+from flywheel.clicks import Curve, NoEvidenceError, Options, ScoreFeatures, fit
 from flywheel.config import Config
 from flywheel.encoder import Encoder
 from flywheel.evidence import Evidence
@@ -156,10 +156,10 @@ class Learning:
         indexer.catch_up()
         return ScoreFeatures.of(evidence, scores(self.registry.encoder(version), indexer.index, evidence))
 
-    def _last_curve(self, run: Run) -> Any:
+    def _last_curve(self, run: Run) -> Curve | None:
+        """The curve of the run before, for ranks that are seldom shown now."""
         last = [past for past in self.store.runs.all() if past.run_id != run.run_id]
-        read = getattr(self.store.pairs, "curve", None)
-        return read(last[-1].run_id) if last and read else None
+        return self.store.pairs.curve(last[-1].run_id) if last else None
 
 
 def scores(encoder: Encoder, index: Index, evidence: Evidence) -> npt.NDArray[np.float64]:

@@ -72,7 +72,6 @@ class LocalOperations:
     def status(self) -> Json:
         store, live = self._in.store, self._live.status()
         champion = self._champion()
-        indexer = self._in.indexers.of(champion["version"])
         run = store.runs.active()
         experiment = store.experiments.live()
         report = {
@@ -84,7 +83,7 @@ class LocalOperations:
                 "last": self._last_run(),
             },
             "champion": champion,
-            "index": {"documents": len(indexer.index), "pending": indexer.pending},
+            "index": self._in.indexers.counts(champion["index_id"]),
             "experiment": None if experiment is None else _plain(experiment),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from flywheel.config import Config
-from flywheel.drift import jensen_shannon
+from flywheel.drift import query_drift
 from flywheel.gate import JudgedSet
 from flywheel.metrics import parse_metric
 from flywheel.store.novelty import Novelty
@@ -75,10 +75,7 @@ class Meter:
         before = self._store.traffic.query_counts(since - WEEK_MS, since)
         if sum(now.values()) < 100 or sum(before.values()) < 100:
             return None
-        keys = sorted(now.keys() | before.keys())
-        return float(
-            jensen_shannon(np.array([now.get(k, 0) for k in keys]), np.array([before.get(k, 0) for k in keys]))
-        )
+        return query_drift(before, now).excess
 
     def _golden_now(self) -> float | None:
         sets = [judged for judged in self._judged_sets() if judged.kind == "golden" and len(judged)]

@@ -38,13 +38,17 @@ class EventSink(Protocol):
 
 @dataclass(frozen=True)
 class Audience:
-    """What people look for: `queries[i]` with the documents that answer it; `users` of them, some far busier."""
+    """What people look for: `queries[i]` with the documents that answer it; `users` of them, some far busier.
+
+    `target` is the colluders' document; `threads` of them search at once.
+    """
 
     queries: Sequence[str]
     relevant: Sequence[Mapping[str, float] | frozenset[str]]
     users: int = 2_000
     k: int = 10
     target: str | None = None
+    threads: int = 4
 
     def busyness(self) -> npt.NDArray[np.float64]:
         """Each user's share of the sessions: Zipf-like with exponent 0.5, so that the busiest is no crowd."""
@@ -92,7 +96,6 @@ def play(
     *,
     sessions: int,
     seed: int,
-    threads: int = 4,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     progress: Callable[[int, int], None] | None = None,
 ) -> Played:
@@ -113,6 +116,7 @@ def play(
             if progress is not None and (number % 50 == 0 or number == sessions):
                 progress(number, sessions)
 
+    threads = audience.threads
     shares = [sessions // threads + (index < sessions % threads) for index in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         for future in [pool.submit(part, s, n) for s, n in zip(_spawn(seed, threads), shares, strict=True)]:

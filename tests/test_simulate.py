@@ -158,6 +158,6 @@ def test_lost_events_are_counted() -> None:
 def test_progress_reaches_the_end() -> None:
     """Progress ends with all sessions, whatever the threads do."""
     steps: list[tuple[int, int]] = []
-    perform(Shop(), Inbox(), sessions=101, threads=3, progress=lambda done, total: steps.append((done, total)))
+    perform(Shop(), Inbox(), sessions=101, progress=lambda done, total: steps.append((done, total)))
     assert (101, 101) in steps
     assert {total for _, total in steps} == {101}
