@@ -88,3 +88,18 @@ def test_targets_share_by_weight_and_a_query_weighs_its_strongest(tmp_path: Path
     np.testing.assert_allclose(data.targets.values, [0.75, 0.25], rtol=1e-6)
     assert data.weight.tolist() == [pytest.approx(0.9)]
     assert (data.new.tolist(), data.replayed.tolist()) == ([0], [])
+
+
+def test_anchors_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
+    """A step has its anchor queries beside its own; they carry no target and no weight."""
+    folder = write_snapshot(
+        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4), budget=Budget(),
+        pairs=pa.Table.from_pylist([row(f"q{i}", f"d{i}") for i in range(6)]), documents=Corpus(DOC_IDS, VECTORS),
+        anchors=pa.table({"query": ["stay", "put"], "doc_id": pa.nulls(2, pa.string())}),
+    )  # fmt: skip
+    plan = examples.plan(read_snapshot(folder), steps=5)
+    anchors = set(plan.examples.anchors.tolist())
+    assert {plan.examples.queries[row] for row in anchors} == {"stay", "put"}
+    assert [len(anchors & set(step.tolist())) for step in plan.steps] == [1] * 5
+    assert [len(step) for step in plan.steps] == [5] * 5
+    assert plan.examples.weight[list(anchors)].tolist() == [0, 0]
