@@ -80,8 +80,7 @@ def write_snapshot(
     """Write a snapshot that the trainer can read; the folder appears complete or not at all.
 
     Args:
-        folder: where; an incomplete one that is there already is replaced, a complete one refused.
-        header: whom the run serves. recipe, budget: how it learns, and what it may use.
+        folder: where. header: whom the run serves. recipe, budget: how it learns, and what it may use.
         pairs: columns query, doc_id, label (positive | ambiguous | negative), weight, posterior, and where wanted
             source (new | replay; absent: new) and split (train | dev; absent: held out by hash, `dev_share` of
             queries and of documents). Pairs of documents that are not in `documents` are left out.
@@ -90,7 +89,7 @@ def write_snapshot(
         query_vectors: texts of queries and the champion's vectors of them, which spare the tier `adapter` to encode.
 
     Raises:
-        ValueError: no usable pair, or a malformed argument.
+        ValueError: no usable pair, a malformed argument, or a complete snapshot in that folder already.
     """
     table = _complete(pairs, documents.doc_ids, recipe)
     if not pc.sum(pc.equal(table["label"], "positive")).as_py():
@@ -104,8 +103,8 @@ def write_snapshot(
     _write_vectors(draft / "documents", documents.doc_ids, documents.vectors)
     if documents.texts is not None:
         pq.write_table(_strings(doc_id=list(documents.texts), content=list(documents.texts.values())), draft / TEXTS)
-    if anchors is not None:
-        pq.write_table(anchors.select(ANCHORS.names).cast(ANCHORS), draft / "anchors.parquet")
+    stay = ANCHORS.empty_table() if anchors is None else anchors.select(ANCHORS.names).cast(ANCHORS)
+    pq.write_table(stay, draft / "anchors.parquet")
     if query_vectors is not None:
         _write_vectors(draft / "queries", *query_vectors)
     manifest = {
@@ -115,10 +114,7 @@ def write_snapshot(
         "snapshot_id": _content_hash(draft),
     }
     (draft / MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
-    _flush(draft)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
-    return folder
+    return _publish(draft, folder)
 
 
 def read_snapshot(folder: Path) -> Snapshot:
@@ -140,9 +136,7 @@ def read_snapshot(folder: Path) -> Snapshot:
     if (folder / TEXTS).exists():
         stored = pq.read_table(folder / TEXTS)
         texts = dict(zip(stored["doc_id"].to_pylist(), stored["content"].to_pylist(), strict=True))
-    anchors = ANCHORS.empty_table()
-    if (folder / "anchors.parquet").exists():
-        anchors = pq.read_table(folder / "anchors.parquet")
+    anchors = pq.read_table(folder / "anchors.parquet")
     return Snapshot(
         folder=folder,
         header=Header.parse(manifest),
@@ -206,6 +200,12 @@ def _content_hash(folder: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _publish(draft: Path, folder: Path) -> Path:
+    _flush(draft)
+    shutil.rmtree(folder, ignore_errors=True)
+    return draft.rename(folder)
 
 
 def _flush(folder: Path) -> None:

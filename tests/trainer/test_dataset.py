@@ -101,5 +101,5 @@ def test_anchors_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
     anchors = set(plan.examples.anchors.tolist())
     assert {plan.examples.queries[row] for row in anchors} == {"stay", "put"}
     assert [len(anchors & set(step.tolist())) for step in plan.steps] == [1] * 5
-    assert [len(step) for step in plan.steps] == [5] * 5
+    assert all(3 <= len(step) <= 5 for step in plan.steps)
     assert plan.examples.weight[list(anchors)].tolist() == [0, 0]
