@@ -107,7 +107,9 @@ class Encoder:
         """
         import torch
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as library
 
+        library.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file helps nobody
         folder = resolve_base_model(str(path))
         if threads:
             torch.set_num_threads(threads)

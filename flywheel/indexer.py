@@ -42,6 +42,8 @@ class Changes(Protocol):
 
     def last_change(self) -> int: ...
 
+    def count(self) -> int: ...
+
 
 def open_index(folder: Path, encoder: Encoder) -> Index:
     """The saved index of this encoder's space under `folder`, or a new one where there is none yet."""
@@ -135,12 +137,13 @@ class Indexers:
         self._open: dict[str, Indexer] = {}
         self._opening = threading.Lock()
 
-    def counts(self, index_id: str) -> dict[str, int | None]:
-        """Documents in an index and changes it has not seen; of one that is not open, what it held when saved."""
+    def counts(self, index_id: str) -> dict[str, int]:
+        """Documents in an index and what is still to come into it; of one that is not open, as it was saved."""
         indexer = self._open.get(index_id)
         if indexer is not None:
             return {"documents": len(indexer.index), "pending": indexer.pending}
-        return {"documents": saved_count(self._folder / index_id), "pending": None}
+        saved = saved_count(self._folder / index_id)
+        return {"documents": saved, "pending": max(0, self._documents.count() - saved)}
 
     def of(self, version: str) -> Indexer:
         """The indexer of the space that this version's document tower makes."""

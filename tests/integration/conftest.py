@@ -1,0 +1,35 @@
+"""One furnished home for all whole-turn tests; each test works on a copy of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flywheel.app import open_local
+from tests.integration.world import SETTINGS, furnish, search_and_click
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with documents, index, golden set and one round of pbm feedback."""
+    home = tmp_path_factory.mktemp("world") / "home"
+    environ = {**os.environ, **SETTINGS}
+    furnish(home, environ)
+    with open_local(home, environ) as operations:
+        search_and_click(operations)
+    return home
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    """The environment of a small world."""
+    return {**os.environ, **SETTINGS}
+
+
+@pytest.fixture
+def home(furnished: Path, tmp_path: Path) -> Path:
+    """A copy of the furnished home."""
+    return Path(shutil.copytree(furnished, tmp_path / "home", copy_function=os.link, symlinks=True)).resolve()

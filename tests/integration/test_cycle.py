@@ -1,0 +1,88 @@
+"""Whole turns of the wheel on a small world: what is promoted, what is not, and what is on record afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flywheel.app import open_local
+from flywheel.operations import OperationError
+from tests.integration.world import search_and_click
+
+
+@pytest.fixture(autouse=True)
+def _own_database(home: Path) -> None:
+    """The copy of the home shares files by hard links; the database is written in place, so it gets its own."""
+    content = (home / "flywheel.duckdb").read_bytes()
+    (home / "flywheel.duckdb").unlink()
+    (home / "flywheel.duckdb").write_bytes(content)
+
+
+def test_clicks_become_a_promoted_champion_that_plain_sentence_transformers_loads(
+    home: Path, environ: dict[str, str]
+) -> None:
+    """One turn trains on the clicks, passes the gate, switches, and can be rolled back at once."""
+    with open_local(home, environ) as operations:
+        answer = operations.cycle(wait=True)
+        assert answer["decision"]["verdict"] == "promote", answer["decision"]["reasons"]
+        assert answer["training_run"]["state"] == "done"
+        champion = next(model for model in operations.models() if model["alias"] == "champion")
+        assert champion["version"] == answer["candidate"] == "v1"
+        assert champion["index_id"] == operations.models()[0]["index_id"], "the query tower keeps the index"
+        outcomes = operations.sql("select * from ab_outcomes").to_pylist()
+        assert {(row["part"], row["metric"]) for row in outcomes} >= {("all", "ndcg@10"), ("unseen", "recall@10")}
+        ours = operations.ranked(["how do I copy a list"], 5)
+        assert operations.rollback("just to see", "test")["champion"] == "base"
+        kinds = [row["kind"] for row in operations.sql("select kind from decisions order by number").to_pylist()]
+        assert kinds == ["initial", "promote", "rollback"]
+    from sentence_transformers import SentenceTransformer
+
+    plain = SentenceTransformer(champion["path"], device="cpu")
+    with open_local(home, environ) as operations:
+        operations.promote("v1", "again", "test")
+        contents = operations.sql("select doc_id, trim(title || ' ' || text) as text from documents").to_pylist()
+    documents = plain.encode_document([row["text"] for row in contents], normalize_embeddings=True)
+    query = plain.encode_query(["how do I copy a list"], normalize_embeddings=True)
+    best = [contents[int(row)]["doc_id"] for row in np.argsort(-(documents @ query[0]))[:5]]
+    assert len(set(best) & set(ours[0])) >= 4, "plain library and Flywheel rank alike, but for bfloat16"
+
+
+@pytest.mark.slow
+def test_a_second_turn_on_the_same_evidence_promotes_nothing(home: Path, environ: dict[str, str]) -> None:
+    """The champion's own pairs are no news; what its better scores add to them is no significant gain."""
+    with open_local(home, environ) as operations:
+        operations.cycle(wait=True)
+        again = operations.cycle(wait=True)
+        assert again["decision"]["verdict"] != "promote"
+        assert operations.status()["champion"]["version"] == "v1"
+
+
+def test_random_clicks_promote_nothing_and_say_why(furnished: Path, environ: dict[str, str], tmp_path: Path) -> None:
+    """Clicks spread evenly over the page carry no relevance; the answer says so."""
+    import shutil
+
+    fresh = tmp_path / "random"
+    shutil.copytree(furnished, fresh)
+    with open_local(fresh, environ) as operations:
+        for person in range(900):
+            operations.erase_user(f"c{person}")
+        assert operations.sql("select count(*) as n from queries").to_pylist() == [{"n": 0}]
+        search_and_click(operations, "random", seed=1)
+        decision = operations.cycle(wait=True)["decision"]
+        assert operations.status()["champion"]["version"] == "base"
+    assert decision["verdict"] != "promote"
+    assert "relevant" in json.dumps(decision["reasons"])
+
+
+def test_what_cannot_be_done_is_refused_with_the_fix(home: Path, environ: dict[str, str]) -> None:
+    """An unknown version, a rollback from the first champion and hostile SQL each name what to do instead."""
+    with open_local(home, environ) as operations:
+        with pytest.raises(OperationError, match="base"):
+            operations.promote("v99", "why not", "test")
+        with pytest.raises(OperationError, match="first champion"):
+            operations.rollback("why not", "test")
+        with pytest.raises(OperationError, match="refused"):
+            operations.sql("drop table queries")

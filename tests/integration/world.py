@@ -1,0 +1,89 @@
+"""A small world for whole turns of the wheel: real text, the real model, simulated people, and no broker.
+
+The training questions are searched; all others are the golden set. Feedback comes in as an import.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flywheel.app import open_local
+from flywheel.demo import corpus, questions
+from flywheel.home import Home
+from flywheel.local import LocalOperations
+from flywheel.people import SILENT, Habit, People
+
+SETTINGS = {
+    "FLYWHEEL__TRAINER__STEPS": "60",
+    "FLYWHEEL__TRAINER__DEV_SHARE": "0.05",
+    "FLYWHEEL__PROMOTION__ALPHA": "0.4",
+    "FLYWHEEL__PROMOTION__MARGIN": "0.2",
+    "FLYWHEEL__PROMOTION__MIN_QUERIES": "20",
+    "FLYWHEEL__PROMOTION__MIN_UNSEEN": "2",
+    "FLYWHEEL__LIMITS__TRAIN_THREADS": "2",
+    "HF_HUB_OFFLINE": "1",
+}
+DOCUMENTS = 1_500
+
+
+def furnish(home: Path, environ: dict[str, str]) -> None:
+    """A home with documents, their index and a golden set; nobody has searched yet."""
+    Home(home).init()
+    everything = {document.doc_id: document for document in corpus.build().documents}
+    asked = questions.load(everything).asked
+    answers = dict.fromkeys(doc for item in asked for doc, grade in item.answers.items() if grade == 2)
+    kept = set(list(answers | dict.fromkeys(everything))[:DOCUMENTS])
+    documents = [
+        {"doc_id": key, "title": everything[key].title, "text": everything[key].text[:80]} for key in sorted(kept)
+    ]
+    golden = [item for item in asked if item.split != "train" and kept & set(item.answers)]
+    with open_local(home, environ) as operations:
+        operations.import_records("documents", documents)
+        operations.import_judged(
+            "golden",
+            "questions",
+            [{"id": item.id, "text": item.text} for item in golden],
+            [
+                {"query_id": item.id, "doc_id": doc, "grade": grade}
+                for item in golden
+                for doc, grade in item.answers.items()
+                if doc in kept
+            ],
+        )
+        operations.index_now()
+
+
+def search_and_click(operations: LocalOperations, habit: Habit = "pbm", *, sessions: int = 4_000, seed: int = 0) -> int:
+    """Simulated people search with the training questions and click; returns how many events were stored."""
+    rng = np.random.default_rng(seed)
+    known = set(operations.ranked(["anything"], DOCUMENTS)[0])
+    asked = [item for item in questions.load(known).asked if item.split == "train"]
+    pages = operations.ranked([item.text for item in asked], 10)
+    people, numbers = People(habit, SILENT), itertools.count()
+    records: list[dict[str, Any]] = []
+    for session in range(sessions):
+        row = int(rng.integers(len(asked)))
+        relevant = np.array([asked[row].answers.get(doc, 0) == 2 for doc in pages[row]])
+        page = {"query_id": f"{habit}-{seed}-{session}", "client_id": f"c{session % 900}"}
+        stamp = 1_700_000_000_000 + seed * 1_000_000_000 + session * 60_000
+        records.append(
+            {**page, "user_query": asked[row].text, "timestamp": stamp, "query_response_hit_ids": pages[row]}
+        )
+        records += [
+            {
+                **page,
+                "action_name": "click",
+                "timestamp": stamp + 1_000,
+                "event_attributes": {
+                    "event_id": f"{habit}-{seed}-{next(numbers)}",
+                    "object": {"object_id": pages[row][place]},
+                    "position": {"ordinal": int(place) + 1},
+                },
+            }
+            for place in np.flatnonzero(people.react(relevant, rng).clicked)
+        ]
+    return int(operations.import_records("feedback", records)["stored"])
