@@ -10,7 +10,7 @@ TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := --extra demo --extra dev --extra lora --extra hard-negatives
+EXTRAS := --extra demo --extra dev
 
 ##@ For everyone
 .PHONY: help

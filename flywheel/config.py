@@ -119,8 +119,6 @@ class Promotion(Section):
     anchor_margin: float = Field(0.01, ge=0, description="loss on an anchor set that is tolerated")
     min_queries: int = Field(50, ge=2, description="judged queries below which the gate is inconclusive")
     min_unseen: int = Field(20, ge=2, description="the same for queries on documents that training never touched")
-    exploration: float = Field(0.0, ge=0, le=0.2, description="share of result slots given to directed exploration")
-    ramp: tuple[float, ...] = Field((0.01, 0.05, 0.2, 0.5), description="challenger's share of users, step by step")
     min_users: int = Field(200, ge=2, description="users per arm below which a live verdict is inconclusive")
     max_days: float = Field(28.0, gt=0, description="event days after which an undecided experiment expires")
     auto: bool = Field(True, description="false: a verdict of promote waits for `flywheel promote`")
@@ -153,10 +151,6 @@ class Analytics(Section):
     publish_seconds: float = Field(60.0, gt=0, description="how often analytics/ is renewed")
 
 
-class Tracking(Section):
-    mlflow_uri: str | None = Field(None, description="MLflow tracking server or folder; none: not tracked")
-
-
 class Config(Section):
     """The whole of `flywheel.toml`."""
 
@@ -168,7 +162,6 @@ class Config(Section):
     limits: Limits = Limits()
     serving: Serving = Serving()
     analytics: Analytics = Analytics()
-    tracking: Tracking = Tracking()
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Config:
