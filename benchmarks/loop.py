@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=8000, help="in each round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kill", type=int, default=0, help="how often the daemon is killed with SIGKILL")
-    parser.add_argument("--kill-every", type=float, default=15.0, help="mean seconds between two kills")
+    parser.add_argument("--kill-every", type=float, default=25.0, help="mean seconds between two kills")
     parser.add_argument("--indexes", type=Path, help="keep document vectors here, and take them from here next time")
     parser.add_argument("--keep", action="store_true", help="leave the home for a look afterwards")
     options = parser.parse_args()

@@ -95,7 +95,7 @@ class Trainer(Section):
     base_model: str = Field("auto", description="a SentenceTransformer folder or hub name; auto: the MiniLM wheel")
     tier: Tier = Field("query_tower", description="adapter | query_tower | full")
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the query tower")
-    steps: int = Field(60, ge=1, description="optimiser steps of one run at most (query_tower)")
+    steps: int = Field(120, ge=1, description="optimiser steps of one run at most (query_tower)")
     batch_size: int = Field(128, ge=2, description="queries in a step")
     scale: float = Field(20.0, gt=0, description="logit scale: cosine times this goes into the softmax")
     layers: int | Literal["all"] = Field(2, description="top transformer layers that train; all: the whole tower")

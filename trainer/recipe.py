@@ -35,7 +35,7 @@ class Recipe(Plain):
     base_model: str = "auto"
     tier: Tier = "query_tower"
     learning_rate: float = 5e-5
-    steps: int = 60
+    steps: int = 120
     batch_size: int = 128
     scale: float = 20.0
     layers: int | Literal["all"] = 2
