@@ -20,7 +20,7 @@ _IMPROVED = 3
 
 
 @click.command(epilog=examples("flywheel demo", "flywheel --home /tmp/demo demo --json"))
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Turns of the wheel.")
+@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Turns of the wheel.")
 @click.option("--sessions", type=click.IntRange(1), default=1500, show_default=True, help="Sessions in a round.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same people.")
 @as_json

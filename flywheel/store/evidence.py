@@ -58,7 +58,7 @@ WHERE f.ts <= $until AND f.doc_id IS NOT NULL
 GROUP BY p.page, f.doc_id
 """
 
-# People do not see 60 pages in a minute, click 70 % of all they are shown, or one document whatever they ask. That
+# People do not see 240 pages in a minute, click 70 % of all they are shown, or one document whatever they ask. That
 # nobody ever dwells tells only where dwell is measured for others.
 _EXCLUDED = """
 CREATE TEMP TABLE ev_excluded AS
@@ -82,7 +82,7 @@ WITH seen AS (
     ) GROUP BY person
 ), measured AS (SELECT coalesce(sum(dwells) / nullif(sum(clicks), 0), 0) AS share FROM did)
 SELECT s.person AS user_key, s.impressions, coalesce(d.clicks, 0) AS clicks, coalesce(d.dwells, 0) AS dwells,
-       CASE WHEN pace.pages > 60 THEN 'impossible rate: ' || pace.pages || ' pages in a minute'
+       CASE WHEN pace.pages > 240 THEN 'impossible rate: ' || pace.pages || ' pages in a minute'
             WHEN s.pages >= 3 AND s.on_lists >= 30 AND d.on_lists >= 0.7 * s.on_lists THEN 'clicks everything'
             WHEN loyal.queries >= 5 AND loyal.share >= 0.8
             THEN 'clicks one document under ' || loyal.queries || ' queries'

@@ -182,14 +182,14 @@ def test_bots_are_left_out_and_named(shop: Shop) -> None:
         shop.click(shop.page(f"query {number}", "abcdef", user="clicker"), "abcdef")
         shop.click(shop.page(f"query {number}", "abcdef", user="colluder"), "d")
         shop.click(shop.page(f"query {number}", "abcdef", user="person"), "abcdef"[number % 6])
-    for number in range(70):
+    for number in range(250):
         shop.page(f"query {number % 8}", "abcdef", user="crawler", at=T0 + number)
     found = shop.collect()
     reasons = {user.user_key: user.reason for user in found.excluded}
     assert set(reasons) == {"clicker", "colluder", "crawler"}
     assert reasons["clicker"] == "clicks everything"
     assert "one document" in reasons["colluder"]
-    assert "70 pages in a minute" in reasons["crawler"]
+    assert "250 pages in a minute" in reasons["crawler"]
     assert found.evidence.impressions.sum() == 8 * 6
 
 
