@@ -13,6 +13,7 @@ from typing import Any
 
 from trainer.dataset import Snapshot, read_snapshot
 from trainer.launch import report_path, threads_of
+from trainer.parent import end_with
 
 NICENESS = 5  # serving and ingestion come first on a shared machine
 
@@ -26,7 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--snapshot", type=Path, required=True, help="folder that write_snapshot made")
     parser.add_argument("--out", type=Path, required=True, help="model directory to make; its report goes beside it")
+    parser.add_argument("--parent", type=int, help="process to end with; without it the run outlives its starter")
     options = parser.parse_args(arguments)
+    if options.parent is not None:
+        end_with(options.parent)
     report_path(options.out).unlink(missing_ok=True)
     try:
         report = train(read_snapshot(options.snapshot), options.out)

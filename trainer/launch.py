@@ -20,6 +20,7 @@ def threads_of(budget: Budget) -> int:
 def launch(snapshot: Path, out: Path, budget: Budget) -> subprocess.Popen[bytes]:
     """Start training `snapshot` into the model directory `out`; its output goes to `<out>.log`.
 
+    It ends with this process, and on Linux with the thread that calls this, so that no orphan writes on.
     The same call after a crash or kill goes on from the checkpoint. The caller waits, or kills it.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -27,6 +28,7 @@ def launch(snapshot: Path, out: Path, budget: Budget) -> subprocess.Popen[bytes]
     environ = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     command = [sys.executable, "-m", "trainer", "--snapshot", str(snapshot.resolve()), "--out", str(out.resolve())]
+    command += ["--parent", str(os.getpid())]
     with out.with_name(f"{out.name}.log").open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)  # noqa: S603 - our own command
 
