@@ -102,20 +102,38 @@ class Home:
 
     def announce(self, url: str) -> None:
         """Say which process serves this home, and where; `retract` takes it back."""
-        write_atomically(self.daemon_file, json.dumps({"pid": os.getpid(), "url": url}).encode())
+        pid = os.getpid()
+        found = {"pid": pid, "url": url, "started": _start_of(pid)}
+        write_atomically(self.daemon_file, json.dumps(found).encode())
 
     def retract(self) -> None:
         """Forget the daemon; harmless where none was announced."""
         self.daemon_file.unlink(missing_ok=True)
 
     def daemon(self) -> dict[str, Any] | None:
-        """`{pid, url}` of the daemon that lives on this home, or None; a dead process's file does not count."""
+        """`{pid, url}` of the daemon that lives on this home, or None; a dead process's file does not count.
+
+        Nor does that of one whose number another process has now, as every start in a container may.
+        """
         try:
             found: dict[str, Any] = json.loads(self.daemon_file.read_text("utf-8"))
-            os.kill(int(found["pid"]), 0)
+            pid, url = int(found["pid"]), str(found["url"])
+            os.kill(pid, 0)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return found
+        started = found.get("started")
+        same = started is None or started == _start_of(pid)
+        return {"pid": pid, "url": url} if same else None
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process started, as the kernel counts it; None where that cannot be known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+    except OSError:
+        return None
+    return f"{boot}-{stat.rpartition(')')[2].split()[19]}"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

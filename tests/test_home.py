@@ -48,3 +48,14 @@ def test_only_a_living_daemon_counts(tmp_path: Path) -> None:
     ended.wait()
     home.daemon_file.write_text(json.dumps({"pid": ended.pid, "url": "http://127.0.0.1:1"}))
     assert home.daemon() is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc tells when a process started")
+def test_another_process_with_the_daemons_number_is_no_daemon(tmp_path: Path) -> None:
+    """After kill -9 the number may be anybody's, in a container even the next daemon's own."""
+    home = Home(tmp_path)
+    home.init()
+    home.announce("http://127.0.0.1:1")
+    left = json.loads(home.daemon_file.read_text())
+    home.daemon_file.write_text(json.dumps({**left, "started": "an earlier start"}))
+    assert home.daemon() is None
