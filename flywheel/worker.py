@@ -64,6 +64,7 @@ class CycleWorker(threading.Thread):
     def run(self) -> None:
         while not self._ready():
             if self._stop_event.wait(0.1):
+                self._refuse_the_rest()
                 return
         self._guard("resume", self._cycle.resume)
         while not self._stop_event.is_set():
@@ -88,9 +89,18 @@ class CycleWorker(threading.Thread):
     def _answer(self, asked: Request) -> None:
         try:
             asked.done.set_result(self._cycle.turn(asked.trigger, asked.tier))
-        except BaseException as error:
+        except OperationError as error:
             asked.done.set_exception(error)
             raise
+        except BaseException as error:
+            asked.done.set_exception(self._in_words(error))
+            raise
+
+    def _in_words(self, error: BaseException) -> OperationError:
+        """What whoever asked is told: the cause, or that the daemon stops and the run goes on with its next start."""
+        if self._stop_event.is_set():
+            return OperationError(f"the daemon is stopping; the run goes on at its next start ({error})", "stopping")
+        return OperationError(f"the cycle failed: {error}", "cycle_failed")
 
     def _refuse_the_rest(self) -> None:
         with self._lock:

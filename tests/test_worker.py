@@ -25,6 +25,8 @@ class Wheel:
         self.turns.append(trigger)
         if trigger == "bad":
             raise OperationError("it broke")
+        if trigger == "worse":
+            raise RuntimeError("no memory")
         return {"trigger": trigger, "tier": tier}
 
 
@@ -70,6 +72,24 @@ def test_a_failed_turn_tells_its_asker_and_the_next_one_runs(worker: CycleWorker
     with pytest.raises(OperationError, match="it broke"):
         worker.request("bad").result(5)
     assert worker.request("good").result(5)["trigger"] == "good"
+
+
+def test_the_cause_of_a_failure_reaches_the_asker(worker: CycleWorker, wheel: Wheel) -> None:
+    """Whatever ended a turn, over HTTP too the answer says what it was."""
+    wheel.go.set()
+    with pytest.raises(OperationError, match="no memory"):
+        worker.request("worse").result(5)
+
+
+def test_a_worker_that_stops_before_it_began_refuses_what_waits(wheel: Wheel) -> None:
+    """A stop while the champion is still being indexed leaves nobody waiting."""
+    stop = threading.Event()
+    worker = CycleWorker(wheel, stop, idle=lambda: False)
+    waiting = worker.request("manual")
+    worker.start()
+    stop.set()
+    with pytest.raises(OperationError, match="stopping"):
+        waiting.result(5)
 
 
 def test_a_stopping_worker_refuses_what_still_waits(wheel: Wheel) -> None:
