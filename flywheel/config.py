@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 ENV_PREFIX = "FLYWHEEL__"
 FILE_NAME = "flywheel.toml"
 Tier = Literal["adapter", "query_tower", "full"]
-Stage = Literal["offline", "shadow", "interleaving", "split"]
+Stage = Literal["offline"]
 
 
 class ConfigError(ValueError):
@@ -111,7 +111,9 @@ class Trainer(Section):
 
 
 class Promotion(Section):
-    stages: tuple[Stage, ...] = Field(("offline",), description="gates that a challenger passes, in this order")
+    stages: tuple[Stage, ...] = Field(
+        ("offline",), min_length=1, description="gates that a challenger passes; offline is the one that there is"
+    )
     metrics: tuple[str, ...] = Field(("recall@10", "ndcg@10"), description="primary metrics; one gain is enough")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="false promotions that all challengers together may cost")
     min_effect: float = Field(0.0, ge=0, description="smallest gain worth a promotion")
@@ -196,7 +198,8 @@ def parse(settings: Mapping[str, Any], *, source: str = FILE_NAME) -> Config:
 def _explain(problem: Mapping[str, Any]) -> str:
     where = [str(part) for part in problem["loc"]]
     if problem["type"] != "extra_forbidden":
-        return f"{'.'.join(where)}: {problem['msg']} (got {problem['input']!r})"
+        secret = any(word in part for part in where for word in ("token", "password"))
+        return f"{'.'.join(where)}: {problem['msg']}" + ("" if secret else f" (got {problem['input']!r})")
     if len(where) == 1:
         known = list(Config.model_fields)
         owners = [f"{name}.{where[0]}" for name, section in sections() if where[0] in section.model_fields]

@@ -49,3 +49,18 @@ def test_the_template_holds_every_key_and_says_what_the_defaults_are() -> None:
     for name, section in config.sections():
         assert f"[{name}]" in lines
         assert all(any(line.startswith(f"# {key} = ") for line in lines) for key in section.model_fields)
+
+
+@pytest.mark.parametrize("stages", [["offline", "split"], ["interleaving"], []])
+def test_a_stage_that_no_cycle_runs_is_refused(stages: list[str]) -> None:
+    """A gate that is asked for and would not be held is an error that names the one that works."""
+    with pytest.raises(config.ConfigError, match=r"promotion\.stages") as problem:
+        config.parse({"promotion": {"stages": stages}})
+    assert "offline" in str(problem.value) or not stages
+
+
+def test_a_wrong_secret_is_not_repeated() -> None:
+    """The message names the key of a bad token or password, and not its value."""
+    with pytest.raises(config.ConfigError, match=r"serving\.token") as problem:
+        config.parse({"serving": {"token": 123456}})
+    assert "123456" not in str(problem.value)
