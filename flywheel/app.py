@@ -62,7 +62,6 @@ def open_local(home: Path, environ: Mapping[str, str]) -> Iterator[LocalOperatio
     with open_installation(Home(home), load(home, environ), stop) as parts:
 
         def turn(wait: bool, tier: str | None) -> dict[str, object]:  # noqa: ARG001 - nobody else would run it
-            parts.cycle.resume()
             return parts.cycle.turn("manual", tier)
 
         local = LocalOperations(parts, Live(turn=turn))
@@ -92,7 +91,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
         registry.sweep()
         _crown_base(store, registry)
         titles = TitleCache(store.documents.titles)
-        indexers = Indexers(registry, store.documents, home.indexes, titles.forget)
+        indexers = Indexers(registry, store.documents, home.indexes, titles.forget, stop.is_set)
         learning = Learning(home, config, store, registry, indexers)
         parts = Parts(
             home=home,

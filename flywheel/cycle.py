@@ -5,6 +5,7 @@ Everything that it touches is handed in; `flywheel.app` builds the real parts.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from flywheel import verdicts
 from flywheel.config import Config
 from flywheel.gate import DEPTH, JudgedSet, judge
 from flywheel.home import Home
-from flywheel.indexer import Indexer
+from flywheel.indexer import Indexer, Stopped
 from flywheel.learning import Learning, NothingToLearn
 from flywheel.operations import Json
 from flywheel.promotion import Budget, Decision, Policy, Verdict
@@ -27,11 +28,10 @@ from trainer.recipe import Budget as TrainingBudget
 
 log = logging.getLogger(__name__)
 
+PAUSED = "paused"
 _POLL_SECONDS = 0.1
-
-
-class Stopped(Exception):  # noqa: N818 - reads as what happened
-    """The process is ending; the run stays as it is, and the next process goes on with it."""
+_FAREWELL_SECONDS = 1.0
+_SNAPSHOTS_KEPT = 3
 
 
 class TrainingFailed(Exception):  # noqa: N818 - reads as what happened
@@ -74,8 +74,8 @@ class Cycle:
         """Told the new champion, after the decision stands in the database."""
 
     def resume(self) -> None:
-        """Finish the run that an earlier process left, if any."""
-        run = self._store.runs.interrupted(self._parts.owner)
+        """Finish the run that an earlier process left, or this one where even its end could not be written down."""
+        run = self._store.runs.active()
         if run is not None:
             log.warning("going on with run %s, left in state %s", run.run_id, run.state)
             self._store.runs.take_over(run.run_id, self._parts.owner)
@@ -88,7 +88,16 @@ class Cycle:
             TrainingFailed: the trainer gave up; its reason is in the run's row too.
             Stopped: the process is ending.
         """
-        return self._drive(self._begin(trigger, tier))
+        try:
+            self.resume()
+        except Stopped:
+            raise
+        except Exception:
+            log.exception("a run that was left could not be finished")
+        answer = self._drive(self._begin(trigger, tier))
+        kept = [run.run_id for run in self._store.runs.all()[-_SNAPSHOTS_KEPT:]]
+        self._parts.home.prune_snapshots(kept)
+        return answer
 
     def _begin(self, trigger: str, tier: str | None) -> Run:
         parts, feedback = self._parts, self._store.feedback
@@ -120,6 +129,8 @@ class Cycle:
         except Stopped:
             raise
         except Exception as error:
+            if self._parts.stop.is_set():  # whatever it was, it may come from the stop: the next process tries again
+                raise
             runs.finish(run.run_id, "failed", now_ms(), error=f"{type(error).__name__}: {error}")
             raise
 
@@ -136,13 +147,23 @@ class Cycle:
             self._parts.registry.adopt(str(run.version))  # 5
             runs.update(run.run_id, state="gate", report=read_report(self._parts.registry.path(str(run.version))))
             known = self._gate(run)  # 6
-            auto = self._parts.config.promotion.auto
-            verdicts.record(self._store, run, known, run.version if auto else None, now_ms())  # 7
+            known = self._decide(run, known)  # 7
         if self._store.models.aliases()["champion"] == run.version:
             for tell in self.listeners:
                 tell(str(run.version))  # 8
-        runs.finish(run.run_id, "done", now_ms())  # 9
+        learned = self._store.models.get(str(run.version)) is not None
+        runs.finish(run.run_id, "done" if learned else "refused", now_ms())  # 9
         return self._answer(run, known)
+
+    def _decide(self, run: Run, found: Decision) -> Decision:
+        """Write the decision and, unless promotions wait for a person now, switch to what it promotes."""
+        held = None if self._parts.config.promotion.auto else "promotion.auto is false"
+        if run.trigger != "manual" and self._store.state.get(PAUSED, False):
+            held = "the wheel is paused"
+        if held and found.verdict is Verdict.PROMOTE:
+            waits = f"{held}: it waits for `flywheel promote {run.version}`"
+            found = dataclasses.replace(found, reasons=(*found.reasons, waits))
+        return verdicts.record(self._store, run, found, None if held else run.version, self._parts.now_ms())
 
     def _train(self, run: Run, snapshot: str) -> None:
         out = self._parts.registry.path(str(run.version))
@@ -160,6 +181,9 @@ class Cycle:
                 process.kill()
                 process.wait()
         if not (out / MANIFEST).exists():
+            # a signal to the whole group ends the trainer too, perhaps before it is noticed here
+            if process.returncode < 0 and self._parts.stop.wait(_FAREWELL_SECONDS):
+                raise Stopped("stopping; training goes on from its checkpoint next time")
             report = read_report(out) or {}
             cause = report.get("error") or f"it ended with {process.returncode}; see {out.name}.log in models/"
             raise TrainingFailed(f"training {run.version} failed: {cause}")
@@ -169,14 +193,16 @@ class Cycle:
         budget = Budget(alpha=self._parts.config.promotion.alpha)
         when = run.until_ms or 0
         alpha = budget.next_alpha(verdicts.spent(self._store), when)
+        sets = self.judged_sets()
+        anchored = any(judged.kind == "anchor" for judged in sets)
         return judge(
             self.ranker(str(run.parent)),
             self.ranker(str(run.version)),
-            self.judged_sets(),
+            sets,
             trained=self._store.pairs.trained_documents(),
             policy=policy,
             alpha=alpha,
-            base=self.ranker(BASE),
+            base=self.ranker(BASE) if anchored else None,
         )
 
     def judged_sets(self) -> list[JudgedSet]:

@@ -7,7 +7,8 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,12 @@ class Home:
                 os.fsync(file.fileno())
             temporary.rename(path)
         return path.read_bytes()
+
+    def prune_snapshots(self, kept: Collection[str]) -> None:
+        """Remove training snapshots but those named; what cannot be removed stays for the next time."""
+        for folder in self.snapshots.iterdir():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def announce(self, url: str) -> None:
         """Say which process serves this home, and where; `retract` takes it back."""

@@ -20,6 +20,10 @@ _EMBED_AT_ONCE = 512
 _SAVE_EVERY = 4_096
 
 
+class Stopped(Exception):  # noqa: N818 - reads as what happened
+    """The process is ending; whatever was going on goes on in the next one."""
+
+
 class Change(Protocol):
     """One document as it is now, in order of change."""
 
@@ -59,6 +63,7 @@ class Indexer:
     Args:
         folder: where indexes lie; this one in a folder named by its id.
         changed: told which documents changed, so that caches can forget them.
+        stopping: asked after every few texts; once it says yes, `Stopped` is raised.
     """
 
     def __init__(
@@ -69,10 +74,11 @@ class Indexer:
         folder: Path,
         *,
         changed: Callable[[Sequence[str]], None] = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._encoder, self.index, self._documents = encoder, index, documents
         self._folder = folder / index.index_id
-        self._changed = changed
+        self._changed, self._stopping = changed, stopping
         self._sequence = 0
         self._unsaved = 0
         self._stepping = threading.Lock()
@@ -98,7 +104,7 @@ class Indexer:
         if removed:
             self.index.remove(removed)
         if stale:
-            vectors = self._encoder.encode_documents([change.content for change in stale])
+            vectors = self._encoder.encode_documents([item.content for item in stale], progress=self._go_on)
             self.index.add([item.doc_id for item in stale], vectors, [item.content_hash for item in stale])
         self._changed([change.doc_id for change in changes])
         self._sequence = changes[-1].sequence
@@ -113,6 +119,10 @@ class Indexer:
         while self.step():
             if progress is not None:
                 progress(total - self.pending, total)
+
+    def _go_on(self, _done: int, _total: int) -> None:
+        if self._stopping():
+            raise Stopped("stopping while documents are encoded; the rest follows at the next start")
 
     def _save(self) -> None:
         if self._unsaved:
@@ -131,9 +141,15 @@ class Indexers:
     """One indexer for each vector space, opened when a version of that space is first asked for."""
 
     def __init__(
-        self, encoders: Encoders, documents: Changes, folder: Path, changed: Callable[[Sequence[str]], None]
+        self,
+        encoders: Encoders,
+        documents: Changes,
+        folder: Path,
+        changed: Callable[[Sequence[str]], None],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._encoders, self._documents, self._folder, self._changed = encoders, documents, folder, changed
+        self._stopping = stopping
         self._open: dict[str, Indexer] = {}
         self._opening = threading.Lock()
 
@@ -152,6 +168,6 @@ class Indexers:
             if encoder.index_id not in self._open:
                 index = open_index(self._folder, encoder)
                 self._open[encoder.index_id] = Indexer(
-                    encoder, index, self._documents, self._folder, changed=self._changed
+                    encoder, index, self._documents, self._folder, changed=self._changed, stopping=self._stopping
                 )
             return self._open[encoder.index_id]

@@ -5,6 +5,8 @@ Also the record that the error budget is computed from. It judges nothing itself
 
 from __future__ import annotations
 
+import dataclasses
+
 from flywheel.promotion import Decision, Spent, Verdict
 from flywheel.store import outcomes
 from flywheel.store.decisions import CHAMPION
@@ -23,11 +25,31 @@ def decision_id(run: Run) -> str:
     return f"{run.run_id}-offline"
 
 
-def record(store: Store, run: Run, decision: Decision, switch_to: str | None, now_ms: int) -> None:
+def record(store: Store, run: Run, decision: Decision, switch_to: str | None, now_ms: int) -> Decision:
     """Write a run's decision with all that it changes, in one transaction; repeating it changes nothing.
 
     `switch_to` is the version that a verdict of promote makes the champion; None leaves the champion as it is.
+    Returns the decision that stands: a gain over a champion that is none any more is inconclusive.
     """
+    with store.database.write():
+        known = recall(store, run)
+        if known is not None:
+            return known
+        decision = _overtaken(store, run, decision)
+        _write(store, run, decision, switch_to, now_ms)
+    return decision
+
+
+def _overtaken(store: Store, run: Run, decision: Decision) -> Decision:
+    """The decision, or what is left of it where somebody changed the champion while it was being made."""
+    champion = store.models.aliases().get(CHAMPION)
+    if decision.verdict is not Verdict.PROMOTE or champion == run.parent:
+        return decision
+    reason = f"judged against {run.parent}, but {champion} became the champion meanwhile; the next cycle meets that one"
+    return dataclasses.replace(decision, verdict=Verdict.INCONCLUSIVE, reasons=(reason, *decision.reasons))
+
+
+def _write(store: Store, run: Run, decision: Decision, switch_to: str | None, now_ms: int) -> None:
     promoted = decision.verdict is Verdict.PROMOTE and switch_to is not None
     row = Row(
         decision_id=decision_id(run),
@@ -43,9 +65,8 @@ def record(store: Store, run: Run, decision: Decision, switch_to: str | None, no
         alias=CHAMPION if promoted else None,
     )
     states = {} if promoted else {str(run.version): _STATES[decision.verdict]}
-    with store.database.write():
-        if store.decisions.decide(row, states=states) and row.version is not None:
-            _record_outcomes(store, run, decision, now_ms)
+    if store.decisions.decide(row, states=states) and row.version is not None:
+        _record_outcomes(store, run, decision, now_ms)
 
 
 def _record_outcomes(store: Store, run: Run, decision: Decision, now_ms: int) -> None:

@@ -81,8 +81,11 @@ class CycleWorker(threading.Thread):
         self.current = name
         try:
             work()
-        except Exception:  # the run's row carries the reason; the thread must live for the next turn
-            log.exception("cycle (%s) failed", name)
+        except Exception as error:  # the run's row carries the reason; the thread must live for the next turn
+            if self._stop_event.is_set():
+                log.info("cycle (%s) goes on at the next start: %s", name, error)
+            else:
+                log.exception("cycle (%s) failed", name)
         finally:
             self.current = None
 
