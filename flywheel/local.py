@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from consumers.decode import Decoder, Undecodable
 from flywheel import checkup
 from flywheel.config import Config
-from flywheel.cycle import Cycle
+from flywheel.cycle import PAUSED, Cycle
 from flywheel.events import Batch, Coordinates, Document
 from flywheel.home import Home
 from flywheel.indexer import Indexers
@@ -26,8 +26,6 @@ from trainer.launch import read_progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-PAUSED = "paused"
 
 
 @dataclass(frozen=True)
@@ -219,21 +217,38 @@ class LocalOperations:
         return None if run is None else {key: value for key, value in _plain(run).items() if key != "report"}
 
     def _switch(self, kind: str, version: str, champion: str, reasons: tuple[str, ...], actor: str) -> Json:
-        now_ms, store = self._in.now_ms(), self._in.store
-        number = len(store.decisions.all()) + 1
-        decision = Decision(
-            decision_id=f"{kind}-{number:06d}",
-            kind=kind,
-            version=version,
-            actor=actor,
-            ts_ms=now_ms,
-            reasons=reasons,
-            previous=champion,
-            alias=CHAMPION,
-        )
-        store.decisions.decide(decision)
+        store = self._in.store
+        self._make_ready(version, champion)
+        with store.database.write():  # one switch at a time, each over the champion that it saw
+            now = self._champion()["version"]
+            if now != champion:
+                raise OperationError(f"{now} became the champion meanwhile; look again, and repeat it", "conflict")
+            decision = Decision(
+                decision_id=f"{kind}-{len(store.decisions.all()) + 1:06d}",
+                kind=kind,
+                version=version,
+                actor=actor,
+                ts_ms=self._in.now_ms(),
+                reasons=reasons,
+                previous=champion,
+                alias=CHAMPION,
+            )
+            store.decisions.decide(decision)
         self._live.activate(version)
         return {"decision_id": decision.decision_id, "champion": version, "previous": champion}
+
+    def _make_ready(self, version: str, champion: str) -> None:
+        """Load the version, and bring its index up to date where it has one of its own, before anybody relies on it."""
+        try:
+            indexer, present = self._in.indexers.of(version), self._in.store.models.get(champion)
+            if present is None or indexer.index.index_id != present.index_id:
+                indexer.catch_up()
+        except (OSError, ValueError) as error:
+            raise OperationError(
+                f"{version} cannot be loaded from {self._in.registry.path(version)}: {error}; {champion} stays. Put "
+                "the directory back from a backup, or name another version to `flywheel promote`",
+                "not_loadable",
+            ) from error
 
     def _set_paused(self, paused: bool) -> Json:
         self._in.store.state.set(PAUSED, paused, self._in.now_ms())
