@@ -28,8 +28,10 @@ from flywheel import broker
 from flywheel.announce import Announcer
 from flywheel.broker import BrokerUnavailable
 from flywheel.config import Config, ConfigError
+from flywheel.cycle import PAUSED
 from flywheel.home import Home, HomeError
-from flywheel.local import PAUSED, Installation, Live, LocalOperations
+from flywheel.indexer import Stopped
+from flywheel.local import Installation, Live, LocalOperations
 from flywheel.measure import Meter
 from flywheel.operations import Json
 from flywheel.publish import BrokerPublisher
@@ -39,6 +41,7 @@ from flywheel.serving.live import Live as Serving
 from flywheel.serving.runner import HttpServer
 from flywheel.serving.search import SearchEngine
 from flywheel.serving.services import Services
+from flywheel.store.decisions import CHAMPION
 from flywheel.triggers import check
 from flywheel.worker import CycleWorker
 
@@ -47,7 +50,7 @@ log = logging.getLogger(__name__)
 Opener = Callable[[Home, Config, threading.Event], AbstractContextManager[Installation]]
 _INDEX_IDLE_SECONDS = 0.5
 _ANNOUNCE_SECONDS = 5.0
-_JOIN_SECONDS = 8.0
+_JOIN_SECONDS = 5.0
 # a job that could not start on time still runs, however late, and never twice at once
 _JOB = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
 
@@ -60,6 +63,8 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
         ConfigError: the address cannot be bound, or may not be without a token.
         StoreLocked: another process has the database open.
     """
+    if not home.exists:
+        raise HomeError(f"{home.root} is no Flywheel home; make one with `flywheel --home {home.root} init`")
     other = home.daemon()
     if other is not None:
         raise HomeError(
@@ -125,6 +130,7 @@ class Daemon:
         )
         self._cron_due = threading.Event()
         self._topics_ready = False
+        self._activating = threading.Lock()
 
     def run(self) -> None:
         """Start everything, wait for the stop, end everything."""
@@ -142,6 +148,8 @@ class Daemon:
             scheduler.start()
             self._stop.wait()
             log.info("stopping")
+            self._in.home.retract()
+            server.stop_soon()
             scheduler.shutdown(wait=False)
             self._indexing.wake()
             self._announcing.wake()
@@ -151,9 +159,14 @@ class Daemon:
         log.info("stopped")
 
     def activate(self, version: str) -> None:
-        """Serve this version from the next search on, and tell the world."""
-        indexer = self._in.indexers.of(version)
-        self._engine.swap(Serving(version, self._in.registry.encoder(version), indexer.index))
+        """Serve the champion, usually this version, from the next search on, and tell the world.
+
+        Two switches may be told in another order than they were decided in: what the database says is what counts.
+        """
+        with self._activating:
+            version = self._in.store.models.aliases().get(CHAMPION, version)
+            indexer = self._in.indexers.of(version)
+            self._engine.swap(Serving(version, self._in.registry.encoder(version), indexer.index))
         self._announcing.wake()
         log.info("champion is %s", version)
 
@@ -206,7 +219,11 @@ class Daemon:
     def _check_triggers(self) -> None:
         now = self._now_ms()
         due = self._cron_due.is_set()
-        answer = check(self._meter.measure(now), self._in.config.retrain, now_ms=now, cron_due=due)
+        try:
+            measured = self._meter.measure(now)
+        except Stopped:
+            return
+        answer = check(measured, self._in.config.retrain, now_ms=now, cron_due=due)
         self._in.store.runs.record_checks(now, answer.checks)
         if answer.retrain and not self._worker.busy:
             log.info("retraining: %s", answer.trigger)
@@ -217,9 +234,13 @@ class Daemon:
         self._in.store.analytics.publish(self._now_ms())
 
     def _index_step(self) -> float:
-        champion = self._in.store.models.aliases()["champion"]
-        more = self._in.indexers.of(champion).step()
-        if not more and self._engine.live is None:
+        champion = self._in.store.models.aliases()[CHAMPION]
+        try:
+            more = self._in.indexers.of(champion).step()
+        except Stopped:
+            return _INDEX_IDLE_SECONDS
+        live = self._engine.live
+        if not more and (live is None or live.version != champion):
             self.activate(champion)
             self._publish()
         return 0.0 if more else _INDEX_IDLE_SECONDS
@@ -243,7 +264,7 @@ class Daemon:
             source.assign({})
             while not self._stop.is_set():
                 messages = [message for read in source.poll().values() for message in read]
-                found |= {str(json.loads(message.value or b"{}").get("decision_id")) for message in messages}
+                found |= {_decision_id(message.value) for message in messages}
                 if not messages and source.lag() == 0:
                     return found
             raise BrokerUnavailable("stopping before the models topic was read")
@@ -283,3 +304,12 @@ class Daemon:
 
 def _because(loop: Repeater) -> str:
     return "" if loop.error is None else f" ({loop.error})"
+
+
+def _decision_id(message: bytes | None) -> str:
+    """What an announcement is about; nothing for a message that somebody else left on the topic."""
+    try:
+        found = json.loads(message or b"{}")
+    except ValueError:
+        return ""
+    return str(found.get("decision_id", "")) if isinstance(found, dict) else ""

@@ -65,6 +65,10 @@ class HttpServer:
             self._thread.join(_JOIN_SECONDS)
             raise RuntimeError("the HTTP API did not start; the log says why")
 
+    def stop_soon(self) -> None:
+        """Begin to stop, without waiting for it; `stop` waits."""
+        self._server.should_exit = True
+
     def stop(self) -> None:
         """Finish what is being answered and let go of the port, within seconds; harmless when not started."""
         if self._thread is None:
