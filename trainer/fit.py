@@ -67,11 +67,13 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
     """Train in place; returns how it went. Resumes from the run's checkpoint to the very bits of an unbroken run.
 
     AdamW, linear warm-up and decay, clipped gradients. Stops early when the held-out queries have got clearly worse
-    than they were at their best, and goes back to that state; or when the time is up, and keeps the last.
+    than the champion does on them, and goes back to their best state; or when the time is up, and keeps the last. Not
+    "worse than at their best": their labels come from pages that the champion ranked, which favours whatever ranks like
+    it, so a fall from a lucky peak says little.
     """
     parameters = dict(learner.parameters())
     optimizer = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
-    progress, best = _Best(), Fitted()
+    progress, best = _Best(learner.score()), Fitted()
     first = _resume(run, parameters, optimizer, best, progress)
     best.resumed_from = first
     loss_value, started = float("nan"), run.seconds
@@ -145,15 +147,16 @@ def clearly_worse(now: npt.NDArray[np.float64], before: npt.NDArray[np.float64],
 class _Best:
     """The best state so far by the held-out queries."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: DevScore) -> None:
+        self.start = start
         self.score: DevScore | None = None
         self.state: dict[str, torch.Tensor] = {}
         self.step = 0
 
     def worse(self, score: DevScore, parameters: Parameters, step: int) -> bool:
-        """Take note of a score; True when it is clearly worse than the best one, on all or on unseen documents."""
-        best = self.score
-        if best is not None and (clearly_worse(score.all, best.all) or clearly_worse(score.unseen, best.unseen)):
+        """Take note of a score; True when it is clearly worse than at the start, on all or on unseen documents."""
+        best, start = self.score, self.start
+        if best is not None and (clearly_worse(score.all, start.all) or clearly_worse(score.unseen, start.unseen)):
             return True
         if best is None or (len(score.all) and score.all.mean() >= best.all.mean()):
             self.score, self.step = score, step
