@@ -115,7 +115,7 @@ class Promotion(Section):
         ("offline",), min_length=1, description="gates that a challenger passes; offline is the one that there is"
     )
     metrics: tuple[str, ...] = Field(("recall@10", "ndcg@10"), description="primary metrics; one gain is enough")
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="false promotions that all challengers together may cost")
+    alpha: float = Field(0.10, gt=0, lt=0.5, description="false promotions that all challengers together may cost")
     min_effect: float = Field(0.0, ge=0, description="smallest gain worth a promotion")
     margin: float = Field(0.01, ge=0, description="loss on unseen documents that is tolerated")
     anchor_margin: float = Field(0.01, ge=0, description="loss on an anchor set that is tolerated")

@@ -30,7 +30,7 @@ WORDS = [
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Path:
-    """Ten documents of one subject each, ten queries on each subject; the test split has queries of its own."""
+    """Documents of one subject each, ten queries on each subject; the test split has queries of its own."""
     folder = tmp_path / "collection"
     (folder / "qrels").mkdir(parents=True)
     documents = [{"_id": f"d{i}", "title": word, "text": f"all about the {word}"} for i, word in enumerate(WORDS)]
@@ -72,7 +72,7 @@ def test_a_rehearsal_ends_with_a_verdict_and_figures(
     assert told["verdict"] in {"promote", "reject", "inconclusive"}
     assert told["reasons"]
     assert result["split"] == "test"
-    assert result["base"]["queries"]["all"] == 20
+    assert result["base"]["queries"]["all"] == 2 * len(WORDS)
     assert 0 < result["champion"]["ndcg@10"]["all"] <= 1
     assert not (home / "daemon.json").exists()
     assert main(["--home", str(home), "sql", "select count(*) as n from queries", "--json"]) == 0
