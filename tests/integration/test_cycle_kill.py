@@ -71,7 +71,7 @@ def test_a_kill_around_the_decision_leaves_one_decision_and_one_alias(
 @pytest.mark.slow
 @pytest.mark.parametrize("mark", [1, 3, 5, 7, 9, 11, 13, 15, MARKS])
 def test_a_kill_at_any_write_loses_and_doubles_nothing(copy: Path, environ: dict[str, str], mark: int) -> None:
-    """Killed before any write or after the last, the next process goes on with the same run and ends it as if nothing had happened."""
+    """Killed before any write or after the last, the next process ends the same run as if nothing had happened."""
     killed_and_finished(copy, environ | FEW_STEPS, mark)
 
 
