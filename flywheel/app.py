@@ -111,6 +111,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             store=store,
             registry=registry,
             indexers=indexers,
+            learning=learning,
             cycle=Cycle(parts),
             decoder=Decoder(signals, hasher, config.limits.message_bytes),
             hash_id=hasher,

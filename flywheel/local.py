@@ -16,6 +16,7 @@ from flywheel.cycle import PAUSED, Cycle
 from flywheel.events import Batch, Coordinates, Document
 from flywheel.home import Home
 from flywheel.indexer import Indexers
+from flywheel.learning import Learning
 from flywheel.operations import Json, JudgedKind, OperationError, RecordKind
 from flywheel.registry import Registry
 from flywheel.store.decisions import CHAMPION, Decision
@@ -37,6 +38,7 @@ class Installation:
     store: Store
     registry: Registry
     indexers: Indexers
+    learning: Learning
     cycle: Cycle
     decoder: Decoder
     hash_id: Callable[[str], str]

@@ -1,0 +1,258 @@
+"""What is learned from clicks, beside what perfect labels would have taught the same trainer on the same budget.
+
+People search with the training queries; after each round the evidence becomes pairs, the trainer makes a version, and
+that version ranks the next round's pages. No gate: this measures learning alone, and `loop.py` the gate with it. Three
+lines of models start from the base: `champion` learns from clicks, `perfect_shown` from the true labels of every pair
+that was shown, `perfect_all` from the true labels of all pairs. The test split is scored after the last round.
+
+"seen" are test queries some of whose documents are relevant to a training query, "unseen" all others.
+With `--holdout 0.2` that share of the training queries is searched by nobody and scored instead of the test split:
+what settings are to be chosen by.
+
+    python benchmarks/learning.py --beir DIR --clicks pbm --rounds 4 --sessions 8000 --tier query_tower --seeds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.harness import Daemon
+from benchmarks.learning_world import Searchers, labelled, truth
+from flywheel.app import now_ms, open_installation
+from flywheel.beir import Judged
+from flywheel.config import load
+from flywheel.home import Home
+from flywheel.learning import NothingToLearn
+from flywheel.local import Installation, Live, LocalOperations
+from flywheel.metrics import parse_metric
+from flywheel.pairs import Pairs
+from flywheel.people import HABITS
+from flywheel.store.runs import Run
+from trainer.launch import launch, read_report
+from trainer.recipe import Budget
+
+ARMS = ("champion", "perfect_shown", "perfect_all")
+METRIC = "ndcg@10"
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class Line:
+    """One line of models in a home of its own."""
+
+    name: str
+    parts: Installation
+    operations: LocalOperations
+    tier: str
+    seed: int
+
+    @property
+    def version(self) -> str:
+        return self.parts.store.models.aliases()["champion"]
+
+    def begin(self, number: int) -> Run:
+        """A run's row, as a cycle makes it."""
+        run = Run(
+            run_id=f"run-{number + 1:04d}",
+            trigger="manual",
+            tier=self.tier,
+            state="started",
+            started_at_ms=now_ms(),
+            parent=self.version,
+            version=self.parts.registry.next_version(),
+            seed=self.seed * 1000 + number,
+            until_ms=self.parts.store.feedback.latest_ms(),
+        )
+        self.parts.store.runs.start(run, "benchmark")
+        return run
+
+    def train(self, run: Run) -> dict[str, Any]:
+        """Snapshot, training process, promotion; returns the trainer's report."""
+        parts, version = self.parts, str(run.version)
+        folder, out = parts.learning.snapshot(run), parts.registry.path(version)
+        process = launch(folder, out, Budget(threads=2))
+        if process.wait():
+            raise RuntimeError(f"training failed: {(read_report(out) or {}).get('error')}")
+        parts.registry.adopt(version)
+        self.operations.promote(version, "the next of its line", "benchmark")
+        return read_report(out) or {}
+
+    def finish(self, run: Run, state: str) -> None:
+        """Close the run's row."""
+        self.parts.store.runs.finish(run.run_id, state, now_ms())
+
+    def teach(self, run: Run, pairs: Pairs) -> bool:
+        """Write these pairs as the run's and train on them; False where none is new to this line."""
+        store = self.parts.store
+        store.pairs.write(run.run_id, pairs)
+        parent = store.models.get(str(run.parent))
+        if not len(store.pairs.new_since(run.run_id, parent.run_id if parent else None)):
+            self.finish(run, "refused")
+            return False
+        self.train(run)
+        self.finish(run, "done")
+        return True
+
+
+@contextmanager
+def line(name: str, room: Path, options: argparse.Namespace, seed: int) -> Iterator[Line]:
+    """A home with the collection's documents, its vectors from `--indexes` where they are there."""
+    home = room / f"{name}-{seed}"
+    commands = Daemon(home, {})
+    commands.flywheel("init")
+    corpus = next(path for path in sorted(options.beir.glob("corpus.jsonl*")))
+    commands.flywheel("import", "documents", str(corpus))
+    if options.indexes is not None and options.indexes.is_dir():
+        shutil.copytree(options.indexes, home / "indexes", dirs_exist_ok=True)
+    settings = {f"FLYWHEEL__{key.replace('.', '__').upper()}": value for key, value in options.set}
+    with open_installation(Home(home), load(home, settings), threading.Event()) as parts:
+        operations = LocalOperations(parts, Live(turn=lambda *_: {}))
+        operations.index_now()
+        if options.indexes is not None:
+            shutil.copytree(home / "indexes", options.indexes, dirs_exist_ok=True)
+        yield Line(name, parts, operations, options.tier, seed)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def scores(made: Line, judged: Judged, seen: Sequence[bool]) -> dict[str, float]:
+    """nDCG@10 of the line's latest version over all queries, and apart."""
+    found = parse_metric(METRIC)(made.operations.ranked(list(judged.texts), 10), judged.judgements)
+    parts = {"all": np.ones(len(found), bool), "seen": np.asarray(seen, bool), "unseen": ~np.asarray(seen, bool)}
+    return {name: float(found[chosen].mean()) for name, chosen in parts.items() if chosen.any()}
+
+
+def turn(lines: dict[str, Line], people: Searchers, number: int) -> dict[str, float]:
+    """One round: people search the champion's pages, and each line learns in its own way."""
+    ours = lines["champion"]
+    ours.operations.import_records("feedback", people.search(ours.operations.ranked(people.texts, 10), number))
+    run, started = ours.begin(number), time.monotonic()
+    precision = recall = 0.0
+    try:
+        ours.parts.learning.gather(run)
+        pairs = ours.parts.store.pairs.of(run.run_id)
+        precision, recall = people.precision_recall(pairs)
+        ours.train(run)
+        ours.finish(run, "done")
+    except NothingToLearn as reason:
+        say(f"nothing to learn: {reason}")
+        ours.finish(run, "refused")
+    seconds = time.monotonic() - started
+    if "perfect_shown" in lines:
+        shown = ours.parts.store.evidence.collect(run.until_ms or 0, ours.parts.config.signals)
+        lines["perfect_shown"].teach(lines["perfect_shown"].begin(number), labelled(shown, people.relevant))
+    if "perfect_all" in lines:
+        lines["perfect_all"].teach(lines["perfect_all"].begin(number), labelled(people.everything(), people.relevant))
+    found = {"precision": precision, "recall": recall, "coverage": people.coverage(), "seconds": seconds}
+    say(f"round {number + 1}: " + ", ".join(f"{key} {value:.3f}" for key, value in found.items()))
+    return found
+
+
+def play(options: argparse.Namespace, room: Path, seed: int) -> dict[str, Any]:
+    """All rounds with one seed."""
+    searched, judged, seen = truth(options.beir, options.holdout, seed)
+    with line("champion", room, options, seed) as ours:
+        lines = {"champion": ours}
+        base = scores(ours, judged, seen)
+        people = Searchers(searched, options.clicks, options.sessions, seed)
+        with others(options, room, seed, lines):
+            rounds = [turn(lines, people, number) for number in range(options.rounds)]
+            ends = {name: scores(made, judged, seen) for name, made in lines.items()}
+    say(f"seed {seed}: base {base}, {ends}")
+    return {"base": base, **ends, "rounds": rounds}
+
+
+@contextmanager
+def others(options: argparse.Namespace, room: Path, seed: int, lines: dict[str, Line]) -> Iterator[None]:
+    """Open the lines beside the champion's."""
+    wanted = [name for name in ARMS[1:] if name in options.arms]
+    if not wanted:
+        yield
+        return
+    with line(wanted[0], room, options, seed) as made:
+        lines[wanted[0]] = made
+        if len(wanted) == 1:
+            yield
+            return
+        with line(wanted[1], room, options, seed) as more:
+            lines[wanted[1]] = more
+            yield
+
+
+def summary(played: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Means over seeds, with their spread."""
+    result: dict[str, Any] = {"clicks": options.clicks, "tier": options.tier, "seeds": len(played)}
+    for name in ("base", *ARMS):
+        if name in played[0]:
+            result[name] = {part: mean(one[name][part] for one in played) for part in played[0][name]}
+    gains = [one["champion"]["all"] - one["base"]["all"] for one in played]
+    result["gain"] = {"mean": mean(gains), "sd": spread(gains)}
+    if "perfect_shown" in played[0]:
+        most = [one["perfect_shown"]["all"] - one["base"]["all"] for one in played]
+        shares = [gain / top for gain, top in zip(gains, most, strict=True) if top > 0]
+        result["gain_fraction"] = {"mean": mean(shares), "sd": spread(shares)} if shares else None
+    rounds = list(zip(*(one["rounds"] for one in played), strict=True))
+    keys = ("precision", "recall", "coverage")
+    result["rounds"] = [{key: mean(one[key] for one in same) for key in keys} for same in rounds]
+    result["seconds_per_round"] = mean(one["seconds"] for same in rounds for one in same)
+    return result | {"by_seed": [{name: one[name] for name in ("base", *ARMS) if name in one} for one in played]}
+
+
+def mean(values: Any) -> float:
+    """Four digits of it."""
+    return round(float(np.mean(list(values))), 4)
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation, where there are two."""
+    return round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else None
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
+def main() -> None:
+    """Read the command line, run, print one JSON object on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beir", type=Path, required=True, help="a collection with train and test splits")
+    parser.add_argument("--clicks", choices=HABITS, default="pbm")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--sessions", type=int, default=8000, help="in each round")
+    parser.add_argument("--tier", choices=("query_tower", "adapter", "full"), default="query_tower")
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
+    parser.add_argument("--arms", default=",".join(ARMS), help="lines to train; champion always is")
+    parser.add_argument("--holdout", type=float, default=0.0, help="score this share of the training queries instead")
+    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--indexes", type=Path, help="keep document vectors here, and take them from here next time")
+    options = parser.parse_args()
+    options.arms = options.arms.split(",")
+    room = Path(tempfile.mkdtemp(prefix="flywheel-learning-"))
+    try:
+        played = [play(options, room, seed) for seed in range(options.seeds)]
+        print(json.dumps(summary(played, options)))
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

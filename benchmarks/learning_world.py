@@ -1,0 +1,137 @@
+"""The simulated side of `learning.py`: who searches, what is relevant, and what perfect labels would have said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel.beir import Judged, read_split
+from flywheel.clicks import CONTEXTS, ClickModel, Curve
+from flywheel.events import normalise_query
+from flywheel.evidence import Collected, Evidence, PairFacts
+from flywheel.pairs import COUNTS, Pairs, build
+from flywheel.people import SILENT, Habit, People
+
+START_MS = 1_700_000_000_000
+PEOPLE = 3_000
+Relevant = Mapping[str, frozenset[str]]
+
+
+def truth(beir: Path, holdout: float, seed: int) -> tuple[Judged, Judged, list[bool]]:
+    """The queries that people search, those that are scored, and which of the latter are about documents trained on."""
+    searched, judged = read_split(beir, "train"), None
+    if holdout > 0:
+        order = np.random.default_rng([seed, 7]).permutation(len(searched))
+        cut = int(len(searched) * holdout)
+        searched, judged = _some(searched, order[cut:]), _some(searched, order[:cut])
+    judged = judged or read_split(beir, "test")
+    known = {doc for graded in searched.judgements for doc, grade in graded.items() if grade > 0}
+    seen = [any(grade > 0 and doc in known for doc, grade in graded.items()) for graded in judged.judgements]
+    return searched, judged, seen
+
+
+def _some(judged: Judged, rows: Sequence[int] | np.ndarray[Any, Any]) -> Judged:
+    columns = (judged.ids, judged.texts, judged.judgements)
+    ids, texts, judgements = (tuple(column[int(row)] for row in rows) for column in columns)
+    return Judged(ids, texts, judgements)  # type: ignore[arg-type]  # three columns of one shape
+
+
+class Searchers:
+    """People of one habit who search with the judged queries and click on pages of ten."""
+
+    def __init__(self, judged: Judged, habit: Habit, sessions: int, seed: int) -> None:
+        self.texts = list(judged.texts)
+        self._answers = [frozenset(doc for doc, grade in graded.items() if grade > 0) for graded in judged.judgements]
+        self.relevant: dict[str, frozenset[str]] = {}
+        for text, answers in zip(self.texts, self._answers, strict=True):
+            key = normalise_query(text)
+            self.relevant[key] = self.relevant.get(key, frozenset()) | answers
+        self._people, self._sessions, self._seed = People(habit, SILENT), sessions, seed
+        self._shown: set[tuple[str, str]] = set()
+        self._target: str | None = None
+
+    def search(self, pages: Sequence[Sequence[str]], number: int) -> list[dict[str, Any]]:
+        """UBI queries and events of one round, where query i of `texts` is answered with `pages[i]`."""
+        rng = np.random.default_rng([self._seed, 11, number])
+        rows = rng.integers(len(self.texts), size=self._sessions)
+        users = rng.integers(PEOPLE, size=self._sessions)
+        page_docs = [list(pages[row]) for row in rows]
+        if self._target is None:  # the colluders' document: the one that is shown most
+            names, counts = np.unique([doc for page in pages for doc in page], return_counts=True)
+            self._target = str(names[counts.argmax()])
+        hit = np.array([[doc in self._answers[row] for doc in page] for row, page in zip(rows, page_docs, strict=True)])
+        target = np.array([[doc == self._target for doc in page] for page in page_docs])
+        did = self._people.react(hit, rng, colluding=self._people.colludes(users), target=target)
+        records: list[dict[str, Any]] = []
+        for session, (row, page) in enumerate(zip(rows, page_docs, strict=True)):
+            key = normalise_query(self.texts[row])
+            self._shown.update((key, doc) for doc in page if doc in self.relevant[key])
+            name, client = f"{number}-{session}", f"c{users[session]}"
+            stamp = START_MS + (number * self._sessions + session) * 60_000
+            common = {"query_id": name, "client_id": client}
+            records.append(
+                {**common, "user_query": self.texts[row], "timestamp": stamp, "query_response_hit_ids": page}
+            )
+            for place in np.flatnonzero(did.clicked[session]):
+                where = {"object": {"object_id": page[place]}, "position": {"ordinal": int(place) + 1}}
+                attributes = {"event_id": f"{name}-{place}", **where}
+                records.append(
+                    {**common, "action_name": "click", "timestamp": stamp + 1_000, "event_attributes": attributes}
+                )
+        return records
+
+    def coverage(self) -> float:
+        """Share of the relevant pairs that any page has shown."""
+        return len(self._shown) / sum(len(answers) for answers in self.relevant.values())
+
+    def precision_recall(self, pairs: pa.Table) -> tuple[float, float]:
+        """Share of the positives that are relevant, and of the relevant pairs that are positives."""
+        columns = (pairs[name].to_pylist() for name in ("query_key", "doc_id", "label"))
+        found = [(key, doc) for key, doc, label in zip(*columns, strict=True) if label == "positive"]
+        right = sum(doc in self.relevant.get(key, ()) for key, doc in found)
+        return right / max(1, len(found)), right / sum(len(answers) for answers in self.relevant.values())
+
+    def everything(self) -> Collected:
+        """Every relevant pair, as though it had been shown once."""
+        queries = tuple(self.relevant)
+        pairs = [(row, doc) for row, key in enumerate(queries) for doc in sorted(self.relevant[key])]
+        documents = tuple(sorted({doc for _, doc in pairs}))
+        place = {doc: row for row, doc in enumerate(documents)}
+        count = len(pairs)
+        ones, zeros, counts = np.ones(count), np.zeros(count), np.zeros(count, np.int64)
+        evidence = Evidence(
+            queries=queries,
+            documents=documents,
+            pair_query=np.array([row for row, _ in pairs], np.int32),
+            pair_document=np.array([place[doc] for _, doc in pairs], np.int32),
+            measured=zeros,
+            satisfied=zeros,
+            bounced=zeros,
+            pair=np.arange(count, dtype=np.int32),
+            rank=np.ones(count, np.int32),
+            above=np.zeros(count, np.int32),
+            impressions=ones,
+            clicks=zeros,
+            set_start=np.zeros(2, np.int64),
+            set_pairs=np.empty(0, np.int32),
+        )
+        stamps = {"first_ms": counts + START_MS, "last_ms": counts + START_MS}
+        facts = PairFacts(**dict.fromkeys(COUNTS, counts), **stamps, model_versions=((),) * count)
+        texts = {normalise_query(text): text for text in self.texts}
+        return Collected(evidence, facts, tuple(texts[key] for key in queries), START_MS)
+
+
+def labelled(collected: Collected, relevant: Relevant) -> Pairs:
+    """Pairs of that evidence with the true labels: relevant ones are positives, the others get none."""
+    evidence = collected.evidence
+    pairs = zip(evidence.pair_query, evidence.pair_document, strict=True)
+    known = [evidence.documents[doc] in relevant.get(evidence.queries[query], ()) for query, doc in pairs]
+    posterior = np.where(known, 1.0, 0.0)
+    flat = np.full((1, CONTEXTS), 0.5)
+    curve = Curve(flat, flat, flat, np.full(3, 1 / 3), np.full(3, 1 / 3))
+    model = ClickModel(curve, posterior, posterior, np.ones(len(known)), 0, converged=True, gain=0.0, separable=True)
+    return build(collected, model)
