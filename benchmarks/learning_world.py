@@ -97,32 +97,46 @@ class Searchers:
 
     def everything(self) -> Collected:
         """Every relevant pair, as though it had been shown once."""
-        queries = tuple(self.relevant)
-        pairs = [(row, doc) for row, key in enumerate(queries) for doc in sorted(self.relevant[key])]
-        documents = tuple(sorted({doc for _, doc in pairs}))
-        place = {doc: row for row, doc in enumerate(documents)}
-        count = len(pairs)
-        ones, zeros, counts = np.ones(count), np.zeros(count), np.zeros(count, np.int64)
-        evidence = Evidence(
-            queries=queries,
-            documents=documents,
-            pair_query=np.array([row for row, _ in pairs], np.int32),
-            pair_document=np.array([place[doc] for _, doc in pairs], np.int32),
-            measured=zeros,
-            satisfied=zeros,
-            bounced=zeros,
-            pair=np.arange(count, dtype=np.int32),
-            rank=np.ones(count, np.int32),
-            above=np.zeros(count, np.int32),
-            impressions=ones,
-            clicks=zeros,
-            set_start=np.zeros(2, np.int64),
-            set_pairs=np.empty(0, np.int32),
-        )
-        stamps = {"first_ms": counts + START_MS, "last_ms": counts + START_MS}
-        facts = PairFacts(**dict.fromkeys(COUNTS, counts), **stamps, model_versions=((),) * count)
         texts = {normalise_query(text): text for text in self.texts}
-        return Collected(evidence, facts, tuple(texts[key] for key in queries), START_MS)
+        return _shown_once(texts, [(key, doc) for key in self.relevant for doc in sorted(self.relevant[key])])
+
+
+def _shown_once(texts: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> Collected:
+    """Evidence of one impression and no click for each (query key, document); `texts` by key."""
+    documents = tuple(sorted({doc for _, doc in pairs}))
+    query, place = {key: row for row, key in enumerate(texts)}, {doc: row for row, doc in enumerate(documents)}
+    count = len(pairs)
+    zeros, counts = np.zeros(count), np.zeros(count, np.int64)
+    evidence = Evidence(
+        queries=tuple(texts),
+        documents=documents,
+        pair_query=np.array([query[key] for key, _ in pairs], np.int32),
+        pair_document=np.array([place[doc] for _, doc in pairs], np.int32),
+        measured=zeros,
+        satisfied=zeros,
+        bounced=zeros,
+        pair=np.arange(count, dtype=np.int32),
+        rank=np.ones(count, np.int32),
+        above=np.zeros(count, np.int32),
+        impressions=np.ones(count),
+        clicks=zeros,
+        set_start=np.zeros(2, np.int64),
+        set_pairs=np.empty(0, np.int32),
+    )
+    stamps = {"first_ms": counts + START_MS, "last_ms": counts + START_MS}
+    facts = PairFacts(**dict.fromkeys(COUNTS, counts), **stamps, model_versions=((),) * count)
+    return Collected(evidence, facts, tuple(texts.values()), START_MS)
+
+
+def graded_pairs(judged: Sequence[tuple[str, Mapping[str, float], float]]) -> Pairs:
+    """Pairs of (query, grades, floor): grades above the floor are positive, others above 0 ambiguous."""
+    texts = {normalise_query(text): text for text, _, _ in judged}
+    grades = {
+        (normalise_query(text), doc): (grade, floor) for text, graded, floor in judged for doc, grade in graded.items()
+    }
+    pairs = sorted(pair for pair, (grade, _) in grades.items() if grade > 0)
+    posterior = np.array([1.0 if grades[pair][0] > grades[pair][1] else 0.5 for pair in pairs])
+    return _with(_shown_once(texts, pairs), posterior)
 
 
 def labelled(collected: Collected, relevant: Relevant) -> Pairs:
@@ -130,8 +144,11 @@ def labelled(collected: Collected, relevant: Relevant) -> Pairs:
     evidence = collected.evidence
     pairs = zip(evidence.pair_query, evidence.pair_document, strict=True)
     known = [evidence.documents[doc] in relevant.get(evidence.queries[query], ()) for query, doc in pairs]
-    posterior = np.where(known, 1.0, 0.0)
+    return _with(collected, np.where(known, 1.0, 0.0))
+
+
+def _with(collected: Collected, posterior: np.ndarray[Any, np.dtype[np.float64]]) -> Pairs:
     flat = np.full((1, CONTEXTS), 0.5)
     curve = Curve(flat, flat, flat, np.full(3, 1 / 3), np.full(3, 1 / 3))
-    model = ClickModel(curve, posterior, posterior, np.ones(len(known)), 0, converged=True, gain=0.0, separable=True)
-    return build(collected, model)
+    ones = np.ones(len(posterior))
+    return build(collected, ClickModel(curve, posterior, posterior, ones, 0, converged=True, gain=0.0, separable=True))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from benchmarks.learning_world import Searchers, labelled
+from benchmarks.forgetting import Domain, phases
+from benchmarks.learning_world import Searchers, graded_pairs, labelled
 from flywheel.beir import Judged
 
 JUDGED = Judged(("1", "2"), ("shallow copy", "read a file"), ({"a": 1.0, "b": 1.0, "z": 0.0}, {"c": 2.0}))
@@ -49,3 +50,16 @@ def test_every_click_is_on_the_page_that_its_query_was_answered_with() -> None:
     for event in events:
         hits = pages[event["of"]]["query_response_hit_ids"]
         assert hits[event["position"]["ordinal"] - 1] == event["object"]["object_id"]
+
+
+def test_grades_up_to_the_floor_are_masked_and_zeros_say_nothing() -> None:
+    """With a floor of 2 a grade of 3 is a positive, 1 is ambiguous, 0 is no pair at all."""
+    pairs = graded_pairs([("Read a file", {"a": 3.0, "b": 1.0, "c": 0.0}, 2.0)])
+    assert dict(zip(pairs.doc_id, pairs.label, strict=True)) == {"a": "positive", "b": "ambiguous"}
+
+
+def test_rounds_are_shared_out_whole() -> None:
+    """Ten rounds over three domains: the one with the most training queries has the fourth."""
+    few = Domain("few", JUDGED, JUDGED, judged_only=False, floor=0.0)
+    many = Domain("many", Judged(JUDGED.ids * 3, JUDGED.texts * 3, JUDGED.judgements * 3), JUDGED, False, 0.0)
+    assert phases([few, many, few], 10) == [3, 4, 3]
