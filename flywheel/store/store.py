@@ -21,6 +21,7 @@ from flywheel.store.outcomes import Outcomes
 from flywheel.store.runs import Runs
 from flywheel.store.sql import ReadOnlySql
 from flywheel.store.state import State
+from flywheel.store.tally import Tally
 from flywheel.store.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Store:
         self.runs = Runs(database)
         self.experiments = Experiments(database)
         self.outcomes = Outcomes(database)
+        self.tally = Tally(database)
         self.golden = Golden(database)
         self.traffic = Traffic(database)
         self.state = State(database)
