@@ -54,8 +54,9 @@ def decide_live(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decisio
     facts = _facts(evidence, alpha)
     void = _void(evidence)
     if void:
-        return Decision(Verdict.INCONCLUSIVE, (void,), facts, alpha)
+        return Decision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
     tripped, unsure = _guardrails(evidence, policy)
+    facts["doubts"] = list(unsure)
     if tripped:
         return Decision(Verdict.REJECT, tripped, facts, alpha)
     verdict, reason = _primary(evidence, policy, alpha, facts)
@@ -66,7 +67,10 @@ def decide_live(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decisio
         return Decision(verdict, (reason,), facts, alpha)
     if evidence.days >= policy.max_days:
         return Decision(
-            Verdict.INCONCLUSIVE, (f"expired after {evidence.days:.0f} days", reason, *doubts), facts, alpha
+            Verdict.INCONCLUSIVE,
+            (f"expired after {evidence.days:.0f} days", reason, *doubts),
+            facts | {"expired": True},
+            alpha,
         )
     return Decision(Verdict.INCONCLUSIVE, (reason, *doubts, "the experiment goes on"), facts, 0.0, final=False)
 
@@ -78,7 +82,7 @@ def decide_rollback(evidence: LiveEvidence, policy: Policy, alpha: float) -> Dec
     `alpha` for its metric and as much for its guardrails together. PROMOTE means confirmed: a gain at `alpha`.
     """
     found = decide_live(evidence, policy, alpha)
-    if found.verdict is not Verdict.REJECT or _guardrails(evidence, policy)[0]:
+    if found.verdict is not Verdict.REJECT or _guardrails(evidence, policy, alpha)[0]:
         return found
     estimate = _estimate(evidence, policy)
     if isinstance(estimate, Estimate) and e_loss(estimate, expected=_expected(evidence, policy)) >= 1 / alpha:
@@ -147,8 +151,10 @@ def _primary(evidence: LiveEvidence, policy: Policy, alpha: float, facts: dict[s
     return Verdict.INCONCLUSIVE, f"{line}: no significant gain (e-value {gain:.3g}, {1 / alpha:.3g} needed)"
 
 
-def _guardrails(evidence: LiveEvidence, policy: Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Guardrails that are broken for sure, at `WATCH_LEVEL` among all of them, and those that leave a doubt."""
+def _guardrails(
+    evidence: LiveEvidence, policy: Policy, level: float = WATCH_LEVEL
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Guardrails that are broken for sure, at `level` among all of them, and those that leave a doubt."""
     tripped, unsure = [], []
     measured = [guard for guard in policy.guardrails if guard.metric in evidence.metrics]
     for guard in measured:
@@ -163,8 +169,8 @@ def _guardrails(evidence: LiveEvidence, policy: Policy) -> tuple[tuple[str, ...]
             f"rise of {tolerated:.4g}"
         )
         e_value = e_gain(beyond, expected=tolerated)
-        if e_value >= len(measured) / WATCH_LEVEL:
-            tripped.append(f"{line} (e-value {e_value:.3g}, {len(measured) / WATCH_LEVEL:.0f} needed)")
+        if e_value >= len(measured) / level:
+            tripped.append(f"{line} (e-value {e_value:.3g}, {len(measured) / level:.0f} needed)")
         elif lost(Estimate(-found.effect, found.standard_error, found.degrees), tolerated, policy.loss_level):
             unsure.append(f"{line}, though not yet for sure")
     return tuple(tripped), tuple(unsure)
