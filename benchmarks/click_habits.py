@@ -109,3 +109,14 @@ CLICKS: dict[str, Clicks] = {
     "noise_30": noisy(0.3, known("pbm")),
     "crowd": mixed({known("pbm"): 0.4, known("cascade"): 0.3, known("trust"): 0.3}),
 }
+
+EXAMINATION: dict[str, Callable[[Floats], Floats]] = {
+    "pbm": lambda rank: 1 / rank,
+    "pbm_noisy": lambda rank: 1 / rank,
+    "pbm_clean": lambda rank: 1 / rank,
+    "pbm_sqrt": lambda rank: rank**-0.5,
+    "pbm_exp": lambda rank: 0.7 ** (rank - 1),
+    "pbm_flat": np.ones_like,
+    "pbm_steep": lambda rank: rank**-1.5,
+}
+"""Chance to look at rank k, relative to rank 1, for the people who decide by the rank alone."""
