@@ -77,6 +77,9 @@ class Signals(Section):
     watermark_minutes: float = Field(30.0, ge=0, description="how late feedback may come before its window is closed")
     posterior_threshold: float = Field(0.5, gt=0, lt=1, description="relevance above which a document is a positive")
     ambiguous_threshold: float = Field(0.05, ge=0, lt=1, description="relevance above which it is no negative")
+    expected_precision: float = Field(
+        0.95, ge=0, lt=1, description="share of the positives that must be right as far as the click model knows"
+    )
     half_life_days: float = Field(90.0, gt=0, description="age at which evidence counts half")
     user_cap: float = Field(3.0, gt=0, description="impressions of one pair by one user that count")
     user_share: float = Field(0.2, gt=0, le=1, description="share of a query's evidence that one user carries at most")
