@@ -251,5 +251,8 @@ def policy_of(config: Config) -> Policy:
         min_queries=settings.min_queries,
         min_unseen=settings.min_unseen,
         min_users=settings.min_users,
+        min_days=settings.min_days,
         max_days=settings.max_days,
+        looks=settings.looks,
+        cuped=settings.cuped,
     )
