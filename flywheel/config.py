@@ -132,7 +132,12 @@ class Promotion(Section):
     min_queries: int = Field(50, ge=2, description="judged queries below which the gate is inconclusive")
     min_unseen: int = Field(20, ge=2, description="the same for queries on documents that training never touched")
     min_users: int = Field(200, ge=2, description="users per arm below which a live verdict is inconclusive")
+    min_days: float = Field(7.0, ge=0, description="event days before which nothing live is promoted: a whole week")
     max_days: float = Field(28.0, gt=0, description="event days after which an undecided experiment expires")
+    looks: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="shares of max_days at which a live gain is tested, e.g. [0.25, 0.5, 1.0]; []: at any time"
+    )
+    cuped: bool = Field(True, description="take what users did before the experiment out of the live metric")
     auto: bool = Field(True, description="false: a verdict of promote waits for `flywheel promote`")
     live_metric: Literal["satisfied_ctr", "ctr"] = Field("satisfied_ctr", description="what a live verdict rests on")
     interleaving_share: float = Field(1.0, gt=0, le=1, description="people whose pages are interleaved")
