@@ -22,6 +22,7 @@ from flywheel.store.runs import Runs
 from flywheel.store.shadow import Shadows
 from flywheel.store.sql import ReadOnlySql
 from flywheel.store.state import State
+from flywheel.store.tally import Tally
 from flywheel.store.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Store:
         self.runs = Runs(database)
         self.experiments = Experiments(database)
         self.outcomes = Outcomes(database)
+        self.tally = Tally(database)
         self.golden = Golden(database)
         self.shadows = Shadows(database)
         self.traffic = Traffic(database)
