@@ -106,6 +106,33 @@ class Trainer(Section):
     batch_size: int = Field(128, ge=2, description="queries in a step")
     scale: float = Field(20.0, gt=0, description="logit scale: cosine times this goes into the softmax")
     layers: int | Literal["all"] = Field(2, description="top transformer layers that train; all: the whole tower")
+    lora_rank: int = Field(0, ge=0, description="query_tower: rank of low-rank updates (extra lora); 0: whole matrices")
+    exact_documents: int = Field(200_000, ge=1, description="documents up to which the softmax is over all of them")
+    rejected_weight: float = Field(
+        10.0, ge=1, description="documents that a thumbed-down one counts for in the softmax"
+    )
+    loss: Literal["ranking", "triplet"] = Field(
+        "ranking", description="full: softmax over a batch's documents, or triplets"
+    )
+    matryoshka: tuple[int, ...] = Field(
+        (), description="full: shorter lengths that must rank too, for example [192, 96]"
+    )
+    hard_negatives: int = Field(2, ge=0, description="full: hard documents that each query brings into a step")
+    negative_sources: tuple[Literal["mined", "bm25"], ...] = Field(
+        ("mined", "bm25"), description="full: who finds them, the champion's own ranking and BM25"
+    )
+    negative_depth: int = Field(100, ge=1, description="full: how deep those rankings are read")
+    negative_margin: float = Field(
+        0.95, gt=0, le=1, description="full: share of the right document's score that a hard one stays below"
+    )
+    teacher: str = Field("", description="full: folder of a cross-encoder or larger bi-encoder to learn from")
+    teacher_loss: Literal["kl", "margin_mse"] = Field(
+        "kl", description="full: match the teacher's softmax or its margins"
+    )
+    teacher_weight: float = Field(1.0, ge=0, description="full: weight of the teacher's loss beside the ranking loss")
+    curated_share: float = Field(
+        0.2, ge=0, lt=1, description="full: last part of the steps that favours votes, purchases and annotations"
+    )
     replay_share: float = Field(0.5, ge=0, lt=1, description="part of each batch drawn from earlier pairs")
     replay_size: int = Field(20_000, ge=0, description="pairs in the replay reservoir at most")
     distil: float = Field(10.0, ge=0, description="weight of staying near the champion on replayed queries")
