@@ -83,14 +83,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
     if not home.exists:
         raise HomeError(f"{home.root} is no Flywheel home; make one with `flywheel --home {home.root} init`")
     home.init()
-    signals = config.signals
-    store = Store.open(
-        home.database,
-        memory_gb=config.limits.duckdb_memory_gb,
-        dedupe_hours=signals.dedupe_hours,
-        watermark_minutes=signals.watermark_minutes,
-    )
-    with store:
+    with _store(home, config) as store:
         registry = Registry(home.models, store.models, config.trainer)
         registry.sweep()
         _crown_base(store, registry)
@@ -120,11 +113,20 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             cycle=Cycle(parts),
             lineup=lineup,
             director=_director(store, config, lineup),
-            decoder=Decoder(signals, hasher, config.limits.message_bytes),
+            decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
             hash_id=hasher,
             titles=titles,
             now_ms=now_ms,
         )
+
+
+def _store(home: Home, config: Config) -> Store:
+    return Store.open(
+        home.database,
+        memory_gb=config.limits.duckdb_memory_gb,
+        dedupe_hours=config.signals.dedupe_hours,
+        watermark_minutes=config.signals.watermark_minutes,
+    )
 
 
 def _director(store: Store, config: Config, lineup: Lineup) -> Director:
