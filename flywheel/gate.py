@@ -71,7 +71,10 @@ def judge(
         anchors |= {
             f"{judged.name} since base": _scores(base, challenger, judged, policy.metrics) for judged in anchored
         }
-    evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=np.arange(len(seen)), anchors=anchors)
+    asked = [" ".join(text.casefold().split()) for judged in golden for text in judged.queries]
+    # a query that stands in two golden sets moves in both: one group, not two votes
+    groups = np.unique(asked, return_inverse=True)[1] if asked else np.empty(0, dtype=np.int64)
+    evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=groups, anchors=anchors)
     return decide_offline(evidence, policy, alpha)
 
 
@@ -96,6 +99,9 @@ def policy_of(config: Config) -> Policy:
         min_queries=settings.min_queries,
         min_unseen=settings.min_unseen,
         min_users=settings.min_users,
+        min_days=settings.min_days,
         max_days=settings.max_days,
+        looks=settings.looks,
+        cuped=settings.cuped,
         live_metric=settings.live_metric,
     )
