@@ -25,6 +25,7 @@ from flywheel.registry import BASE, Registry
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
+from flywheel.tracking import Tracker
 
 
 def now_ms() -> int:
@@ -104,6 +105,9 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             now_ms=now_ms,
             stop=stop,
         )
+        cycle = Cycle(parts)
+        if config.tracking.enabled:
+            cycle.watchers.append(Tracker(config.tracking, home).record)
         hasher = home.hasher()
         yield Installation(
             home=home,
@@ -112,7 +116,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             registry=registry,
             indexers=indexers,
             learning=learning,
-            cycle=Cycle(parts),
+            cycle=cycle,
             decoder=Decoder(signals, hasher, config.limits.message_bytes),
             hash_id=hasher,
             titles=titles,
