@@ -75,7 +75,11 @@ class Learning:
             model = fit(evidence, self._features(str(run.parent), evidence), options, self._last_curve(run))
         except NoEvidenceError as problem:
             raise NothingToLearn((str(problem),), {"until_ms": run.until_ms}) from problem
-        rules = Rules(signals.posterior_threshold, signals.ambiguous_threshold)
+        rules = Rules(
+            signals.posterior_threshold,
+            signals.ambiguous_threshold,
+            expected_precision=signals.expected_precision,
+        )
         pairs = build(collected, model, rules)
         self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model)
         since = self._trained_on(run)
