@@ -29,6 +29,7 @@ from flywheel.stages import live_stages
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
+from flywheel.tracking import Tracker
 
 
 def now_ms() -> int:
@@ -110,7 +111,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             registry=registry,
             indexers=indexers,
             learning=learning,
-            cycle=Cycle(parts),
+            cycle=_cycle(parts),
             lineup=lineup,
             director=_director(store, config, lineup),
             decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
@@ -140,6 +141,13 @@ def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
     from flywheel.daemon import serve
 
     return serve(Home(home), load(home, environ), open_installation, now_ms)
+
+
+def _cycle(parts: Parts) -> Cycle:
+    cycle = Cycle(parts)
+    if parts.config.tracking.enabled:
+        cycle.watchers.append(Tracker(parts.config.tracking, parts.home).record)
+    return cycle
 
 
 def _crown_base(store: Store, registry: Registry) -> None:
