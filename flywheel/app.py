@@ -25,8 +25,11 @@ from flywheel.lineup import Lineup
 from flywheel.local import Installation, Live, LocalOperations
 from flywheel.operations import Operations
 from flywheel.registry import BASE, Registry
+from flywheel.shadow_stage import ShadowStage
+from flywheel.shadow_verdict import ShadowPolicy
 from flywheel.stages import live_stages
 from flywheel.store.decisions import CHAMPION, Decision
+from flywheel.store.shadow import Reading
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
 from flywheel.tracking import Tracker
@@ -132,7 +135,9 @@ def _store(home: Home, config: Config) -> Store:
 
 def _director(store: Store, config: Config, lineup: Lineup) -> Director:
     policy = policy_of(config)
+    reading = Reading(satisfied_ms=config.signals.satisfied_ms)
     stages = live_stages(store.tally, config, policy)
+    stages["shadow"] = ShadowStage(store, ShadowPolicy(reading=reading), lineup.side)
     return Director(store, config.promotion, stages, policy, ready=lineup.make_ready, now_ms=now_ms)
 
 
