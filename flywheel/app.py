@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from consumers.decode import Decoder
+from flywheel import shadow
 from flywheel.client import RemoteOperations
 from flywheel.config import Config, load
 from flywheel.cycle import Cycle, Parts
@@ -112,7 +113,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             learning=learning,
             cycle=Cycle(parts),
             lineup=lineup,
-            director=_director(store, config, lineup),
+            director=_director(parts, lineup),
             decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
             hash_id=hasher,
             titles=titles,
@@ -129,9 +130,14 @@ def _store(home: Home, config: Config) -> Store:
     )
 
 
-def _director(store: Store, config: Config, lineup: Lineup) -> Director:
-    policy = policy_of(config)
+def _director(parts: Parts, lineup: Lineup) -> Director:
+    store, config, policy = parts.store, parts.config, policy_of(parts.config)
+
+    def side(version: str) -> shadow.Side:
+        return shadow.Side(parts.registry.encoder(version), parts.indexers.of(version).index)
+
     stages = live_stages(store.tally, config, policy)
+    stages["shadow"] = shadow.ShadowStage(store, shadow.policy_of(config), side, time.perf_counter, parts.stop.is_set)
     return Director(store, config.promotion, stages, policy, ready=lineup.make_ready, now_ms=now_ms)
 
 
