@@ -304,10 +304,18 @@ CHECKS: dict[str, Callable[[int], dict[str, Any]]] = {
 def main() -> None:
     """Run one check and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("check", choices=sorted(CHECKS))
+    parser.add_argument("check", choices=sorted([*CHECKS, "scale"]))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--beir", type=Path, help="scale: the documents of this collection instead of Python's own")
+    parser.add_argument("--pages", type=int, default=1_000_000, help="scale: how many")
     options = parser.parse_args()
-    print(json.dumps({"check": options.check, "seed": options.seed, **CHECKS[options.check](options.seed)}))
+    if options.check == "scale":
+        from evaluator_scale import scale
+
+        found = scale(options.seed, beir=options.beir, pages=options.pages)
+    else:
+        found = CHECKS[options.check](options.seed)
+    print(json.dumps({"check": options.check, "seed": options.seed, **found}))
 
 
 if __name__ == "__main__":

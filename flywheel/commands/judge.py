@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import click
 
-from flywheel.commands.display import facts, note, print_json, progress, table
+from flywheel.commands.display import facts, print_json, progress, table
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
+
+METRICS = ("ndcg@10", "recall@10", "mrr@10")
+_PARTS = ("all", "seen", "unseen")
+_SHOWN, _TOP, _TITLE = 5, 3, 80
 
 
 @click.command(
@@ -26,7 +31,7 @@ from flywheel.commands.shell import Shell, as_json, examples, pass_shell
 )
 @click.option("--split", default="test", show_default=True, help="Which qrels/SPLIT.tsv.")
 @click.option("--model", default="champion", show_default=True, help="champion, challenger, base, or a version.")
-@click.option("--against", help="Another model: show the queries that moved most, both rankings side by side.")
+@click.option("--against", help="Another model: differences, wins and losses, both rankings side by side.")
 @click.option("--plan", type=click.FloatRange(0, 10, min_open=True), help="Instead: people needed for this gain.")
 @click.option("--judged-only", is_flag=True, help="Take unjudged documents out of the rankings first.")
 @as_json
@@ -63,7 +68,7 @@ def evaluate(
     if as_json:
         print_json(result)
     else:
-        _show(result)
+        _show(result, model)
 
 
 def _plan(shell: Shell, effect: float, *, as_json: bool) -> None:
@@ -79,15 +84,44 @@ def _plan(shell: Shell, effect: float, *, as_json: bool) -> None:
         facts(answer)
 
 
-def _show(result: dict[str, Any]) -> None:
-    parts = ("all", "seen", "unseen")
+def _show(result: dict[str, Any], model: str) -> None:
     compared = result.pop("against", None)
-    table(("", *parts), [(name, *(value[part] for part in parts)) for name, value in result.items()])
     if compared is None:
+        table(("", *_PARTS), [(name, *(value[part] for part in _PARTS)) for name, value in result.items()])
         return
-    note(f"against {compared['model']}:")
-    table(("", *parts), [(name, *(compared["scores"][name][part] for part in parts)) for name in compared["scores"]])
-    for query in compared["moved"]:
-        click.echo(f"{query['before']:.3f} → {query['after']:.3f}  {query['text']}")
-        rankings = zip(query["ranked_before"][:5], query["ranked_after"][:5], strict=False)
-        table(("rank", compared["model"], "this one"), [(n, *pair) for n, pair in enumerate(rankings, 1)])
+    columns = ("", "part", "queries", compared["model"], model, "difference", "95 %", "better", "worse", "equal")
+    table(columns, [_difference(result, compared, metric, part) for metric in METRICS for part in _PARTS])
+    for title, moves in (("wins", compared["wins"]), ("loses", compared["losses"])):
+        click.echo(f"{model} {title} most, by {compared['metric']} ({len(moves)} shown; ● relevant):")
+        for move in moves[:_SHOWN]:
+            _show_move(move, compared["model"], model)
+
+
+def _difference(result: dict[str, Any], compared: dict[str, Any], metric: str, part: str) -> tuple[Any, ...]:
+    found = compared["differences"][metric][part]
+    effect = f"{found['effect']:+.4f}" if "effect" in found else None
+    reach = f"{found['low']:+.4f} to {found['high']:+.4f}" if "effect" in found else None
+    scores = (compared["scores"][metric][part], result[metric][part])
+    shown = (f"{score:.4f}" if score is not None else None for score in scores)
+    counts = (found["better"], found["worse"], found["equal"])
+    return (metric, part, result["queries"][part], *shown, effect, reach, *counts)
+
+
+def _show_move(move: dict[str, Any], before: str, after: str) -> None:
+    """Both rankings beside each other as far as they differ, and what neither found."""
+    part = "seen" if move["seen"] else "unseen"
+    click.echo(f"\n{move['before']:.3f} → {move['after']:.3f}  {move['text']}  ({part}, query {move['id']})")
+    rows = list(zip_longest(move["hits_before"], move["hits_after"]))
+    last = max((n for n, pair in enumerate(rows, 1) if any(hit and hit["grade"] for hit in pair)), default=0)
+    shown = rows[: max(_TOP, last)]
+    table(("rank", before, after), [(n, _title(left), _title(right)) for n, (left, right) in enumerate(shown, 1)])
+    for hit in move["missed"]:
+        click.echo(f"  in neither: {_title(hit)}")
+
+
+def _title(hit: dict[str, Any] | None) -> str:
+    if hit is None:
+        return ""
+    title = " ".join(hit["title"].split())
+    short = title if len(title) <= _TITLE else f"{title[: _TITLE - 1]}…"
+    return f"{'●' if hit['grade'] else ' '} {short} [{hit['doc_id']}]"
