@@ -59,7 +59,9 @@ class TalliedStage:
     decide: Decide = decide_live
 
     def begin(self, experiment: Experiment) -> None:
-        """Nothing to prepare: pages are counted from the first look on."""
+        """Note what people did before, so that it can be taken out; pages are counted from the first look on."""
+        if self.policy.cuped:
+            self.tally.begin(self.compared(experiment), int(experiment.progress.get(FROM, 0)))
 
     def step(self, experiment: Experiment, until_ms: int) -> None:
         """Fold in the pages whose window is closed."""
