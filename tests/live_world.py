@@ -35,6 +35,9 @@ class Quality:
     latency_ms: float = 40.0
 
 
+EQUAL, BETTER, WORSE = Quality(), Quality(0.65, 0.4), Quality(0.4, 0.12)
+
+
 def settings(*stages: str, **promotion: Any) -> Config:
     """Small numbers that a simulated week can reach."""
     values = {"stages": stages, "ramp": (0.1, 0.5), "min_users": 100, "holdback": 0.5, **promotion}
@@ -94,9 +97,9 @@ class World:
             for _ in range(3):
                 self.director.step()
 
-    def search_for_a_day(self) -> None:
-        """A third of the people come, few of them often."""
-        row = self.store.experiments.live()
+    def search_for_a_day(self, row: Experiment | None = None) -> None:
+        """A third of the people come, few of them often; `row` is what is tried, else what the store says is live."""
+        row = row or self.store.experiments.live()
         batch = Batch()
         number = 0
         for person in self.rng.choice(self.people, self.people // 3, replace=False):

@@ -13,10 +13,9 @@ from flywheel.experiment import Director, problems, report
 from flywheel.store import Store
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.experiments import Experiment
-from tests.live_world import START, Quality, World, settings
+from tests.live_world import BETTER, EQUAL, START, WORSE, Quality, World, settings
 from tests.store.make import rows
 
-EQUAL, BETTER, WORSE = Quality(), Quality(0.65, 0.4), Quality(0.4, 0.12)
 Make = Callable[..., World]
 
 
