@@ -78,10 +78,11 @@ def test_sequence_contains_the_fixed_interval(degrees: float) -> None:
 
 def test_sequence_ends_where_its_p_value_does() -> None:
     """An effect at the end of the 95 % sequence has the always-valid p-value 0.05, by the same mixture."""
-    for error in (0.002, 0.03, 0.4):
+    for error in (1e-9, 0.002, 0.03, 0.4, 1e6):
         low, high = sequence(Estimate(0.0, error), expected=0.03)
         assert low == -high
         assert p_always(Estimate(high, error), expected=0.03) == pytest.approx(0.05, rel=1e-6)
+        assert z_to_win(error, expected=0.03, alpha=0.05) < high / error
 
 
 def test_large_effects_need_few_people() -> None:
