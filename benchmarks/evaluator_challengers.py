@@ -102,7 +102,7 @@ def _evidence(sums: Mapping[str, Column], treated: Column, days: float) -> LiveE
     return LiveEvidence(metrics, steady, users=counts, shares={"champion": 0.5, "challenger": 0.5}, days=days)
 
 
-def stream(seed: int, years: int = 60, queries: int = 300) -> dict[str, Any]:
+def stream(seed: int, years: int = 30, queries: int = 200) -> dict[str, Any]:
     """Weekly challengers, none better, on one golden set, each promotion becoming what the next is held against: how
     many a year pass the offline gate when they are independent, and when most of their luck is common."""
     found: dict[str, Any] = {"alpha": BUDGET.alpha, "bound": BUDGET.expected_false_promotions(), "years": years}
