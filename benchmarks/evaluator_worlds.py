@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.config import Config
-from flywheel.cycle import policy_of
+from flywheel.gate import policy_of
 from flywheel.interleaving import PreferenceSums, credit, team_draft
 from flywheel.live import LiveEvidence, decide_live
 from flywheel.promotion import Budget, Decision, Policy, Spent, Verdict

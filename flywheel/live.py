@@ -76,8 +76,9 @@ def _decide(evidence: LiveEvidence, policy: Policy, alpha: float, *, watch: floa
     facts = _facts(evidence, alpha)
     void = _void(evidence)
     if void:
-        return Decision(Verdict.INCONCLUSIVE, (void,), facts, alpha)
+        return Decision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
     tripped, unsure = _guardrails(evidence, policy, watch)
+    facts["doubts"] = list(unsure)
     if tripped:
         return Decision(Verdict.REJECT, tripped, facts, alpha)
     verdict, reason = _primary(evidence, policy, _Levels(alpha, watch), facts)
@@ -88,7 +89,10 @@ def _decide(evidence: LiveEvidence, policy: Policy, alpha: float, *, watch: floa
         return Decision(verdict, (reason,), facts, alpha)
     if evidence.days >= policy.max_days:
         return Decision(
-            Verdict.INCONCLUSIVE, (f"expired after {evidence.days:.0f} days", reason, *doubts), facts, alpha
+            Verdict.INCONCLUSIVE,
+            (f"expired after {evidence.days:.0f} days", reason, *doubts),
+            facts | {"expired": True},
+            alpha,
         )
     return Decision(Verdict.INCONCLUSIVE, (reason, *doubts, "the experiment goes on"), facts, 0.0, final=False)
 

@@ -159,7 +159,7 @@ def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[Test], dict[s
 def _reading(shell: Shell, options: Mapping[str, Any]) -> Reading:
     from flywheel.arms import Reading
     from flywheel.config import load
-    from flywheel.cycle import policy_of
+    from flywheel.gate import policy_of
 
     policy = policy_of(load(shell.home, shell.environ))
     if options["once"]:

@@ -41,8 +41,13 @@ class PairedSums:
         names = np.arange(len(scored)) if groups is None else np.asarray(groups)
         _, group = np.unique(names[scored], return_inverse=True)
         n = np.bincount(group).astype(np.float64)
-        x = np.bincount(group, weights=champion[scored])
-        y = np.bincount(group, weights=challenger[scored])
+        x = np.bincount(group, weights=champion[scored]).astype(np.float64)
+        y = np.bincount(group, weights=challenger[scored]).astype(np.float64)
+        return cls.of_groups(n, x, y)
+
+    @classmethod
+    def of_groups(cls, n: Scores, x: Scores, y: Scores) -> PairedSums:
+        """From each group's queries (or pages) and totals under champion and challenger, float64 (groups,) each."""
         return cls(
             groups=len(n),
             queries=float(n.sum()),

@@ -169,8 +169,8 @@ FROM (SELECT *, unnest(range(1, len(places) + 2)) AS n FROM ev_patterns) s
 """,
     """
 CREATE TEMP TABLE ev_prefixes AS
-SELECT list, above, list_sort(list(pair)) AS pairs FROM (
-    SELECT d.list, d.above, n.pair
+SELECT list, above, list(pair ORDER BY place) AS pairs FROM (
+    SELECT d.list, d.above, n.pair, n.place
     FROM (SELECT *, unnest(above) AS place FROM (SELECT DISTINCT list, above FROM ev_segments WHERE len(above) > 0)) d
     JOIN ev_numbered n USING (list, place)
 ) GROUP BY list, above
@@ -182,7 +182,8 @@ SELECT row_number() OVER (ORDER BY pairs)::INTEGER AS set_no, pairs FROM (SELECT
 )
 
 _ROWS = """
-SELECT n.pair, n.rank::SMALLINT AS rank, coalesce(s.set_no, 0) AS above, round(sum(s.weight), 6) AS impressions,
+SELECT n.pair, n.rank::SMALLINT AS rank, coalesce(s.set_no, 0) AS above, (n.place - s.after)::SMALLINT AS distance,
+       round(sum(s.weight), 6) AS impressions,
        round(sum(CASE WHEN s.clicked_at = n.place THEN s.weight ELSE 0 END), 6) AS clicks
 FROM (
     SELECT g.*, sets.set_no FROM ev_segments g LEFT JOIN ev_prefixes x USING (list, above)
@@ -294,6 +295,7 @@ def _collected(con: duckdb.DuckDBPyConnection, values: dict[str, Any], until_ms:
         clicks=_numpy(rows["clicks"], np.float64),
         set_start=np.concatenate([[0, 0], np.cumsum(lengths)]).astype(np.int64),
         set_pairs=_numpy(sets.flatten(), np.int32) if len(sets) else np.zeros(0, dtype=np.int32),
+        distance=_numpy(rows["distance"], np.int32),
     )
     names = [name for name in PairFacts.__dataclass_fields__ if name != "model_versions"]
     counts = {name: _numpy(pairs[name], np.int64) for name in names}

@@ -60,13 +60,24 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 def rows(found: Collected) -> dict[tuple[str, str, int, str], tuple[float, float]]:
-    """(query, document, rank, documents clicked above) -> (impressions, clicks)."""
+    """(query, document, rank, documents clicked above in their order) -> (impressions, clicks)."""
+    out: dict[tuple[str, str, int, str], tuple[float, float]] = {}
+    for (query, document, rank, above, _), counts in detailed(found).items():
+        shown, clicked = out.get((query, document, rank, above), (0.0, 0.0))
+        out[query, document, rank, above] = (shown + counts[0], clicked + counts[1])
+    return out
+
+
+def detailed(found: Collected) -> dict[tuple[str, str, int, str, int], tuple[float, float]]:
+    """The same with the distance from the last click, or the top."""
     e = found.evidence
     named = [(e.queries[q], e.documents[d]) for q, d in zip(e.pair_query, e.pair_document, strict=True)]
     out = {}
-    for pair, rank, above, shown, clicked in zip(e.pair, e.rank, e.above, e.impressions, e.clicks, strict=True):
+    columns = (e.pair, e.rank, e.above, e.distance, e.impressions, e.clicks)
+    for pair, rank, above, distance, shown, clicked in zip(*columns, strict=True):
         members = e.set_pairs[e.set_start[above] : e.set_start[above + 1]]
-        out[(*named[pair], int(rank), "".join(sorted(named[m][1] for m in members)))] = (float(shown), float(clicked))
+        key = (*named[pair], int(rank), "".join(named[m][1] for m in members), int(distance))
+        out[key] = (float(shown), float(clicked))
     return out
 
 
@@ -77,19 +88,20 @@ def fact(found: Collected, query: str, doc: str, name: str) -> object:
 
 
 def test_aggregates_equal_a_count_by_hand_of_random_pages(shop: Shop) -> None:
-    """The SQL counts what a plain loop over pages, ranks and clicks counts, with the clicks above each result."""
+    """The SQL counts what a plain loop counts, with the clicks above each result in order and how far the last is."""
     rng = np.random.default_rng(3)
-    expected: dict[tuple[str, str, int, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    expected: dict[tuple[str, str, int, str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for _ in range(60):
         text, hits = f"query {rng.integers(3)}", "".join(rng.permutation(list("abcdef"))[: rng.integers(1, 6)])
         clicked = {doc for doc in hits if rng.random() < 0.3}
         page = shop.page(text, hits, user=f"u{rng.integers(30)}")
         shop.click(page, "".join(clicked))
         for rank, doc in enumerate(hits, start=1):
-            above = "".join(sorted(clicked & set(hits[: rank - 1])))
-            expected[text, doc, rank, above][0] += 1
-            expected[text, doc, rank, above][1] += doc in clicked
-    assert rows(shop.collect()) == {key: tuple(value) for key, value in expected.items()}
+            above = "".join(hit for hit in hits[: rank - 1] if hit in clicked)
+            key = (text, doc, rank, above, rank - (hits.index(above[-1]) + 1 if above else 0))
+            expected[key][0] += 1
+            expected[key][1] += doc in clicked
+    assert detailed(shop.collect()) == {key: tuple(value) for key, value in expected.items()}
 
 
 def test_pages_that_log_impressions_as_events_count_at_their_ranks(shop: Shop) -> None:
