@@ -91,7 +91,7 @@ def _plan(shell: Shell, effect: float, *, as_json: bool) -> None:
 
     settings = load(shell.home, shell.environ)
     with shell.operations() as operations:
-        answer = plan(operations, effect, satisfied_ms=settings.signals.satisfied_ms, alpha=settings.promotion.alpha)
+        answer = plan(operations, effect, settings)
     if as_json:
         print_json(answer)
     else:
