@@ -76,13 +76,14 @@ def year(seed: int, years: int = 40, users: int = 20_000) -> dict[str, Any]:
     """
     worlds = {better: pool(np.random.default_rng(seed), 0.03 * better) for better in (False, True)}
     answers = {}
-    for name, challenger in (("interleaving", shared), ("split", halves)):
+    for name, challenger, count in (("interleaving", shared, years), ("split", halves, years // 4)):
         rng = np.random.default_rng([seed, len(name)])
         plays = [
-            [one_year(rng, worlds, share, users, challenger) for _ in _steps(f"{name}, {share:.0%} better", years)]
+            [one_year(rng, worlds, share, users, challenger) for _ in _steps(f"{name}, {share:.0%} better", count)]
             for share in (0.0, 0.25)
         ]
         answers[name] = _year_figures(*plays)
+        print(f"year, {name}: {answers[name]}", file=sys.stderr)
     return {
         **answers["interleaving"],
         "split": answers["split"],

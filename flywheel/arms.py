@@ -99,6 +99,8 @@ class Log:
         `before` (see `ArmSums`). A row of an experiment without an arm is an arm of its own, numbered as it comes.
         """
         values = {name: _first(row, names) for name, names in _NAMES.items()}
+        if values["pages"] is None and any(name in row for name in _NAMES["pages"]):
+            return "no pages"
         experiment = str(values["experiment"]) if values["experiment"] is not None else NO_EXPERIMENT
         if values["arm"] is None:
             if values["experiment"] is None:

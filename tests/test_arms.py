@@ -179,6 +179,7 @@ def test_what_users_did_before_sharpens_it() -> None:
         ({"arm": "A", "clicks": -1}, "no number"),
         ({"arm": "A", "clicks": "nan"}, "no number"),
         ({"arm": "A", "pages": 0}, "no pages"),
+        ({"arm": "A", "impressions": "", "clicks": 7}, "no pages"),
         ({"arm": "A", "pages": 10, "clicks": 11}, "more clicks than pages"),
     ],
 )
