@@ -25,10 +25,14 @@ from flywheel.lineup import Lineup
 from flywheel.local import Installation, Live, LocalOperations
 from flywheel.operations import Operations
 from flywheel.registry import BASE, Registry
+from flywheel.shadow_stage import ShadowStage
+from flywheel.shadow_verdict import ShadowPolicy
 from flywheel.stages import live_stages
 from flywheel.store.decisions import CHAMPION, Decision
+from flywheel.store.shadow import Reading
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
+from flywheel.tracking import Tracker
 
 
 def now_ms() -> int:
@@ -110,7 +114,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             registry=registry,
             indexers=indexers,
             learning=learning,
-            cycle=Cycle(parts),
+            cycle=_cycle(parts),
             lineup=lineup,
             director=_director(store, config, lineup),
             decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
@@ -131,7 +135,9 @@ def _store(home: Home, config: Config) -> Store:
 
 def _director(store: Store, config: Config, lineup: Lineup) -> Director:
     policy = policy_of(config)
+    reading = Reading(satisfied_ms=config.signals.satisfied_ms)
     stages = live_stages(store.tally, config, policy)
+    stages["shadow"] = ShadowStage(store, ShadowPolicy(reading=reading), lineup.side)
     return Director(store, config.promotion, stages, policy, ready=lineup.make_ready, now_ms=now_ms)
 
 
@@ -140,6 +146,13 @@ def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
     from flywheel.daemon import serve
 
     return serve(Home(home), load(home, environ), open_installation, now_ms)
+
+
+def _cycle(parts: Parts) -> Cycle:
+    cycle = Cycle(parts)
+    if parts.config.tracking.enabled:
+        cycle.watchers.append(Tracker(parts.config.tracking, parts.home).record)
+    return cycle
 
 
 def _crown_base(store: Store, registry: Registry) -> None:

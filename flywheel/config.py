@@ -232,6 +232,13 @@ class Analytics(Section):
     publish_seconds: float = Field(60.0, gt=0, description="how often analytics/ is renewed")
 
 
+class Tracking(Section):
+    enabled: bool = Field(False, description="record training runs in MLflow (needs the extra tracking)")
+    uri: str = Field("", description="MLflow server, for example http://mlflow:5000; empty: mlflow.db in the home")
+    experiment: str = Field("flywheel", description="name of the experiment there")
+    timeout_seconds: int = Field(10, ge=1, description="how long a server may take to answer; a run never waits longer")
+
+
 class Config(Section):
     """The whole of `flywheel.toml`."""
 
@@ -243,6 +250,7 @@ class Config(Section):
     limits: Limits = Limits()
     serving: Serving = Serving()
     analytics: Analytics = Analytics()
+    tracking: Tracking = Tracking()
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Config:

@@ -52,3 +52,8 @@ CREATE TABLE experiment_people_days (
     champion_credit DOUBLE NOT NULL, -- interleaved: satisfied clicks on what the champion drafted
     challenger_credit DOUBLE NOT NULL -- interleaved: satisfied clicks on what the challenger drafted
 );
+
+COMMENT ON COLUMN experiments.stage IS 'offline, shadow, interleaving, split, observe, or confirmation: the watch over a promotion';
+COMMENT ON COLUMN experiments.share IS 'share of the people in each arm, or whose pages are interleaved, now';
+COMMENT ON COLUMN experiments.progress IS 'from_ms: event time at which it began; look: what the last look said; void: why it compared nothing';
+COMMENT ON COLUMN ab_outcomes.stage IS 'offline, shadow, interleaving, split, observe or confirmation';
