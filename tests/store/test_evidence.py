@@ -166,6 +166,25 @@ def test_late_feedback_changes_the_next_collection(shop: Shop) -> None:
     assert rows(later)["shoes", "a", 1, ""] == (1, 1)
 
 
+def test_dwell_thresholds_come_from_the_dwells_themselves(shop: Shop) -> None:
+    """People who leave after 0.6 s or read for 6 s bounce and are satisfied, though the settings ask for 5 and 30 s."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        page = shop.page(f"query {number % 4}", "abcdefghijklmnopqrstuvwxyz", user=f"u{number}")
+        for place, doc in enumerate("abcdefghijklmnopqrstuvwxyz"):
+            dwell = (600 if place % 2 else 6_000) * np.exp(0.4 * rng.standard_normal())
+            shop.event(Kind.DWELL, page, doc, dwell=int(dwell))
+    signals = Signals(half_life_days=1e9, user_cap=1e9, user_share=1.0)
+    fixed = shop.collect(signals.model_copy(update={"learn_dwell": False}))
+    assert fixed.facts.satisfied.sum() == 0
+    found = shop.collect(signals)
+    (threshold,) = found.dwell
+    assert (threshold.segment, threshold.dwells, threshold.source) == ("unknown document, short query", 1040, "segment")
+    shares = found.facts.satisfied / found.facts.clicks
+    assert shares[::2].mean() > 0.95 > 0.05 > shares[1::2].mean()
+    assert found.evidence.bounced[1::2].sum() > 0.95 * found.evidence.measured[1::2].sum()
+
+
 def test_explicit_feedback_is_counted_by_people(shop: Shop) -> None:
     """Two votes of one person are one vote, the latest; a purchase implies its click; a vote needs no place."""
     first, second = shop.page("shoes", "ab", user="x"), shop.page("shoes", "ab", user="x", version="v1")
