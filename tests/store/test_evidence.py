@@ -225,20 +225,27 @@ def test_bots_are_left_out_and_named(shop: Shop) -> None:
 
 
 def test_never_dwelling_tells_only_where_dwell_is_measured(shop: Shop) -> None:
-    """Without any dwell events nobody is excluded for lacking them; with them, the one user who lacks them is."""
-    pages = [shop.page(f"query {n}", "abcdef", user=f"user {n % 2}", at=T0 + n * 60_000) for n in range(60)]
-    for number, page in enumerate(pages):
-        shop.click(page, "abcdef"[number % 6])
-    until = T0 + DAY_MS
-    assert shop.collect(until=until).excluded == ()
-    for number, page in enumerate(pages):
-        if number % 2 and number < 50:
-            shop.event(Kind.DWELL, page, "abcdef"[number % 6], dwell=9_000)
-    shop.event(Kind.DWELL, pages[1], "a", dwell=9_000)
-    for number in range(10):
-        extra = shop.page(f"query {number}", "abcdef", user="user 1")
-        shop.event(Kind.DWELL, extra, "abcdef"[number % 6], dwell=9_000)
-    assert [(user.user_key, user.reason) for user in shop.collect(until=until).excluded] == [("user 0", "never dwells")]
+    """Nobody is excluded where no dwell is sent, nor where a whole app sends none; the one who lacks it alone is."""
+    names, pages = [f"user {n}" for n in range(8)], defaultdict(list)
+    for number in range(160):
+        pages[names[number % 8]].append(shop.page(f"query {number}", "abcdef", user=names[number % 8], at=T0 + number))
+    for sent in (names[2:], names[1:2]):
+        for user in sent:
+            for number, page in enumerate(pages[user]):
+                shop.event(Kind.DWELL, page, "abcdef"[number % 6], dwell=9_000)
+        if sent == names[2:]:  # two of eight are silent: an app without dwell
+            for user in names[:2]:
+                for number, page in enumerate(pages[user]):
+                    shop.click(page, "abcdef"[number % 6])
+            assert shop.collect().excluded == ()
+    assert [(user.user_key, user.reason) for user in shop.collect().excluded] == [("user 0", "never dwells")]
+
+
+def test_without_any_dwell_nobody_is_excluded_for_lacking_it(shop: Shop) -> None:
+    """Where products send clicks alone, clicks alone are enough."""
+    for number in range(25):
+        shop.click(shop.page(f"query {number}", "abcdef", user="reader"), "abcdef"[number % 6])
+    assert shop.collect().excluded == ()
 
 
 def test_the_same_data_give_the_same_evidence(shop: Shop) -> None:
