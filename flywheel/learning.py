@@ -182,7 +182,9 @@ def scores(encoder: Encoder, index: Index, evidence: Evidence) -> npt.NDArray[np
 
 
 def _labelled(pairs: pa.Table, source: str) -> pa.Table:
-    return pairs.select(_COLUMNS).append_column("source", pa.array([source] * len(pairs), pa.string()))
+    """The trainer's columns; what the table calls source, clicks or explicit, is the pair's origin there."""
+    labelled = pairs.select(_COLUMNS).append_column("source", pa.array([source] * len(pairs), pa.string()))
+    return labelled.append_column("origin", pairs["source"].combine_chunks().cast(pa.string()))
 
 
 def _why_nothing(facts: dict[str, Any]) -> tuple[str, ...]:

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder, Undecodable
-from flywheel import checkup
+from flywheel import checkup, experiment
 from flywheel.config import Config
 from flywheel.cycle import PAUSED, Cycle
 from flywheel.events import Batch, Coordinates, Document
+from flywheel.experiment import Director
 from flywheel.home import Home
 from flywheel.indexer import Indexers
 from flywheel.learning import Learning
+from flywheel.lineup import Lineup
 from flywheel.operations import Json, JudgedKind, OperationError, RecordKind
 from flywheel.registry import Registry
 from flywheel.store.decisions import CHAMPION, Decision
@@ -40,6 +42,8 @@ class Installation:
     indexers: Indexers
     learning: Learning
     cycle: Cycle
+    lineup: Lineup
+    director: Director
     decoder: Decoder
     hash_id: Callable[[str], str]
     titles: TitleCache
@@ -73,7 +77,7 @@ class LocalOperations:
         store, live = self._in.store, self._live.status()
         champion = self._champion()
         run = store.runs.active()
-        experiment = store.experiments.live()
+        tried = store.experiments.live()
         report = {
             "ingest": {**store.feedback.counts(), **live.pop("ingest")},
             "triggers": self.triggers(),
@@ -84,10 +88,11 @@ class LocalOperations:
             },
             "champion": champion,
             "index": self._in.indexers.counts(champion["index_id"]),
-            "experiment": None if experiment is None else _plain(experiment),
+            "experiment": None if tried is None else _plain(tried),
+            "experiments": experiment.report(store),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
-        return report | live
+        return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
 
     def models(self) -> list[Json]:
         store = self._in.store

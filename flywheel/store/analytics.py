@@ -30,7 +30,7 @@ _TABLES = (
         "trigger_checks",
     ),
     *("decisions", "experiments", "experiment_daily", "ab_outcomes", "golden_sets", "golden_queries"),
-    *("golden_judgements", "dead_letters", "ingest_offsets"),
+    *("golden_judgements", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
 )
 # an unreadable message may hold ids that were never hashed; its bytes stay in the daemon's own database
 _SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload) FROM dead_letters"}

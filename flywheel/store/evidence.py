@@ -85,7 +85,7 @@ WITH seen AS (
     ) GROUP BY person
 ), measured AS (
     SELECT coalesce(sum(dwells) / nullif(sum(clicks), 0), 0) AS share,
-           coalesce(count(*) FILTER (clicks >= 20 AND dwells = 0) / nullif(count(*) FILTER (clicks >= 20), 0), 0) AS mute
+           count(*) FILTER (clicks >= 20 AND dwells = 0) / greatest(1, count(*) FILTER (clicks >= 20)) AS mute
     FROM did
 )
 SELECT s.person AS user_key, s.impressions, coalesce(d.clicks, 0) AS clicks, coalesce(d.dwells, 0) AS dwells,
