@@ -87,7 +87,7 @@ def _score(shell: Shell, beir: Path, options: Mapping[str, Any], *, as_json: boo
     if as_json:
         print_json(result)
     else:
-        _show(result, model)
+        _show(result, options["model"])
 
 
 def _plan(shell: Shell, effect: float, *, as_json: bool) -> None:
