@@ -66,6 +66,9 @@ class Signals(Section):
     ordinal_base: Literal[0, 1] = Field(1, description="what the first result's position.ordinal is in your events")
     bounce_ms: int = Field(5_000, ge=0, description="a dwell below this weakens its click")
     satisfied_ms: int = Field(30_000, ge=0, description="a dwell above this confirms its click")
+    learn_dwell: bool = Field(
+        True, description="take both from the dwells themselves, by segment, once 1,000 of them fall into two heaps"
+    )
     action_names: dict[str, str] = Field(
         default_factory=dict,
         description="your action_name -> click | dwell | thumbs_up | thumbs_down | impression | add_to_cart | purchase",
@@ -176,6 +179,8 @@ class Promotion(Section):
         None, gt=0, lt=1, description="people to whom your product shows the challenger; unset: not checked"
     )
     user_pages: int = Field(200, ge=1, description="pages of one person that a live verdict counts at most")
+    shadow_pages: int = Field(2_000, ge=1, description="pages that a challenger ranks in the shadow before its verdict")
+    shadow_days: float = Field(7.0, gt=0, description="event days after which a shadow ends with the pages it has")
     look_seconds: float = Field(30.0, gt=0, description="how often a live experiment is looked at")
     queue_days: float = Field(28.0, gt=0, description="days after which a challenger that waits is given up")
     holdback: float = Field(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from flywheel.indexer import Indexer
 from flywheel.serving.live import Encoder, Experiment, Live, Method, Ranker
+from flywheel.shadow import Side
 from flywheel.stages import CONFIRMATION
 from flywheel.store.decisions import CHAMPION
 from flywheel.store.experiments import Experiment as Row
@@ -71,6 +72,10 @@ class Lineup:
         row = self.tried()
         if row is not None:
             self._indexers.of(_other(row)).step()
+
+    def side(self, version: str) -> Side:
+        """The version as the shadow ranks with it."""
+        return Side(self._encoder(version), self._indexers.of(version).index)
 
     def _ranker(self, version: str) -> Ranker:
         return Ranker(version, self._encoder(version), self._indexers.of(version).index)
