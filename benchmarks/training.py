@@ -184,7 +184,7 @@ def _stock(
 ) -> tuple[SentenceTransformer, Trained]:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from sentence_transformers.training_args import BatchSamplers
+    from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
     model = SentenceTransformer(snapshot.header.base_path, device="cpu", local_files_only=True)
     settings = SentenceTransformerTrainingArguments(
