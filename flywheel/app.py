@@ -25,13 +25,12 @@ from flywheel.lineup import Lineup
 from flywheel.local import Installation, Live, LocalOperations
 from flywheel.operations import Operations
 from flywheel.registry import BASE, Registry
-from flywheel.shadow_stage import ShadowStage
-from flywheel.shadow_verdict import ShadowPolicy
+from flywheel.shadow_stage import ShadowStage, shadow_policy
 from flywheel.stages import live_stages
 from flywheel.store.decisions import CHAMPION, Decision
-from flywheel.store.shadow import Reading
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
+from flywheel.tracking import Tracker
 
 
 def now_ms() -> int:
@@ -113,9 +112,9 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             registry=registry,
             indexers=indexers,
             learning=learning,
-            cycle=Cycle(parts),
+            cycle=_cycle(parts),
             lineup=lineup,
-            director=_director(store, config, lineup),
+            director=_director(parts, lineup),
             decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
             hash_id=hasher,
             titles=titles,
@@ -132,11 +131,10 @@ def _store(home: Home, config: Config) -> Store:
     )
 
 
-def _director(store: Store, config: Config, lineup: Lineup) -> Director:
-    policy = policy_of(config)
-    reading = Reading(satisfied_ms=config.signals.satisfied_ms)
+def _director(parts: Parts, lineup: Lineup) -> Director:
+    store, config, policy = parts.store, parts.config, policy_of(parts.config)
     stages = live_stages(store.tally, config, policy)
-    stages["shadow"] = ShadowStage(store, ShadowPolicy(reading=reading), lineup.side)
+    stages["shadow"] = ShadowStage(store, shadow_policy(config), lineup.side, stopping=parts.stop.is_set)
     return Director(store, config.promotion, stages, policy, ready=lineup.make_ready, now_ms=now_ms)
 
 
@@ -145,6 +143,13 @@ def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
     from flywheel.daemon import serve
 
     return serve(Home(home), load(home, environ), open_installation, now_ms)
+
+
+def _cycle(parts: Parts) -> Cycle:
+    cycle = Cycle(parts)
+    if parts.config.tracking.enabled:
+        cycle.watchers.append(Tracker(parts.config.tracking, parts.home).record)
+    return cycle
 
 
 def _crown_base(store: Store, registry: Registry) -> None:

@@ -12,7 +12,7 @@ from flywheel.significance.ratio import ArmSums, compare
 from flywheel.significance.sequential import e_gain, sequence
 from flywheel.store.experiments import Experiment
 from flywheel.store.outcomes import ArmSums as StoredSums
-from flywheel.store.outcomes import Outcome
+from flywheel.store.outcomes import Outcome, shadow
 
 LEVEL = 0.95
 PREFERENCE = "preference"
@@ -22,6 +22,8 @@ _BETTER_HIGH = ("satisfied_ctr", "ctr")
 def live(experiment: Experiment, decision: Decision, policy: Policy, now_ms: int) -> list[Outcome]:
     """Rows of one look; the next look replaces them. Effects are differences by page, intervals hold at every look."""
     evidence = decision.evidence
+    if "estimates" in evidence:
+        return shadow(experiment.experiment_id, evidence, decision.reasons, now_ms)
     rows = [
         _metric(experiment, name, arms, decision, policy, now_ms)
         for name, arms in evidence.get("metrics", {}).items()

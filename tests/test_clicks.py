@@ -109,6 +109,15 @@ def test_pbm_curves_are_recovered() -> None:
     assert model.converged
 
 
+@pytest.mark.parametrize("habit", ["pbm", "trust"])
+def test_few_relevant_documents_at_a_rank_do_not_bend_the_curve(habit: Habit) -> None:
+    """With two relevant documents in a hundred at low ranks, examination is 1 / rank within 0.04 all the same."""
+    world = World(queries=800, documents=4000)
+    world.relevant &= np.random.default_rng(3).random(world.relevant.shape) < np.where(np.arange(K) < 3, 1, 0.15)
+    model, _, _ = learned(world, world.clicked(habit, 24_000, 0))
+    assert model.curve.examination == pytest.approx(1 / np.arange(1, K + 1), abs=0.04)
+
+
 def test_each_habit_is_known_by_its_clicks() -> None:
     """People who go down and stop are seen to do so, with the chances they go on with; pbm people are not."""
     world = World()
