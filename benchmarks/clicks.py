@@ -40,7 +40,6 @@ from flywheel.store.store import Store
 
 START_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
-PEOPLE = 3_000
 BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
 Floats = npt.NDArray[np.float64]
 
@@ -130,7 +129,7 @@ class Play:
         rng, count = np.random.default_rng([self.seed, 11, number]), self.options.sessions
         ranked = self.world.pages(self.queries, self.options.page)
         rows = rng.integers(len(ranked), size=count)
-        users = np.char.add("u", rng.integers(PEOPLE, size=count).astype(str))
+        users = np.char.add("u", rng.integers(self.options.people, size=count).astype(str))
         clicks = CLICKS[self.habit if self.attack is None else "pbm"]
         if self.attack is not None:
             rows, users, cheats = self._collude(self.attack, ranked, rows, users, rng, number)
@@ -230,7 +229,7 @@ class Play:
             ],
             "examination_error": None if known is None else float(np.abs(curve - known(_ranks(curve))).max()),
             "scheme": model.scheme,
-            "excluded_honest": len(honest) / PEOPLE,
+            "excluded_honest": len(honest) / self.options.people,
             "excluded": len(collected.excluded),
             "wrong_target_pairs": sum(doc == self.target and not self.world.relevant[q, doc] for q, doc in positive),
             "target_queries": int((at_target & ~truth).sum()),
@@ -301,6 +300,7 @@ def main() -> None:
     parser.add_argument("--attacks", default="", help=f"of {', '.join(ATTACKS)}")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--sessions", type=int, default=8000, help="in each round")
+    parser.add_argument("--people", type=int, default=3_000, help="who share the sessions; few make heavy users")
     parser.add_argument("--page", type=int, default=10, help="results on a page")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
     parser.add_argument("--vectors", type=Path, help="keep the collection's vectors here (.npz), to take them from")

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from consumers.decode import Decoder
-from flywheel import shadow
 from flywheel.client import RemoteOperations
 from flywheel.config import Config, load
 from flywheel.cycle import Cycle, Parts
@@ -26,10 +25,12 @@ from flywheel.lineup import Lineup
 from flywheel.local import Installation, Live, LocalOperations
 from flywheel.operations import Operations
 from flywheel.registry import BASE, Registry
+from flywheel.shadow_stage import ShadowStage, shadow_policy
 from flywheel.stages import live_stages
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
+from flywheel.tracking import Tracker
 
 
 def now_ms() -> int:
@@ -111,7 +112,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             registry=registry,
             indexers=indexers,
             learning=learning,
-            cycle=Cycle(parts),
+            cycle=_cycle(parts),
             lineup=lineup,
             director=_director(parts, lineup),
             decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
@@ -132,12 +133,8 @@ def _store(home: Home, config: Config) -> Store:
 
 def _director(parts: Parts, lineup: Lineup) -> Director:
     store, config, policy = parts.store, parts.config, policy_of(parts.config)
-
-    def side(version: str) -> shadow.Side:
-        return shadow.Side(parts.registry.encoder(version), parts.indexers.of(version).index)
-
     stages = live_stages(store.tally, config, policy)
-    stages["shadow"] = shadow.ShadowStage(store, shadow.policy_of(config), side, time.perf_counter, parts.stop.is_set)
+    stages["shadow"] = ShadowStage(store, shadow_policy(config), lineup.side, stopping=parts.stop.is_set)
     return Director(store, config.promotion, stages, policy, ready=lineup.make_ready, now_ms=now_ms)
 
 
@@ -146,6 +143,13 @@ def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
     from flywheel.daemon import serve
 
     return serve(Home(home), load(home, environ), open_installation, now_ms)
+
+
+def _cycle(parts: Parts) -> Cycle:
+    cycle = Cycle(parts)
+    if parts.config.tracking.enabled:
+        cycle.watchers.append(Tracker(parts.config.tracking, parts.home).record)
+    return cycle
 
 
 def _crown_base(store: Store, registry: Registry) -> None:

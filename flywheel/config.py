@@ -66,6 +66,9 @@ class Signals(Section):
     ordinal_base: Literal[0, 1] = Field(1, description="what the first result's position.ordinal is in your events")
     bounce_ms: int = Field(5_000, ge=0, description="a dwell below this weakens its click")
     satisfied_ms: int = Field(30_000, ge=0, description="a dwell above this confirms its click")
+    learn_dwell: bool = Field(
+        True, description="take both from the dwells themselves, by segment, once 1,000 of them fall into two heaps"
+    )
     action_names: dict[str, str] = Field(
         default_factory=dict,
         description="your action_name -> click | dwell | thumbs_up | thumbs_down | impression | add_to_cart | purchase",
@@ -234,6 +237,13 @@ class Analytics(Section):
     publish_seconds: float = Field(60.0, gt=0, description="how often analytics/ is renewed")
 
 
+class Tracking(Section):
+    enabled: bool = Field(False, description="record training runs in MLflow (needs the extra tracking)")
+    uri: str = Field("", description="MLflow server, for example http://mlflow:5000; empty: mlflow.db in the home")
+    experiment: str = Field("flywheel", description="name of the experiment there")
+    timeout_seconds: int = Field(10, ge=1, description="how long a server may take to answer; a run never waits longer")
+
+
 class Config(Section):
     """The whole of `flywheel.toml`."""
 
@@ -245,6 +255,7 @@ class Config(Section):
     limits: Limits = Limits()
     serving: Serving = Serving()
     analytics: Analytics = Analytics()
+    tracking: Tracking = Tracking()
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Config:

@@ -21,7 +21,7 @@ from flywheel.learning import Learning, NothingToLearn
 from flywheel.operations import Json
 from flywheel.promotion import Budget, Decision, Verdict
 from flywheel.registry import BASE, MANIFEST, Registry
-from flywheel.store.runs import Run
+from flywheel.store.runs import ENDED, Run
 from flywheel.store.store import Store
 from trainer.launch import launch, read_report
 from trainer.recipe import Budget as TrainingBudget
@@ -72,6 +72,8 @@ class Cycle:
         self._store = parts.store
         self.listeners: list[Callable[[str], None]] = []
         """Told the new champion, after the decision stands in the database."""
+        self.watchers: list[Callable[[Run], None]] = []
+        """Shown every run that has ended, however it did."""
 
     def resume(self) -> None:
         """Finish the run that an earlier process left, or this one where even its end could not be written down."""
@@ -118,6 +120,15 @@ class Cycle:
         return run
 
     def _drive(self, run: Run) -> Json:
+        try:
+            return self._to_its_end(run)
+        finally:
+            ended = self._store.runs.get(run.run_id)
+            if ended is not None and ended.state in ENDED:
+                for show in self.watchers:
+                    show(ended)
+
+    def _to_its_end(self, run: Run) -> Json:
         runs, now_ms = self._store.runs, self._parts.now_ms
         try:
             return self._steps(run)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from flywheel.dwell import Threshold
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 Counts = npt.NDArray[np.int64]
@@ -147,3 +149,4 @@ class Collected:
     until_ms: int
     excluded: tuple[ExcludedUser, ...] = field(default=())
     unplaced_clicks: int = 0
+    dwell: tuple[Threshold, ...] = field(default=())

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from flywheel.evidence import Counts, Evidence, Floats, sums
 
 Rates = tuple[Floats, Floats]
+LEAST = 0.75
 CONTEXTS = 3
 """0: no click above; 1: clicks above, none on a likely relevant document; 2: some on one."""
 
@@ -74,7 +75,8 @@ class Ranks:
     """Rates by rank alone: examination and trust in one (design's "free" estimator of the position-based model).
 
     b_k = (Σ(1-r)c + 6 ctr_k)/(Σ(1-r)n + 6), ρ = max(1.5, Σrc/Σ r n b_k), a_k = (Σrc + 20 min(.95, ρ b_k))/(Σrn + 20)
-    and at least min(.97, 1.2 b_k), for relevant (a) and irrelevant (b) documents at rank k. Free a_k and b_k hold both
+    smoothed over the ranks and at least min(.97, 1.2 b_k), for relevant (a) and irrelevant (b) documents at rank k.
+    Free a_k and b_k hold both
     the examination hypothesis (Craswell et al., WSDM 2008) and trust bias (Agarwal et al., WWW 2019).
     """
 
@@ -102,6 +104,7 @@ class Ranks:
         b = (bad[0] + 6 * rows.ctr) / (bad[1] + 6)
         ratio = max(1.5, good[0].sum() / max(1e-9, float(good[1] @ b)))
         a = (good[0] + 20 * np.minimum(0.95, ratio * b)) / (good[1] + 20)
+        a = smoothed(a, b, good[0] + 20 * np.minimum(0.95, ratio * b))
         for rank, (relevant, irrelevant) in self.lent.items():
             a[rank], b[rank] = relevant[0], irrelevant[0]
         self.relevant, self.irrelevant = ordered(a, b)
@@ -227,6 +230,29 @@ class Cascade:
             e, drawn = examined[:going], draws[first[:going] + step]
             examined[:going] = self.onward * e * (1 - drawn) / (1 - e * drawn)
         self.examined[self.order] = np.maximum(examined, 1e-4)
+
+
+def smoothed(relevant: Floats, irrelevant: Floats, clicks: Floats) -> Floats:
+    """Relevant documents' rates with log(a_k / b_k) drawn to a line in log k, as far as chance explains the distance.
+
+    Examination cancels out of the ratio and trust bends it slowly with the rank, while a_k alone rests on the few
+    relevant documents at a low rank. The variance between ranks beyond sampling is DerSimonian and Laird's (Controlled
+    Clinical Trials 1986, eq. 8), with the line's two degrees of freedom: no variance, and all ranks lie on the line. No
+    rank falls below three quarters of the line: two kinds of clicks that differ less than that are no relevance.
+    """
+    if len(relevant) < 4:
+        return relevant
+    ratio = np.log(relevant / irrelevant)
+    weight = clicks / np.maximum(1 - relevant, 0.02)
+    columns = np.stack([np.ones(len(ratio)), np.log(np.arange(1, len(ratio) + 1))], axis=1)
+    gram = columns.T @ (columns * weight[:, None])
+    line = columns @ np.linalg.solve(gram, columns.T @ (weight * ratio))
+    apart = float(weight @ (ratio - line) ** 2)
+    squares = np.linalg.solve(gram, columns.T @ (columns * (weight**2)[:, None]))
+    between = max(0.0, (apart - (len(ratio) - 2)) / max(1e-9, float(weight.sum() - np.trace(squares))))
+    kept = between * weight / (1 + between * weight)
+    drawn: Floats = irrelevant * np.exp(np.maximum(kept * ratio + (1 - kept) * line, LEAST * line))
+    return drawn
 
 
 def ordered(relevant: Floats, irrelevant: Floats) -> Rates:

@@ -81,7 +81,7 @@ class Learning:
             expected_precision=signals.expected_precision,
         )
         pairs = build(collected, model, rules)
-        self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model)
+        self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model, collected=collected)
         since = self._trained_on(run)
         new = len(self.store.pairs.new_since(run.run_id, since))
         facts = {

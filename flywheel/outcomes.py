@@ -43,14 +43,14 @@ def _metric(
     policy: Policy,
     now_ms: int,
 ) -> Outcome:
-    champion, challenger = ArmSums.from_dict(arms["champion"]), ArmSums.from_dict(arms["challenger"])
+    champion, challenger = (ArmSums.from_dict(arms[arm]).without_before() for arm in ("champion", "challenger"))
     found = compare(champion, challenger, relative=False)
     row = _blank(experiment, name, _stored(champion), _stored(challenger), now_ms)
     expected = policy.expected_gain * (abs(champion.ratio) or 1.0)
     filled = _filled(row, found, expected, decision.reasons, better_high=name in _BETTER_HIGH)
     primary = decision.evidence.get("primary")
     if primary and primary["metric"] == name:  # the decision rests on the relative effect
-        filled = dataclasses.replace(filled, e_value=primary["e_gain"])
+        filled = dataclasses.replace(filled, e_value=primary.get("e_gain"))
     return filled
 
 

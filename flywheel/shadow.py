@@ -6,7 +6,6 @@ estimated, and outside what the log holds it is not even that.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,14 +13,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.config import Config
 from flywheel.metrics import overlap, rbo
 from flywheel.promotion import Decision, Verdict
 from flywheel.shadow_verdict import ShadowPolicy, decide_shadow
-from flywheel.stages import FROM
-from flywheel.store.experiments import Experiment
-from flywheel.store.shadow import Progress, Ranked, Reading, Shadows
-from flywheel.store.store import Store
+from flywheel.store.shadow import Progress, Ranked, Shadows
 
 DAY_MS = 86_400_000
 Vectors = npt.NDArray[np.float32]
@@ -134,57 +129,3 @@ class Shadow:
                 spent[place] = (self.seconds() - started) * 1000
             times[row] = (spent[0], spent[1])
         return times
-
-
-@dataclass(frozen=True)
-class ShadowStage:
-    """The shadow as a stage of `flywheel.stages`: a challenger that it passes on goes to the next one.
-
-    Args:
-        side: a version, loaded, with its index.
-        seconds: monotonic clock.
-        stopping: asked between steps; what is left then is done at the next look.
-    """
-
-    store: Store
-    policy: ShadowPolicy
-    side: Callable[[str], Side]
-    seconds: Callable[[], float]
-    stopping: Callable[[], bool] = lambda: False
-
-    def begin(self, experiment: Experiment) -> None:
-        """Read from the end of the feedback that the challenger was trained on."""
-        run = self.store.runs.get(experiment.run_id or "")
-        since_ms = run.until_ms if run is not None else None
-        if since_ms is None:
-            since_ms = int(experiment.progress.get(FROM, 0))
-        self._of(experiment).begin(experiment.run_id or "", since_ms)
-
-    def step(self, experiment: Experiment, until_ms: int) -> None:
-        """Rank and count in small steps until nothing waits, or the verdict has its pages."""
-        shadow = self._of(experiment)
-        champion, challenger = self.side(experiment.champion), self.side(experiment.version)
-        while not self.stopping() and not shadow.done() and shadow.step(champion, challenger, until_ms):
-            pass
-
-    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> Decision:  # noqa: ARG002 - it spends none
-        """`promote` here means on to the next stage: `promotion.stages` never ends with the shadow."""
-        decision = self._of(experiment).verdict()
-        passes = decision.final and decision.verdict is Verdict.INCONCLUSIVE
-        evidence = {**decision.evidence, "until_ms": until_ms}
-        return dataclasses.replace(decision, evidence=evidence, verdict=Verdict.PROMOTE if passes else decision.verdict)
-
-    def _of(self, experiment: Experiment) -> Shadow:
-        return Shadow(self.store.shadows, experiment.experiment_id, self.policy, self.seconds)
-
-
-def policy_of(config: Config) -> ShadowPolicy:
-    """The settings that a shadow follows."""
-    settings, signals = config.promotion, config.signals
-    reading = Reading(
-        satisfied_ms=signals.satisfied_ms,
-        cap=max(1, int(signals.user_cap)),
-        depth=config.serving.default_k,
-        unknown=signals.ambiguous_threshold,
-    )
-    return ShadowPolicy(pages=settings.shadow_pages, days=settings.shadow_days, reading=reading)

@@ -13,7 +13,8 @@ import pytest
 from flywheel.config import parse
 from flywheel.experiment import Director
 from flywheel.promotion import Decision, Policy, Verdict
-from flywheel.shadow import Shadow, ShadowStage, Side, policy_of
+from flywheel.shadow import Shadow, Side
+from flywheel.shadow_stage import ShadowStage, shadow_policy
 from flywheel.stages import live_stages
 from flywheel.store import outcomes
 from flywheel.store import shadow as stored
@@ -255,15 +256,16 @@ def test_a_director_moves_a_challenger_through_its_shadow(tmp_path: Path, gain: 
             con.execute("INSERT INTO ingest_totals VALUES ('max_ts_ms', ?)", [LATER_MS])
     with Store.open(tmp_path / "x.duckdb", memory_gb=1, threads=1) as store:
         both = dict(zip(("v0", "v1"), sides(world), strict=True))
-        small = dataclasses.replace(policy_of(config), timed=0, reading=Reading(depth=DEPTH, cap=10**6), pages=7_900)
-        stage = ShadowStage(store, small, both.__getitem__, lambda: 0.0)
+        reading = Reading(depth=DEPTH, cap=10**6)
+        small = dataclasses.replace(shadow_policy(config), timed=0, reading=reading, pages=7_900)
+        stage = ShadowStage(store, small, both.__getitem__, seconds=lambda: 0.0)
         stages = live_stages(store.tally, config, Policy()) | {"shadow": stage}
         director = Director(store, config.promotion, stages, Policy(), ready=lambda _: None, now_ms=lambda: LATER_MS)
         for _ in range(4):
             director.step()
         ended, following = store.experiments.get("r-shadow"), store.experiments.get("r-split")
         assert ended is not None
-        assert ended.verdict == ("promote" if passes else "reject"), ended.reasons
+        assert ended.verdict == ("inconclusive" if passes else "reject"), ended.reasons
         assert (following is not None) == passes
         assert {row["part"] for row in store.outcomes.of("r-shadow")} == {"click_model", "snips", "doubly_robust"}
         assert store.models.aliases()["champion"] == "v0"

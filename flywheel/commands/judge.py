@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
         "flywheel evaluate --beir judged/ --model base --json",
         "flywheel evaluate --beir judged/ --against base   # where it wins and loses",
         "flywheel evaluate --plan 0.03   # people that a gain of 3 % of CTR needs",
+        "flywheel evaluate --arms log.csv --control A --json   # a test that was run elsewhere",
+        "flywheel evaluate --experiment '*'   # what the product tagged its pages with",
     )
 )
 @click.option(
@@ -34,41 +37,57 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
 @click.option("--against", help="Another model: differences, wins and losses, both rankings side by side.")
 @click.option("--plan", type=click.FloatRange(0, 10, min_open=True), help="Instead: people needed for this gain.")
 @click.option("--judged-only", is_flag=True, help="Take unjudged documents out of the rankings first.")
+@click.option("--arms", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Instead: a log by arm.")
+@click.option("--experiment", help="With --arms, or instead: one tagged in the stored pages; * for all.")
+@click.option("--control", help="The arm that the others are held against; else by its name, else the first.")
+@click.option("--share", multiple=True, metavar="ARM=NUMBER", help="What an arm was meant to get; for each arm.")
+@click.option("--metric", type=click.Choice(["satisfied_ctr", "ctr"]), default="satisfied_ctr", show_default=True)
+@click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True)
+@click.option("--days", type=click.FloatRange(0, min_open=True), help="How long it has run; else it is over.")
+@click.option("--once", is_flag=True, help="It is looked at this once: a fixed-size test, not one for any time.")
 @as_json
 @pass_shell
-def evaluate(
-    shell: Shell,
-    beir: Path | None,
-    split: str,
-    model: str,
-    against: str | None,
-    plan: float | None,
-    judged_only: bool,
-    as_json: bool,
-) -> None:
-    """Score a model on a judged collection.
+def evaluate(shell: Shell, /, beir: Path | None, plan: float | None, as_json: bool, **options: Any) -> None:
+    """Score a model on a judged collection, or judge a test by its arms.
 
     nDCG@10, recall@10, MRR@10 over all queries, seen and unseen ones apart. A query is seen when a document
     relevant to it was a positive in any training.
+
+    A log by arm is CSV, TSV, JSONL, JSON or Parquet with arm, clicks, and where known experiment, user, pages (or
+    impressions), satisfied and before (what the user did before, for CUPED).
     """
-    if (beir is None) == (plan is None):
-        raise click.UsageError("give --beir DIR to score a model, or --plan EFFECT to plan a live comparison")
-    if beir is None:
+    by_arm = options["arms"] is not None or options["experiment"] is not None
+    if (beir is not None) + (plan is not None) + by_arm != 1:
+        raise click.UsageError(
+            "give --beir DIR to score a model, --plan EFFECT to plan a live comparison, or --arms FILE (or "
+            "--experiment NAME) to judge one"
+        )
+    if by_arm:
+        from flywheel.commands.arms import verdicts
+
+        verdicts(shell, options, as_json=as_json)
+    elif beir is None:
         _plan(shell, plan or 0.0, as_json=as_json)
-        return
+    else:
+        _score(shell, beir, options, as_json=as_json)
+
+
+def _score(shell: Shell, beir: Path, options: Mapping[str, Any], *, as_json: bool) -> None:
     from flywheel.commands.scoring import Bench
 
     with shell.operations() as operations:
         known, seen = operations.models(), operations.seen_documents()
     with progress("encoding documents") as report:
-        bench = Bench.read(shell, beir, split, seen=seen, judged_only=judged_only, progress=report)
-        result = bench.evaluate(known, model)
-        if against is not None:
-            result["against"] = bench.compare(known, model, against)
+        bench = Bench.read(
+            shell, beir, options["split"], seen=seen, judged_only=options["judged_only"], progress=report
+        )
+        result = bench.evaluate(known, options["model"])
+        if options["against"] is not None:
+            result["against"] = bench.compare(known, options["model"], options["against"])
     if as_json:
         print_json(result)
     else:
-        _show(result, model)
+        _show(result, options["model"])
 
 
 def _plan(shell: Shell, effect: float, *, as_json: bool) -> None:
@@ -77,7 +96,7 @@ def _plan(shell: Shell, effect: float, *, as_json: bool) -> None:
 
     settings = load(shell.home, shell.environ)
     with shell.operations() as operations:
-        answer = plan(operations, effect, satisfied_ms=settings.signals.satisfied_ms, alpha=settings.promotion.alpha)
+        answer = plan(operations, effect, settings)
     if as_json:
         print_json(answer)
     else:

@@ -18,7 +18,17 @@ from flywheel.store.exports import SOURCES, Exports, rename_synced
 
 FILE_NAME = "analytics.duckdb"
 _TABLES = (
-    *("pairs", "excluded_users", "click_curves", "models", "aliases", "training_runs", "trigger_checks"),
+    *(
+        "pairs",
+        "excluded_users",
+        "click_curves",
+        "click_models",
+        "dwell_thresholds",
+        "models",
+        "aliases",
+        "training_runs",
+        "trigger_checks",
+    ),
     *("decisions", "experiments", "experiment_daily", "ab_outcomes", "golden_sets", "golden_queries"),
     *("golden_judgements", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
 )

@@ -166,6 +166,25 @@ def test_late_feedback_changes_the_next_collection(shop: Shop) -> None:
     assert rows(later)["shoes", "a", 1, ""] == (1, 1)
 
 
+def test_dwell_thresholds_come_from_the_dwells_themselves(shop: Shop) -> None:
+    """People who leave after 0.6 s or read for 6 s bounce and are satisfied, though the settings ask for 5 and 30 s."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        page = shop.page(f"query {number % 4}", "abcdefghijklmnopqrstuvwxyz", user=f"u{number}")
+        for place, doc in enumerate("abcdefghijklmnopqrstuvwxyz"):
+            dwell = (600 if place % 2 else 6_000) * np.exp(0.4 * rng.standard_normal())
+            shop.event(Kind.DWELL, page, doc, dwell=int(dwell))
+    signals = Signals(half_life_days=1e9, user_cap=1e9, user_share=1.0)
+    fixed = shop.collect(signals.model_copy(update={"learn_dwell": False}))
+    assert fixed.facts.satisfied.sum() == 0
+    found = shop.collect(signals)
+    (threshold,) = found.dwell
+    assert (threshold.segment, threshold.dwells, threshold.source) == ("unknown document, short query", 1040, "segment")
+    shares = found.facts.satisfied / found.facts.clicks
+    assert shares[::2].mean() > 0.95 > 0.05 > shares[1::2].mean()
+    assert found.evidence.bounced[1::2].sum() > 0.95 * found.evidence.measured[1::2].sum()
+
+
 def test_explicit_feedback_is_counted_by_people(shop: Shop) -> None:
     """Two votes of one person are one vote, the latest; a purchase implies its click; a vote needs no place."""
     first, second = shop.page("shoes", "ab", user="x"), shop.page("shoes", "ab", user="x", version="v1")
@@ -206,20 +225,27 @@ def test_bots_are_left_out_and_named(shop: Shop) -> None:
 
 
 def test_never_dwelling_tells_only_where_dwell_is_measured(shop: Shop) -> None:
-    """Without any dwell events nobody is excluded for lacking them; with them, the one user who lacks them is."""
-    pages = [shop.page(f"query {n}", "abcdef", user=f"user {n % 2}", at=T0 + n * 60_000) for n in range(60)]
-    for number, page in enumerate(pages):
-        shop.click(page, "abcdef"[number % 6])
-    until = T0 + DAY_MS
-    assert shop.collect(until=until).excluded == ()
-    for number, page in enumerate(pages):
-        if number % 2 and number < 50:
-            shop.event(Kind.DWELL, page, "abcdef"[number % 6], dwell=9_000)
-    shop.event(Kind.DWELL, pages[1], "a", dwell=9_000)
-    for number in range(10):
-        extra = shop.page(f"query {number}", "abcdef", user="user 1")
-        shop.event(Kind.DWELL, extra, "abcdef"[number % 6], dwell=9_000)
-    assert [(user.user_key, user.reason) for user in shop.collect(until=until).excluded] == [("user 0", "never dwells")]
+    """Nobody is excluded where no dwell is sent, nor where a whole app sends none; the one who lacks it alone is."""
+    names, pages = [f"user {n}" for n in range(8)], defaultdict(list)
+    for number in range(160):
+        pages[names[number % 8]].append(shop.page(f"query {number}", "abcdef", user=names[number % 8], at=T0 + number))
+    for sent in (names[2:], names[1:2]):
+        for user in sent:
+            for number, page in enumerate(pages[user]):
+                shop.event(Kind.DWELL, page, "abcdef"[number % 6], dwell=9_000)
+        if sent == names[2:]:  # two of eight are silent: an app without dwell
+            for user in names[:2]:
+                for number, page in enumerate(pages[user]):
+                    shop.click(page, "abcdef"[number % 6])
+            assert shop.collect().excluded == ()
+    assert [(user.user_key, user.reason) for user in shop.collect().excluded] == [("user 0", "never dwells")]
+
+
+def test_without_any_dwell_nobody_is_excluded_for_lacking_it(shop: Shop) -> None:
+    """Where products send clicks alone, clicks alone are enough."""
+    for number in range(25):
+        shop.click(shop.page(f"query {number}", "abcdef", user="reader"), "abcdef"[number % 6])
+    assert shop.collect().excluded == ()
 
 
 def test_the_same_data_give_the_same_evidence(shop: Shop) -> None:
