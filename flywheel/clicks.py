@@ -43,7 +43,7 @@ class Curve:
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to fit. `session_context`: let what was clicked above count. `min_impressions`: below it a rank has no curve
-    of its own. `document_shrinkage`: expected clicks that a document needs before it may count as clickbait."""
+    of its own."""
 
     session_context: bool = True
     iterations: int = 200
@@ -52,7 +52,6 @@ class Options:
     likely: float = 0.5
     min_impressions: float = 100.0
     max_rank: int = 50
-    document_shrinkage: float = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +156,9 @@ def _best(rows: Rows, columns: Floats, options: Options, lent: dict[int, Rates])
 
 
 START_PRIOR = 0.1
+APPEALS = np.array([1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0])
+BAIT = 5e-4
+APPEAL_PRIOR = np.log([1 - BAIT, *np.full(len(APPEALS) - 1, BAIT / (len(APPEALS) - 1))])
 
 
 class _Em:
@@ -188,7 +190,7 @@ class _Em:
             self._expect()
             self._maximise()
             self.iterations += 1
-            if iteration > 5:
+            if iteration > 5 and iteration % 5 == 1:
                 self._draw()
             if iteration > 8 and np.abs(self.posterior - before).mean() < self.options.tolerance:
                 self.converged = True
@@ -208,10 +210,7 @@ class _Em:
         evidence = self.rows.evidence
         relevant, irrelevant = self.scheme.rates()
         irrelevant = np.minimum(irrelevant * self.appeal[evidence.pair], relevant)
-        clicks, skips = evidence.clicks, self.skips
-        if_relevant = self.rows.by_pair(clicks * np.log(relevant) + skips * np.log1p(-relevant))
-        if_not = self.rows.by_pair(clicks * np.log(irrelevant) + skips * np.log1p(-irrelevant))
-        return if_relevant, if_not
+        return self._told(relevant), self._told(irrelevant)
 
     def _expect(self) -> None:
         if_relevant, if_not = self._likelihoods()
@@ -227,15 +226,25 @@ class _Em:
     def _draw(self) -> None:
         """How much more than others a document draws clicks where it does not belong: from its other queries alone.
 
-        Clickbait and colluding users show as one document that is clicked under many queries that it does not answer.
+        Clickbait (Yue, Patel & Roehrig, WWW 2010) and colluding users show as one document that is clicked under many
+        queries that it does not answer. For each query of a document, the mean appeal given what its other queries say,
+        relevance summed out of each; one document in 2,000 is thought to be bait before any click.
         """
-        evidence, strength = self.rows.evidence, self.options.document_shrinkage
-        expected = self.rows.by_pair(evidence.impressions * self.scheme.rates()[1]) * (1 - self.posterior)
-        got = evidence.pair_clicks() * (1 - self.posterior)
-        count, of = len(evidence.documents), evidence.pair_document
-        others_got = sums(of, got, count)[of] - got
-        others_expected = sums(of, expected, count)[of] - expected
-        self.appeal = np.clip((others_got + strength) / (others_expected + strength), 1.0, 10.0)
+        evidence, count = self.rows.evidence, len(self.rows.evidence.documents)
+        relevant, irrelevant = self.scheme.rates()
+        good = np.log(self.prior) + self._told(relevant)
+        said = np.empty((len(APPEALS), evidence.pairs))
+        for row, appeal in enumerate(APPEALS):
+            bad = np.log1p(-self.prior) + self._told(np.minimum(irrelevant * appeal, relevant))
+            said[row] = np.logaddexp(good, bad)
+        of = evidence.pair_document
+        others = np.stack([sums(of, own, count)[of] - own for own in said]) + APPEAL_PRIOR[:, None]
+        weight = np.exp(others - others.max(axis=0))
+        self.appeal = (APPEALS @ weight) / weight.sum(axis=0)
+
+    def _told(self, rates: Floats) -> Floats:
+        """Log likelihood of each pair's clicks under these rates of its rows."""
+        return self.rows.by_pair(self.rows.evidence.clicks * np.log(rates) + self.skips * np.log1p(-rates))
 
 
 def _separability(em: _Em) -> tuple[float, bool]:

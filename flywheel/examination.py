@@ -15,6 +15,7 @@ import numpy.typing as npt
 from flywheel.evidence import Counts, Evidence, Floats, sums
 
 Rates = tuple[Floats, Floats]
+LEAST = 0.75
 CONTEXTS = 3
 """0: no click above; 1: clicks above, none on a likely relevant document; 2: some on one."""
 
@@ -236,7 +237,8 @@ def smoothed(relevant: Floats, irrelevant: Floats, clicks: Floats) -> Floats:
 
     Examination cancels out of the ratio and trust bends it slowly with the rank, while a_k alone rests on the few
     relevant documents at a low rank. The variance between ranks beyond sampling is DerSimonian and Laird's (Controlled
-    Clinical Trials 1986, eq. 8), with the line's two degrees of freedom: no variance, and all ranks lie on the line.
+    Clinical Trials 1986, eq. 8), with the line's two degrees of freedom: no variance, and all ranks lie on the line. No
+    rank falls below three quarters of the line: two kinds of clicks that differ less than that are no relevance.
     """
     if len(relevant) < 4:
         return relevant
@@ -249,7 +251,7 @@ def smoothed(relevant: Floats, irrelevant: Floats, clicks: Floats) -> Floats:
     squares = np.linalg.solve(gram, columns.T @ (columns * (weight**2)[:, None]))
     between = max(0.0, (apart - (len(ratio) - 2)) / max(1e-9, float(weight.sum() - np.trace(squares))))
     kept = between * weight / (1 + between * weight)
-    drawn: Floats = irrelevant * np.exp(kept * ratio + (1 - kept) * line)
+    drawn: Floats = irrelevant * np.exp(np.maximum(kept * ratio + (1 - kept) * line, LEAST * line))
     return drawn
 
 

@@ -215,6 +215,31 @@ def test_one_document_clicked_everywhere_is_not_believed() -> None:
     assert precision >= 0.9
 
 
+def test_a_bait_at_a_low_rank_is_known_by_four_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One session in twenty that clicks a document at rank 8 of four busy queries makes no positive of it."""
+    world, rng = World(queries=50, documents=400), np.random.default_rng(8)
+    world.documents[:4, 7], world.relevant[:4, 7] = 10_000, False
+    query = rng.integers(0, 50, 24_000)
+    hit = People("pbm", SILENT).react(world.relevant[query], rng).clicked
+    hit |= (rng.random(24_000) < 0.05)[:, None] & (world.documents[query] == 10_000)
+    found = evidence(world.documents, query, hit, np.zeros(hit.shape))
+    bait = np.array([found.documents[d] == "10000" for d in found.pair_document])
+    assert not (learned(world, found)[0].posterior[bait] > 0.5).any()
+    monkeypatch.setattr(clicks, "APPEALS", np.ones(8))  # with no such thing as bait
+    assert (learned(world, found)[0].posterior[bait] > 0.5).all()
+
+
+def test_a_document_that_answers_several_queries_is_no_bait() -> None:
+    """Relevant to each of five queries where the champion has it on top, it stays a positive of all."""
+    world = World()
+    world.documents[:5, 0], world.relevant[:5, 0] = 10_000, True
+    found = world.clicked("pbm", 6000, 0)
+    model, _, _ = learned(world, found)
+    hub = np.array([found.documents[d] == "10000" for d in found.pair_document])
+    assert model.posterior[hub].min() > 0.5
+    assert model.appeal[hub].max() < 1.5
+
+
 def test_the_fit_is_deterministic_and_reports_its_iterations() -> None:
     """The same evidence gives the same posterior to the last bit; one iteration is not convergence."""
     world = World()

@@ -97,7 +97,7 @@ def _arm_sums(
 
 def _columns(top: str, under: str, before: str | None) -> str:
     """The sums of `ArmSums`, in its order; who was not there before has a covariate of 0."""
-    z = f"coalesce({before}, 0)::DOUBLE" if before else "0::DOUBLE"
+    z = f"coalesce({before}, 0)" if before else "0::DOUBLE"
     return (
         f"count(*) FILTER ({under} > 0), sum({under}), sum({under} * {under}), sum({top}), sum({top} * {top}), "
         f"sum({top} * {under}), sum({z}), sum({z} * {z}), sum({top} * {z}), sum({under} * {z})"

@@ -64,8 +64,8 @@ def prepare(daemon: Daemon) -> Audience:
     """v1 is the champion and base, which is far better, waits in the queue."""
     Home(daemon.home).init()
     everything = {document.doc_id: document for document in corpus.build().documents}
-    asked = questions.load(everything).asked[:60]
-    kept = list(dict.fromkeys([doc for item in asked for doc in item.answers] + list(everything)))[:300]
+    asked = questions.load(everything).asked[:40]
+    kept = list(dict.fromkeys([doc for item in asked for doc in item.answers] + list(everything)))[:150]
     with open_local(daemon.home, daemon.environ) as local:
         records = [{"doc_id": key, "title": everything[key].title, "text": everything[key].text[:80]} for key in kept]
         local.import_records("documents", records)

@@ -88,6 +88,10 @@ def test_sums_are_those_of_counting_every_page(store: Store) -> None:
         same(found.metrics[name][0], champion)
         same(found.metrics[name][1], challenger)
     assert found.metrics["latency_ms"][0].ratio == pytest.approx(10.0)
+    assert {type(value) for arms in found.metrics.values() for arm in arms for value in arm.as_dict().values()} == {
+        int,
+        float,
+    }
     assert (found.users, found.crossed, found.pages) == ({"champion": 40, "challenger": 40}, 0, 600)
     daily = rows(store, "SELECT sum(pages), sum(total) FROM experiment_daily WHERE metric = 'ctr'")
     assert daily == [(600, sum(arm.value for arm in found.metrics["ctr"]))]
