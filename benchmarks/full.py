@@ -141,7 +141,7 @@ def stock(world: World, folder: Path, epochs: int, seed: int) -> Encoder:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-    from sentence_transformers.training_args import BatchSamplers
+    from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
     model = SentenceTransformer(resolve_base_model("auto"), device="cpu", local_files_only=True)
     model.max_seq_length = world.max_seq_length

@@ -25,6 +25,7 @@ from flywheel.lineup import Lineup
 from flywheel.local import Installation, Live, LocalOperations
 from flywheel.operations import Operations
 from flywheel.registry import BASE, Registry
+from flywheel.shadow_stage import ShadowStage, shadow_policy
 from flywheel.stages import live_stages
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
@@ -113,7 +114,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             learning=learning,
             cycle=_cycle(parts),
             lineup=lineup,
-            director=_director(store, config, lineup),
+            director=_director(parts, lineup),
             decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
             hash_id=hasher,
             titles=titles,
@@ -130,9 +131,10 @@ def _store(home: Home, config: Config) -> Store:
     )
 
 
-def _director(store: Store, config: Config, lineup: Lineup) -> Director:
-    policy = policy_of(config)
+def _director(parts: Parts, lineup: Lineup) -> Director:
+    store, config, policy = parts.store, parts.config, policy_of(parts.config)
     stages = live_stages(store.tally, config, policy)
+    stages["shadow"] = ShadowStage(store, shadow_policy(config), lineup.side, stopping=parts.stop.is_set)
     return Director(store, config.promotion, stages, policy, ready=lineup.make_ready, now_ms=now_ms)
 
 

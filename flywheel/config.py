@@ -179,6 +179,8 @@ class Promotion(Section):
         None, gt=0, lt=1, description="people to whom your product shows the challenger; unset: not checked"
     )
     user_pages: int = Field(200, ge=1, description="pages of one person that a live verdict counts at most")
+    shadow_pages: int = Field(2_000, ge=1, description="pages that a challenger ranks in the shadow before its verdict")
+    shadow_days: float = Field(7.0, gt=0, description="event days after which a shadow ends with the pages it has")
     look_seconds: float = Field(30.0, gt=0, description="how often a live experiment is looked at")
     queue_days: float = Field(28.0, gt=0, description="days after which a challenger that waits is given up")
     holdback: float = Field(

@@ -253,8 +253,7 @@ class Daemon:
         if self._engine.live is None:
             return _INDEX_IDLE_SECONDS
         try:
-            moved = self._in.director.step()
-            self._in.lineup.follow()
+            moved = self._in.director.step() | self._in.lineup.follow()
         except Stopped:
             return _INDEX_IDLE_SECONDS
         if self._in.lineup.stale(self._engine.live):

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flywheel import outcomes, verdicts
+from flywheel import verdicts
 from flywheel.config import ConfigError, Promotion
 from flywheel.cycle import PAUSED
 from flywheel.promotion import Budget, Decision, Policy, Verdict
@@ -140,7 +140,7 @@ class Director:
         return moved
 
     def _go_on(self, row: Experiment, decision: Decision, until_ms: int) -> bool:
-        progress = dict(row.progress)
+        progress = {**row.progress, "looks": decision.evidence.get("looks", [])}
         progress["look"] = {
             "until_ms": until_ms,
             "reasons": list(decision.reasons),
@@ -156,14 +156,14 @@ class Director:
             log.info("%s: the split grows to %g", row.experiment_id, share)
         with self._store.database.write():
             self._store.experiments.update(row.experiment_id, share=share, progress=progress)
-            self._store.outcomes.record(outcomes.live(row, decision, self._policy, self._now_ms()))
+            self._store.outcomes.record(self._stages[row.stage].outcomes(row, decision, self._now_ms()))
         return share != row.share
 
     def _conclude(self, row: Experiment, decision: Decision) -> None:
         """End the stage with all that follows, in one transaction, and tell who serves."""
         store, now_ms = self._store, self._now_ms()
         following = self._follower(row.stage)
-        if following is not None and decision.verdict is Verdict.PROMOTE:
+        if following is not None and self._stages[row.stage].passes(decision):
             entry = self._entry(following)
             added = dataclasses.replace(
                 row,
@@ -200,7 +200,8 @@ class Director:
         ):
             return False
         store.experiments.update(row.experiment_id, progress={**row.progress, "void": decision.evidence.get("void")})
-        store.outcomes.record(outcomes.live(row, decision, self._policy, now_ms))
+        if row.stage in self._stages:
+            store.outcomes.record(self._stages[row.stage].outcomes(row, decision, now_ms))
         store.tally.forget_people(row.experiment_id)
         return True
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from flywheel.indexer import Indexer
 from flywheel.serving.live import Encoder, Experiment, Live, Method, Ranker
+from flywheel.shadow import Side
 from flywheel.stages import CONFIRMATION
 from flywheel.store.decisions import CHAMPION
 from flywheel.store.experiments import Experiment as Row
@@ -66,11 +67,21 @@ class Lineup:
         self._ranker(version)
         self._indexers.of(version).catch_up()
 
-    def follow(self) -> None:
-        """Keep the index of whoever is tried beside the champion equal to the documents."""
+    def follow(self) -> bool:
+        """Keep the index of whoever is tried beside the champion equal to the documents; whether there is more to do.
+
+        An index that the two share is the champion's, and is kept by whoever keeps that one.
+        """
         row = self.tried()
-        if row is not None:
-            self._indexers.of(_other(row)).step()
+        if row is None:
+            return False
+        indexer = self._indexers.of(_other(row))
+        champion = self._store.models.aliases()[CHAMPION]
+        return indexer is not self._indexers.of(champion) and indexer.step()
+
+    def side(self, version: str) -> Side:
+        """The version as the shadow ranks with it."""
+        return Side(self._encoder(version), self._indexers.of(version).index)
 
     def _ranker(self, version: str) -> Ranker:
         return Ranker(version, self._encoder(version), self._indexers.of(version).index)

@@ -6,6 +6,7 @@ never a fixed-size p-value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,13 +15,15 @@ from flywheel.interleaving import PreferenceSums
 from flywheel.promotion import Decision, Guardrail, Policy, Verdict, lost
 from flywheel.significance.estimate import Estimate, Inconclusive
 from flywheel.significance.looks import Look, bound, due
-from flywheel.significance.ratio import ArmSums, compare
+from flywheel.significance.ratio import ArmSums, compare, log_ratio
 from flywheel.significance.sequential import e_gain, e_loss, sequence
 from flywheel.significance.srm import sample_ratio
 
 Arms = tuple[ArmSums, ArmSums]
 WATCH_LEVEL = 0.05
 CROSSED_SHARE = 0.05
+# about where one user has a fifth of an arm's pages
+LEAST_EFFECTIVE = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,9 @@ def _void(evidence: LiveEvidence) -> str | None:
 
 
 def _estimate(evidence: LiveEvidence, policy: Policy) -> Estimate | Inconclusive:
-    """The effect that decides: relative for a split, mean preference where there is only interleaving."""
+    """The effect that decides: the log of the ratio for a split, mean preference where there is only interleaving."""
     if policy.live_metric in evidence.metrics:
-        return compare(*_arms(evidence.metrics[policy.live_metric], policy), cautious=True)
+        return log_ratio(*_arms(evidence.metrics[policy.live_metric], policy))
     if evidence.preference is not None:
         return evidence.preference.compare()
     return Inconclusive(f"no {policy.live_metric} and no preferences yet")
@@ -118,11 +121,32 @@ def _arms(arms: Arms, policy: Policy) -> Arms:
     return arms if policy.cuped else (arms[0].without_before(), arms[1].without_before())
 
 
-def _enough(evidence: LiveEvidence, policy: Policy) -> int:
+def _users(evidence: LiveEvidence, policy: Policy) -> int:
     """Users in the smaller arm, or with a preference."""
     if policy.live_metric in evidence.metrics:
         return min(arm.users for arm in evidence.metrics[policy.live_metric])
     return evidence.preference.users if evidence.preference else 0
+
+
+def _too_few(evidence: LiveEvidence, policy: Policy) -> str | None:
+    """Why there are too few users, in the smaller arm or with a preference, for a normal distribution to be near."""
+    users, arms = _users(evidence, policy), evidence.metrics.get(policy.live_metric, ())
+    if users < policy.min_users:
+        return f"{users} users {'in an arm' if arms else 'with a preference'}; {policy.min_users} needed"
+    worth = min((arm.effective for arm in arms), default=math.inf)
+    if worth < LEAST_EFFECTIVE:
+        return f"few users see most of an arm's pages: it is worth {worth:.1f} users; {LEAST_EFFECTIVE:g} needed"
+    return None
+
+
+def effects(estimate: Estimate, expected: float, *, split: bool) -> tuple[float, float, float]:
+    """An effect and the ends of its 95 % sequence; those of a split are relative, its estimate being a logarithm."""
+    low, high = sequence(estimate, expected=expected)
+    return (math.expm1(estimate.effect), math.expm1(low), _expm1(high)) if split else (estimate.effect, low, high)
+
+
+def _expm1(value: float) -> float:
+    return math.expm1(min(value, 700.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +161,16 @@ def _primary(evidence: LiveEvidence, policy: Policy, levels: _Levels, facts: dic
     found = _estimate(evidence, policy)
     if isinstance(found, Inconclusive):
         return Verdict.INCONCLUSIVE, found.reason
-    users = _enough(evidence, policy)
-    if users < policy.min_users:
-        return (
-            Verdict.INCONCLUSIVE,
-            f"{users} users {'in an arm' if split else 'with a preference'}; {policy.min_users} needed",
-        )
+    few = _too_few(evidence, policy)
+    if few:
+        return Verdict.INCONCLUSIVE, few
+    users = _users(evidence, policy)
     expected = policy.expected_gain if split else policy.expected_preference
     loss = e_loss(found, expected=expected)
-    low, high = sequence(found, expected=expected)
-    facts["primary"] = {"metric": name, "effect": found.effect, "standard_error": found.standard_error}
-    facts["primary"] |= {"low": low, "high": high, "e_loss": loss, "users": users}
-    line = f"{name} {found.effect:+.2%} (95 % sequence {low:+.2%} to {high:+.2%}, {users} users"
+    effect, low, high = effects(found, expected, split=split)
+    facts["primary"] = {"metric": name, "effect": effect, "low": low, "high": high, "e_loss": loss, "users": users}
+    facts["primary"] |= {"scale": "log ratio" if split else "difference", "standard_error": found.standard_error}
+    line = f"{name} {effect:+.2%} (95 % sequence {low:+.2%} to {high:+.2%}, {users} users"
     line += " in the smaller arm)" if split else " with a preference)"
     if loss >= 1 / levels.loss:
         return Verdict.REJECT, f"{line}: worse (e-value {loss:.3g}, {1 / levels.loss:.3g} needed)"
@@ -157,7 +179,7 @@ def _primary(evidence: LiveEvidence, policy: Policy, levels: _Levels, facts: dic
         if policy.looks
         else _at_any_time(found, expected, levels.gain, facts)
     )
-    if won and found.effect >= policy.min_effect:
+    if won and effect >= policy.min_effect:
         return Verdict.PROMOTE, f"{line}: a gain ({words} at alpha {levels.gain:.2g})"
     if won:
         return Verdict.INCONCLUSIVE, f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}"

@@ -291,10 +291,20 @@ class LocalOperations:
         return done.queries + done.events
 
     def _import_annotations(self, records: list[Json]) -> Json:
-        texts = {record["query"]: record["query"] for record in records}
-        queries = [{"id": text, "text": text} for text in texts]
-        judgements = [{"query_id": item["query"], "doc_id": item["doc_id"], "grade": item["grade"]} for item in records]
-        return self.import_judged("golden", "annotations", queries, judgements)
+        """Into the golden set `annotations`, on top of what it holds; a pair judged anew takes its new grade."""
+        known = [judged for judged in self._in.store.golden.current("golden") if judged.name == "annotations"]
+        grades = {
+            (query, doc_id): grade
+            for judged in known
+            for query, graded in zip(judged.queries, judged.judgements, strict=True)
+            for doc_id, grade in graded.items()
+        }
+        grades |= {(str(item["query"]), str(item["doc_id"])): float(item["grade"]) for item in records}
+        queries = {query: query for query, _ in grades}
+        rows = [(query, doc_id, grade) for (query, doc_id), grade in grades.items()]
+        version = self._in.store.golden.add("golden", "annotations", queries, rows, self._in.now_ms())
+        stored = {"read": len(records), "stored": len(records), "skipped": 0, "reasons": {}}
+        return {**stored, "name": "annotations", "version": version, "queries": len(queries)}
 
 
 def _iso(ms: int | None) -> str | None:

@@ -12,7 +12,7 @@ from flywheel.significance.ratio import ArmSums, compare
 from flywheel.significance.sequential import e_gain, sequence
 from flywheel.store.experiments import Experiment
 from flywheel.store.outcomes import ArmSums as StoredSums
-from flywheel.store.outcomes import Outcome
+from flywheel.store.outcomes import Outcome, shadow
 
 LEVEL = 0.95
 PREFERENCE = "preference"
@@ -22,6 +22,8 @@ _BETTER_HIGH = ("satisfied_ctr", "ctr")
 def live(experiment: Experiment, decision: Decision, policy: Policy, now_ms: int) -> list[Outcome]:
     """Rows of one look; the next look replaces them. Effects are differences by page, intervals hold at every look."""
     evidence = decision.evidence
+    if "estimates" in evidence:
+        return shadow(experiment.experiment_id, evidence, decision.reasons, now_ms)
     rows = [
         _metric(experiment, name, arms, decision, policy, now_ms)
         for name, arms in evidence.get("metrics", {}).items()
@@ -41,14 +43,14 @@ def _metric(
     policy: Policy,
     now_ms: int,
 ) -> Outcome:
-    champion, challenger = ArmSums.from_dict(arms["champion"]), ArmSums.from_dict(arms["challenger"])
+    champion, challenger = (ArmSums.from_dict(arms[arm]).without_before() for arm in ("champion", "challenger"))
     found = compare(champion, challenger, relative=False)
     row = _blank(experiment, name, _stored(champion), _stored(challenger), now_ms)
     expected = policy.expected_gain * (abs(champion.ratio) or 1.0)
     filled = _filled(row, found, expected, decision.reasons, better_high=name in _BETTER_HIGH)
     primary = decision.evidence.get("primary")
     if primary and primary["metric"] == name:  # the decision rests on the relative effect
-        filled = dataclasses.replace(filled, e_value=primary["e_gain"])
+        filled = dataclasses.replace(filled, e_value=primary.get("e_gain"))
     return filled
 
 

@@ -30,7 +30,7 @@ class ShadowPolicy:
     min_coverage: float = MIN_COVERAGE
     latency: Guardrail = LATENCY
     step_pages: int = 20_000
-    step_queries: int = 256
+    step_queries: int = 64
     timed: int = 200
     reading: Reading = field(default_factory=Reading)
 

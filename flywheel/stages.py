@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from flywheel import outcomes
 from flywheel.config import Config
 from flywheel.live import LiveEvidence, decide_live, decide_rollback
-from flywheel.promotion import Decision, Policy
+from flywheel.promotion import Decision, Policy, Verdict
+from flywheel.significance.looks import Look
 from flywheel.store.experiments import Experiment
+from flywheel.store.outcomes import Outcome
 from flywheel.store.tallied import ROLES, Tallied
 from flywheel.store.tally import SPELLINGS, Comparison, Tally
 
@@ -34,6 +37,12 @@ class Stage(Protocol):
     def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> Decision:
         """What all of it says at level `alpha`; not final while it goes on. Looking is free."""
 
+    def passes(self, decision: Decision) -> bool:
+        """Whether a final decision lets the challenger go on, where another stage follows."""
+
+    def outcomes(self, experiment: Experiment, decision: Decision, now_ms: int) -> list[Outcome]:
+        """The figures behind a decision, as rows of `ab_outcomes`; the next look's replace them."""
+
 
 Gather = Callable[[Tallied, float], LiveEvidence]
 Decide = Callable[[LiveEvidence, Policy, float], Decision]
@@ -50,7 +59,9 @@ class TalliedStage:
     decide: Decide = decide_live
 
     def begin(self, experiment: Experiment) -> None:
-        """Nothing to prepare: pages are counted from the first look on."""
+        """Note what people did before, so that it can be taken out; pages are counted from the first look on."""
+        if self.policy.cuped:
+            self.tally.begin(self.compared(experiment), int(experiment.progress.get(FROM, 0)))
 
     def step(self, experiment: Experiment, until_ms: int) -> None:
         """Fold in the pages whose window is closed."""
@@ -60,9 +71,19 @@ class TalliedStage:
         """See `flywheel.live`."""
         days = max(0.0, (until_ms - int(experiment.progress.get(FROM, until_ms))) / DAY_MS)
         tallied = self.tally.sums(experiment.experiment_id)
-        decision = self.decide(self.gather(tallied, days), self.policy, alpha)
+        looks = tuple(Look(**look) for look in experiment.progress.get("looks", ()))
+        evidence = dataclasses.replace(self.gather(tallied, days), looks=looks)
+        decision = self.decide(evidence, self.policy, alpha)
         counted = {"until_ms": until_ms, "pages": tallied.pages, "over_cap": tallied.over_cap}
         return dataclasses.replace(decision, evidence={**decision.evidence, **counted, "anonymous": tallied.anonymous})
+
+    def passes(self, decision: Decision) -> bool:
+        """A gain does."""
+        return decision.verdict is Verdict.PROMOTE
+
+    def outcomes(self, experiment: Experiment, decision: Decision, now_ms: int) -> list[Outcome]:
+        """A row for each metric."""
+        return outcomes.live(experiment, decision, self.policy, now_ms)
 
 
 def live_stages(tally: Tally, config: Config, policy: Policy) -> dict[str, Stage]:

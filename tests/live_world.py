@@ -15,7 +15,7 @@ from flywheel.gate import policy_of
 from flywheel.lineup import METHODS
 from flywheel.serving.arms import assign
 from flywheel.serving.live import Experiment as Served
-from flywheel.stages import CONFIRMATION, live_stages
+from flywheel.stages import CONFIRMATION, Stage, live_stages
 from flywheel.store import Store
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.experiments import Experiment
@@ -40,7 +40,7 @@ EQUAL, BETTER, WORSE = Quality(), Quality(0.65, 0.4), Quality(0.4, 0.12)
 
 def settings(*stages: str, **promotion: Any) -> Config:
     """Small numbers that a simulated week can reach."""
-    values = {"stages": stages, "ramp": (0.1, 0.5), "min_users": 100, "holdback": 0.5, **promotion}
+    values = {"stages": stages, "ramp": (0.1, 0.5), "min_users": 100, "min_days": 0, "holdback": 0.5, **promotion}
     return parse({"promotion": values, "signals": {"watermark_minutes": 0}})
 
 
@@ -51,7 +51,7 @@ class World:
     store: Store
     config: Config
     qualities: Mapping[str, Quality]
-    people: int = 2_000
+    people: int = 1_200
     seed: int = 0
     day: int = 0
     told: list[str] = field(default_factory=list)
@@ -67,13 +67,13 @@ class World:
         self.offset = self.store.feedback.offsets("sim").get(("sim", 0), 0)
         self.director = self.make_director()
 
-    def make_director(self) -> Director:
+    def make_director(self, **further: Stage) -> Director:
         """As the daemon makes it."""
         policy = policy_of(self.config)
         director = Director(
             self.store,
             self.config.promotion,
-            live_stages(self.store.tally, self.config, policy),
+            live_stages(self.store.tally, self.config, policy) | further,
             policy,
             ready=self.unready,
             now_ms=self.now_ms,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flywheel.config import ConfigError
 from flywheel.experiment import Director, problems, report
+from flywheel.shadow import Side
+from flywheel.shadow_stage import ShadowStage
+from flywheel.shadow_verdict import ShadowPolicy
 from flywheel.store import Store
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.experiments import Experiment
@@ -32,6 +36,16 @@ def make(tmp_path: Path) -> Iterator[Make]:
     yield build
     for store in opened:
         store.close()
+
+
+class SamePage:
+    """Ranks every query alike: for the way of a challenger, not for its worth."""
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return np.zeros((len(texts), 1), np.float32)
+
+    def search(self, vectors: np.ndarray, k: int) -> tuple[list[list[str]], np.ndarray]:
+        return [["d1", "d2", "d3", "d4"][:k]] * len(vectors), np.zeros((len(vectors), k), np.float32)
 
 
 def ended(world: World, name: str) -> Experiment:
@@ -270,6 +284,24 @@ def test_what_cannot_be_loaded_is_not_shown(make: Make) -> None:
     world.director.step()
     assert "models/v1 is gone" in ended(world, "run-1-split").reasons[0]
     assert world.store.models.aliases() == {CHAMPION: "v0"}
+
+
+def test_the_shadow_passes_on_what_it_cannot_reject(make: Make) -> None:
+    """It ranks the pages of people who never see it, and what it finds nothing against goes on to the split."""
+    world = make(BETTER, "shadow", "split")
+    policy = ShadowPolicy(pages=500, timed=0)
+    shadow = ShadowStage(world.store, policy, lambda _: Side(SamePage(), SamePage()), seconds=lambda: 0.0)
+    world.director = world.make_director(shadow=shadow)
+    world.queue("v1", "shadow")
+    seen = set()
+    for _ in range(4):
+        world.live_through(1)
+        live = world.store.experiments.live()
+        assert live is not None
+        seen.add(live.stage)
+    assert seen == {"shadow", "split"}
+    assert "passed on" in ended(world, "run-1-shadow").reasons[0]
+    assert rows(world.store, "SELECT count(*) FROM decisions") == [(1,)], "a screen that is passed decides nothing"
 
 
 def test_a_stage_that_is_not_there_is_refused(make: Make) -> None:

@@ -135,7 +135,7 @@ def test_missing_primary_metric_is_an_error() -> None:
 
 
 def test_gain_that_the_bootstrap_doubts_is_none() -> None:
-    """Many small gains beside three large losses pass the t-test and not the bootstrap: inconclusive, which it says."""
+    """Many small gains beside three large losses pass the t-test and not the bootstrap: inconclusive, saying so."""
     change = np.full(100, 0.06)
     change[:3] = -0.8
     evidence = OfflineEvidence({"ndcg@10": (np.zeros(100), change)}, np.arange(100) % 2 == 0, np.arange(100))

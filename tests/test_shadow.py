@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flywheel.promotion import Decision, Verdict
+from flywheel.config import parse
+from flywheel.experiment import Director
+from flywheel.promotion import Decision, Policy, Verdict
 from flywheel.shadow import Shadow, Side
+from flywheel.shadow_stage import ShadowStage, shadow_policy
+from flywheel.stages import live_stages
 from flywheel.store import outcomes
 from flywheel.store import shadow as stored
+from flywheel.store.decisions import Decision as Row
+from flywheel.store.experiments import Experiment
+from flywheel.store.models import Model
+from flywheel.store.runs import Run
+from flywheel.store.shadow import Reading
 from flywheel.store.store import Store
 from tests.shadow_world import DEPTH, LATER_MS, START_MS, Lists, World
 
@@ -228,3 +238,35 @@ def test_bots_and_busy_people_are_capped(opened: Opener) -> None:
     shadow = world.shadow(store, reading=reading, step_pages=10_000)
     run(shadow, world)
     assert store.shadows.measured("e", "r").pages.sum() == expected
+
+
+@pytest.mark.parametrize(("gain", "passes"), [(1.0, True), (-1.5, False)])
+def test_a_director_moves_a_challenger_through_its_shadow(tmp_path: Path, gain: float, passes: bool) -> None:
+    """What passes goes on to the split, with its rows of outcomes; what is clearly worse is rejected there and then."""
+    world, config = World(2, gain=gain), parse({"promotion": {"stages": ["offline", "shadow", "split"]}})
+    with Store.open(tmp_path / "x.duckdb", memory_gb=1, threads=1) as store:
+        world.fill(store, 8_000, mixed=True)
+        world.learn(store)
+        for version in ("v0", "v1"):
+            store.models.add(Model(version, "adapter", f"/{version}", "space", 0))
+        store.decisions.decide(Row("initial", "initial", "v0", "test", 0, alias="champion"))
+        store.runs.start(Run("r", "manual", "adapter", "done", 0, until_ms=START_MS), "me")
+        store.experiments.add(Experiment("r-shadow", "v1", "v0", "shadow", LATER_MS, run_id="r"))
+        with store.database.write() as con:
+            con.execute("INSERT INTO ingest_totals VALUES ('max_ts_ms', ?)", [LATER_MS])
+    with Store.open(tmp_path / "x.duckdb", memory_gb=1, threads=1) as store:
+        both = dict(zip(("v0", "v1"), sides(world), strict=True))
+        reading = Reading(depth=DEPTH, cap=10**6)
+        small = dataclasses.replace(shadow_policy(config), timed=0, reading=reading, pages=7_900)
+        stage = ShadowStage(store, small, both.__getitem__, seconds=lambda: 0.0)
+        stages = live_stages(store.tally, config, Policy()) | {"shadow": stage}
+        director = Director(store, config.promotion, stages, Policy(), ready=lambda _: None, now_ms=lambda: LATER_MS)
+        for _ in range(4):
+            director.step()
+        ended, following = store.experiments.get("r-shadow"), store.experiments.get("r-split")
+        assert ended is not None
+        assert ended.verdict == ("inconclusive" if passes else "reject"), ended.reasons
+        assert (following is not None) == passes
+        assert {row["part"] for row in store.outcomes.of("r-shadow")} == {"click_model", "snips", "doubly_robust"}
+        assert store.models.aliases()["champion"] == "v0"
+        assert getattr(store.models.get("v1"), "state", "") == ("challenger" if passes else "rejected")

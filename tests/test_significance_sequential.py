@@ -8,10 +8,12 @@ from gbstats.frequentist.tests import SequentialConfig, SequentialTwoSidedTTest 
 from gbstats.models.statistics import SampleMeanStatistic  # type: ignore[import-untyped]
 from scipy import integrate, stats
 
+from flywheel.interleaving import PreferenceSums
 from flywheel.significance.estimate import Estimate
 from flywheel.significance.looks import Look, bound, bounds, due
-from flywheel.significance.power import judged_queries, users_per_arm
-from flywheel.significance.ratio import ArmSums, compare
+from flywheel.significance.paired import PairedSums
+from flywheel.significance.power import judged_queries, preferring_users, smallest_gain, users_per_arm
+from flywheel.significance.ratio import ArmSums, compare, log_ratio
 from flywheel.significance.sequential import (
     ONE_SCALE,
     SCALES,
@@ -78,10 +80,11 @@ def test_sequence_contains_the_fixed_interval(degrees: float) -> None:
 
 def test_sequence_ends_where_its_p_value_does() -> None:
     """An effect at the end of the 95 % sequence has the always-valid p-value 0.05, by the same mixture."""
-    for error in (0.002, 0.03, 0.4):
+    for error in (1e-9, 0.002, 0.03, 0.4, 1e6):
         low, high = sequence(Estimate(0.0, error), expected=0.03)
         assert low == -high
         assert p_always(Estimate(high, error), expected=0.03) == pytest.approx(0.05, rel=1e-6)
+        assert z_to_win(error, expected=0.03, alpha=0.05) < high / error
 
 
 def test_large_effects_need_few_people() -> None:
@@ -147,15 +150,44 @@ def test_bounds_refuse_nonsense() -> None:
 
 
 def test_planned_users_find_the_effect() -> None:
-    """As many users as the plan says find the effect in about the share of runs that was asked."""
+    """As many users as the plan says, with their own clicks, reach the verdict's bound in about the share of runs that
+    was asked."""
     rng = np.random.default_rng(3)
-    pages = (1 + rng.poisson(3, 20_000)).astype(float)
-    week = ArmSums.of(rng.binomial(pages.astype(int), 0.3).astype(float), pages)
-    users = users_per_arm(week, 0.05, alpha=0.05, power=0.8)
-    error = math.sqrt(2 * week.spread() / week.ratio**2 / users)
-    found = [e_gain(Estimate(rng.normal(0.05, error), error), expected=0.05) >= 20 for _ in range(4_000)]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
-    assert users_per_arm(week, 0.05, watched=False) < users
+
+    def arm(users: int, gain: float = 0.0) -> ArmSums:
+        pages = (1 + rng.poisson(3, users)).astype(float)
+        rate = rng.beta(3, 7, users) * (1 + gain)
+        return ArmSums.of(rng.binomial(pages.astype(int), rate.clip(max=1)).astype(float), pages)
+
+    users = users_per_arm(arm(100_000), 0.05, alpha=0.02, power=0.8, expected=0.03)
+    found = [log_ratio(arm(users), arm(users, 0.05)) for _ in range(300)]
+    won = [isinstance(one, Estimate) and e_gain(one, expected=0.03) >= 50 for one in found]
+    assert np.mean(won) == pytest.approx(0.8, abs=0.07)
+    assert users_per_arm(arm(100_000), 0.05, alpha=0.02, watched=False) < users
+
+
+def test_planned_preferences_are_found() -> None:
+    """As many users with a preference as the plan says find it; one click each is the worst case that it takes."""
+    rng = np.random.default_rng(4)
+    users = preferring_users(0.06, alpha=0.02, expected=0.05)
+    won = []
+    for _ in range(300):
+        ours = (rng.random(users) < 0.53).astype(float)
+        found = PreferenceSums.of(1 - ours, ours).compare()
+        won.append(isinstance(found, Estimate) and e_gain(found, expected=0.05) >= 50)
+    assert np.mean(won) == pytest.approx(0.8, abs=0.07)
+
+
+def test_planned_queries_find_the_gain() -> None:
+    """As many judged queries as the plan says pass the gate's own test for a point in about 80 % of runs, and the
+    smallest gain that they find is that point."""
+    rng = np.random.default_rng(5)
+    queries = judged_queries(0.16, 0.01, alpha=0.0113)
+    found = [PairedSums.of(np.zeros(queries), rng.normal(0.01, 0.16, queries)).compare() for _ in range(400)]
+    assert np.mean([isinstance(one, Estimate) and one.p_gain() <= 0.0113 for one in found]) == pytest.approx(
+        0.8, abs=0.06
+    )
+    assert smallest_gain(0.16, queries, alpha=0.0113) == pytest.approx(0.01, rel=0.01)
 
 
 def test_planned_queries() -> None:

@@ -47,6 +47,8 @@ def bounds(information: Sequence[float], alpha: float, *, time: Sequence[float] 
         step = math.sqrt(share - before)
         bound = _bound(grid, density, step, float(upto - used))
         found.append(bound / math.sqrt(share))
+        if len(found) == len(shares):
+            break
         # Score process: mass per grid point of paths that stayed below the bound, midpoint rule.
         points = np.linspace(-8 * math.sqrt(share), bound, _POINTS)
         middle = (points[1:] + points[:-1]) / 2

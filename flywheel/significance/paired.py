@@ -107,9 +107,8 @@ def bootstrap_interval(
     if len(n) < 2:
         return Inconclusive(f"{len(n)} judged groups of queries; two are the least that can be drawn again")
     d = np.bincount(group, weights=(challenger - champion)[scored])
-    equal = np.full(len(n), 1 / len(n))
-    draws = (rng.multinomial(len(n), equal, size=size) for size in _parts(samples, len(n)))
-    means = np.concatenate([(drawn @ d) / (drawn @ n) for drawn in draws])
+    draws = (rng.integers(0, len(n), size=(size, len(n)), dtype=np.int32) for size in _parts(samples, len(n)))
+    means = np.concatenate([d[drawn].sum(axis=1) / n[drawn].sum(axis=1) for drawn in draws])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from flywheel.significance.estimate import Estimate, Inconclusive
 
 Column = npt.NDArray[np.float64]
+_NO_SPREAD = Inconclusive("the metric does not vary between users: no error can be estimated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ class ArmSums:
         """Value per page."""
         return self.value / self.pages if self.pages else math.nan
 
+    @property
+    def effective(self) -> float:
+        """Kish (1965): users as busy as each other whom these are worth, (sum x)^2 / sum x^2."""
+        return self.pages**2 / self.pages_squared if self.pages_squared else 0.0
+
     def scaled(self, factor: float) -> ArmSums:
         """The same arm with every value times `factor`: for "worse by more than a tenth"."""
         return replace(
@@ -120,16 +126,13 @@ def compare(
     linearised metric on `before` in both arms together: Deng et al. (2013), eq. 5.
 
     `cautious` takes the error under "no difference" instead where that is larger: the spread of all users around their
-    common ratio, as in the score test (Rao 1948). The arm's own spread is small just when its ratio came out small, so
-    that with rare clicks, few users or one user with a tenth of the pages, the plain error finds losses (and, for a
-    small arm, differences) several times as often as asked; the larger of the two never did in our simulations.
+    common ratio, as in the score test (Rao 1948). An arm's own spread is small just when its ratio came out small, so
+    that with rare clicks, a small arm or one user with a tenth of the pages the plain error finds differences several
+    times as often as asked (`benchmarks/evaluator.py variants` looks for that).
     """
-    if min(champion.users, challenger.users) < 2:
-        return Inconclusive(f"{champion.users} and {challenger.users} users; each arm needs two to have a spread")
-    if min(champion.pages, challenger.pages) <= 0:
-        return Inconclusive("an arm has no pages")
-    if relative and champion.value == 0:
-        return Inconclusive("the champion's metric is 0: no relative effect")
+    refused = _refusal(champion, challenger)
+    if refused or (relative and champion.value == 0):
+        return refused or Inconclusive("the champion's metric is 0: no relative effect")
     both = champion + challenger
     theta = _theta(both)
     moved = challenger.before / challenger.users - champion.before / champion.users
@@ -141,11 +144,50 @@ def compare(
     if cautious:
         variance = max(variance, both.spread(theta) * (1 / champion.users + 1 / challenger.users) / scale**2)
     if variance <= 0:
-        return Inconclusive("the metric does not vary between users: no error can be estimated")
+        return _NO_SPREAD
     # Welch-Satterthwaite on the plain variances, as gbstats has it for relative effects too
     parts = [v**2 / (arm.users - 1) for v, arm in zip(variances, (champion, challenger), strict=True)]
     degrees = sum(variances) ** 2 / sum(parts) if sum(variances) > 0 else both.users - 2
     return Estimate(difference / scale, math.sqrt(variance), degrees)
+
+
+def log_ratio(champion: ArmSums, challenger: ArmSums) -> Estimate | Inconclusive:
+    """Logarithm of the challenger's ratio over the champion's, by the cautious error; CUPED where `before` varies.
+
+    Var(ln R) = V / R^2 by the delta method (Katz, Baptista, Azen & Pike 1978, "Obtaining confidence intervals for the
+    risk ratio in cohort studies", eq. 2), and at least what it is under "no difference", as in `compare`. On this scale
+    a gain of the one arm is the loss of the other, and an effect of a half or more does not swell its own error, as it
+    does in R_b / R_a - 1. An arm whose metric is 0 counts half a click, with the error that makes the logarithm stand
+    out as far as the difference does in the score test.
+    """
+    refused = _refusal(champion, challenger)
+    if refused or champion.value + challenger.value <= 0:
+        return refused or Inconclusive("the metric is 0 in both arms")
+    both = champion + challenger
+    theta, usual = _theta(both), both.before / both.users
+    logs, variance = [], 0.0
+    for arm in (champion, challenger):
+        counted = arm if arm.value > 0 else arm + ArmSums(value=0.5, value_squared=0.5)
+        ratio = counted.ratio - theta * (counted.before / counted.users - usual)
+        if ratio <= 0:
+            return Inconclusive("what users did before explains all of the metric: no ratio is left to compare")
+        logs.append(math.log(ratio))
+        variance += counted.spread(theta) / counted.users / ratio**2
+    common = both.spread(theta) * (1 / champion.users + 1 / challenger.users)
+    if common <= 0:
+        return _NO_SPREAD
+    error = math.sqrt(max(variance, common / both.ratio**2))
+    if min(champion.value, challenger.value) <= 0:
+        error = abs(logs[1] - logs[0]) * math.sqrt(common) / abs(challenger.ratio - champion.ratio)
+    return Estimate(logs[1] - logs[0], error, both.users - 2)
+
+
+def _refusal(champion: ArmSums, challenger: ArmSums) -> Inconclusive | None:
+    if min(champion.users, challenger.users) < 2:
+        return Inconclusive(f"{champion.users} and {challenger.users} users; each arm needs two to have a spread")
+    if min(champion.pages, challenger.pages) <= 0:
+        return Inconclusive("an arm has no pages")
+    return None
 
 
 def _theta(both: ArmSums) -> float:

@@ -93,8 +93,8 @@ def _average(log_e: Callable[[float], float], unit: float, scales: Scales) -> fl
 
 
 def _farthest(unit: float, scales: Scales, alpha: float) -> float:
-    """A z for which the two-sided e-value is above 1 / `alpha`: where its best scale alone is."""
-    return min(
+    """A z for which the two-sided e-value is above 1 / `alpha`: just beyond where its best scale alone is."""
+    return 1e-6 + min(
         math.sqrt(2 * (1 + v) / v * (0.5 * math.log1p(v) - math.log(weight * alpha)))
         for v, weight in (((unit * scale) ** 2, weight) for scale, weight in scales)
     )

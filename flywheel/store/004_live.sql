@@ -31,7 +31,15 @@ CREATE TABLE experiment_people (
     challenger_credit DOUBLE NOT NULL -- interleaved: satisfied clicks on what the challenger drafted
 );
 
--- The same by day, for the days that late pages may still change; experiment_daily is summed up from it.
+-- What people did before an experiment began, for CUPED: what they brought more than the average person would have.
+CREATE TABLE experiment_before (
+    experiment_id VARCHAR NOT NULL, -- the experiment
+    person VARCHAR NOT NULL, -- as in experiment_people
+    satisfied DOUBLE NOT NULL, -- pages with a satisfied click, less everybody's rate times their pages
+    clicked DOUBLE NOT NULL -- pages with a click, less everybody's rate times their pages
+);
+
+-- experiment_people by day, for the days that late pages may still change; experiment_daily is summed up from it.
 CREATE TABLE experiment_people_days (
     experiment_id VARCHAR NOT NULL, -- the experiment
     person VARCHAR NOT NULL, -- as in experiment_people

@@ -102,8 +102,15 @@ class Shadows:
         self._database = database
 
     def begin(self, experiment_id: str, run_id: str, since_ms: int) -> None:
-        """Set the position before the first page after `since_ms`; harmless where it was set already."""
+        """Set the position before the first page after `since_ms`; harmless where it was set already.
+
+        What earlier shadows counted is dropped, once they have ended: their sums stand in `ab_outcomes`, and their
+        rankings stay, for whoever labels what differs.
+        """
+        ended = "experiment_id IN (SELECT experiment_id FROM experiments WHERE ended_at IS NOT NULL)"
         with self._database.write() as con:
+            for table in _PARTS:
+                con.execute(f"DELETE FROM {table} WHERE {ended}")  # noqa: S608 - ours
             con.execute(
                 "INSERT INTO shadow_progress SELECT ?, ?, ?, coalesce((SELECT min(batch) - 1 FROM queries "
                 "WHERE ts > ?), (SELECT max(batch) FROM queries), -1), 0, 0, NULL, NULL ON CONFLICT DO NOTHING",
@@ -213,12 +220,6 @@ class Shadows:
             changed=changed,
             queries=queries,
         )
-
-    def forget(self, experiment_id: str) -> None:
-        """After the verdict its sums stand in `ab_outcomes`; rankings stay, for whoever labels what differs."""
-        with self._database.write() as con:
-            for table in _PARTS:
-                con.execute(f"DELETE FROM {table} WHERE experiment_id = ?", [experiment_id])  # noqa: S608 - ours
 
 
 def _given(

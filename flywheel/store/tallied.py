@@ -23,6 +23,9 @@ METRICS = {
     "abandonment": ("abandoned", "pages"),
     "thumbs_down": ("thumbs_down", "pages"),
 }
+# metric -> its covariate
+BEFORE = {"satisfied_ctr": "sat", "ctr": "cl"}
+_WIDTH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +79,13 @@ def _arm_sums(
     con: duckdb.DuckDBPyConnection, experiment_id: str, busiest: float | None
 ) -> dict[str, tuple[ArmSums, ArmSums]]:
     """Each metric's sums; with `busiest` only over people who saw at most so many pages."""
-    parts = [
-        f"count(*) FILTER ({under} > 0), sum({under}), sum({under} * {under}), sum({top}), sum({top} * {top}), "
-        f"sum({top} * {under})"
-        for top, under in METRICS.values()
-    ]
+    parts = [_columns(top, under, BEFORE.get(name)) for name, (top, under) in METRICS.items()]
     rows = con.execute(
-        f"SELECT arm, {', '.join(parts)} FROM experiment_people WHERE experiment_id = ? AND NOT crossed "  # noqa: S608
-        "AND arm <> 'interleaved' AND pages > 0 AND (?::DOUBLE IS NULL OR seen <= ?::DOUBLE) GROUP BY arm",
-        [experiment_id, busiest, busiest],
+        f"SELECT arm, {', '.join(parts)} FROM experiment_people p "  # noqa: S608 - our own names
+        "LEFT JOIN (SELECT person, satisfied AS sat, clicked AS cl FROM experiment_before WHERE experiment_id = ?) b "
+        "USING (person) WHERE experiment_id = ? AND NOT crossed AND arm <> 'interleaved' AND pages > 0 "
+        "AND (?::DOUBLE IS NULL OR seen <= ?::DOUBLE) GROUP BY arm",
+        [experiment_id, experiment_id, busiest, busiest],
     ).fetchall()
     found = {row[0]: row[1:] for row in rows}
     return {
@@ -94,11 +95,20 @@ def _arm_sums(
     }
 
 
+def _columns(top: str, under: str, before: str | None) -> str:
+    """The sums of `ArmSums`, in its order; who was not there before has a covariate of 0."""
+    z = f"coalesce({before}, 0)" if before else "0::DOUBLE"
+    return (
+        f"count(*) FILTER ({under} > 0), sum({under}), sum({under} * {under}), sum({top}), sum({top} * {top}), "
+        f"sum({top} * {under}), sum({z}), sum({z} * {z}), sum({top} * {z}), sum({under} * {z})"
+    )
+
+
 def _sums(row: tuple[Any, ...] | None, place: int) -> ArmSums:
     if row is None:
         return ArmSums()
-    users, pages, pages_squared, value, value_squared, value_pages = row[6 * place : 6 * place + 6]
-    return ArmSums(int(users), pages, pages_squared, value, value_squared, value_pages)
+    users, *sums = row[_WIDTH * place : _WIDTH * (place + 1)]
+    return ArmSums(int(users), *sums)
 
 
 def _preference(con: duckdb.DuckDBPyConnection, experiment_id: str, kind: str) -> PreferenceSums:

@@ -19,6 +19,7 @@ from flywheel.store.times import millis, moment
 
 SPELLINGS = {"champion": "champion", "challenger": "challenger", "control": "champion", "treatment": "challenger"}
 SLICE_PAGES = 200_000
+BEFORE_DAYS = 14.0
 _COUNTS = (
     *("seen", "pages", "clicked", "satisfied", "empty", "abandoned", "thumbs_down", "timed", "latency_ms"),
     *("champion_clicks", "challenger_clicks", "champion_credit", "challenger_credit"),
@@ -101,6 +102,29 @@ _PEOPLE = """
         coalesce(sum(challenger_credit) FILTER (counts), 0)::DOUBLE AS challenger_credit
     FROM pages GROUP BY person, day
 """
+# a person with more pages than the cap weighs as if they had so many
+_BEFORE = """
+    INSERT INTO experiment_before
+    WITH shown AS (
+        SELECT query_id, coalesce(user_key, client_key, session_id) AS person FROM queries
+        WHERE ts >= epoch_ms($since_ms::BIGINT) AND ts < epoch_ms($from_ms::BIGINT) AND person IS NOT NULL
+    ), documents AS (
+        SELECT query_id, bool_or(kind = 'click') AS clicked,
+            coalesce(bool_or(kind IN ('thumbs_up', 'add_to_cart', 'purchase') OR dwell_ms >= $satisfied_ms::BIGINT),
+                     false) AND NOT bool_or(kind = 'thumbs_down') AS satisfied
+        FROM feedback SEMI JOIN shown USING (query_id)
+        WHERE ts >= epoch_ms($since_ms::BIGINT) - to_milliseconds($slack_ms::BIGINT) GROUP BY query_id, doc_id
+    ), outcomes AS (
+        SELECT query_id, bool_or(clicked) AS clicked, bool_or(satisfied) AS satisfied FROM documents GROUP BY query_id
+    ), people AS (
+        SELECT person, count(*) AS pages, count_if(coalesce(satisfied, false)) AS satisfied,
+            count_if(coalesce(clicked, false)) AS clicked
+        FROM shown LEFT JOIN outcomes USING (query_id) GROUP BY person
+    )
+    SELECT $id, person, (satisfied - sum(satisfied) OVER () / sum(pages) OVER () * pages) * least(1, $cap / pages),
+        (clicked - sum(clicked) OVER () / sum(pages) OVER () * pages) * least(1, $cap / pages)
+    FROM people
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +148,13 @@ class Tally:
     def __init__(self, database: Database, *, slice_pages: int = SLICE_PAGES) -> None:
         self._database = database
         self._slice = slice_pages
+
+    def begin(self, comparison: Comparison, from_ms: int, days: float = BEFORE_DAYS) -> None:
+        """Note what people did in the `days` before `from_ms`; repeating it changes nothing."""
+        given = _parameters(comparison, 0, 0, 0) | {"from_ms": from_ms, "since_ms": from_ms - int(days * _SLACK_MS)}
+        with self._database.write() as con:
+            con.execute("DELETE FROM experiment_before WHERE experiment_id = ?", [comparison.experiment_id])
+            con.execute(_BEFORE, _used(_BEFORE, comparison, given))
 
     def advance(self, comparison: Comparison, until_ms: int) -> int:
         """Fold in the pages shown before `until_ms`, usually the watermark, that are not counted yet, also late ones;
@@ -149,7 +180,7 @@ class Tally:
     def forget_people(self, experiment_id: str) -> None:
         """After the verdict the sums stand in its record: the rows by person are no longer needed, and go."""
         with self._database.write() as con:
-            for table in ("experiment_people", "experiment_people_days"):
+            for table in ("experiment_people", "experiment_people_days", "experiment_before"):
                 con.execute(f"DELETE FROM {table} WHERE experiment_id = ?", [experiment_id])  # noqa: S608 - ours
 
     def _slice_of(self, comparison: Comparison, until_ms: int) -> tuple[int, bool]:

@@ -11,7 +11,8 @@ import pytest
 
 from flywheel.events import Event, Kind, Query
 from flywheel.interleaving import PreferenceSums, credit
-from flywheel.significance.ratio import ArmSums
+from flywheel.significance.estimate import Estimate
+from flywheel.significance.ratio import ArmSums, compare
 from flywheel.store import Store
 from flywheel.store.tally import Comparison, Tally
 from tests.store.make import DAY, HOUR, NOW, batch, event, query, rows
@@ -87,6 +88,10 @@ def test_sums_are_those_of_counting_every_page(store: Store) -> None:
         same(found.metrics[name][0], champion)
         same(found.metrics[name][1], challenger)
     assert found.metrics["latency_ms"][0].ratio == pytest.approx(10.0)
+    assert {type(value) for arms in found.metrics.values() for arm in arms for value in arm.as_dict().values()} == {
+        int,
+        float,
+    }
     assert (found.users, found.crossed, found.pages) == ({"champion": 40, "challenger": 40}, 0, 600)
     daily = rows(store, "SELECT sum(pages), sum(total) FROM experiment_daily WHERE metric = 'ctr'")
     assert daily == [(600, sum(arm.value for arm in found.metrics["ctr"]))]
@@ -187,6 +192,40 @@ def test_clocks_that_disagree(store: Store) -> None:
     found = store.tally.sums("x")
     assert (found.metrics["ctr"][0].pages, found.metrics["ctr"][0].value) == (1, 1)
     assert found.metrics["latency_ms"][0].pages == 0
+
+
+def test_what_people_did_before_is_taken_out(store: Store) -> None:
+    """The covariate is each person's surplus over everybody's rate; with it, the same effect has a smaller error."""
+    rng = np.random.default_rng(3)
+    tastes = rng.beta(0.5, 0.5, 300)
+    shown, done, now, before = [], [], np.zeros((300, 2)), np.zeros((300, 2))
+    for number in range(6_000):
+        person, early = number % 300, number < 3_000
+        ts = NOW - 2 * DAY + number if early else NOW + number
+        arm = None if early else ("champion", "challenger")[person % 2]
+        name = f"q{number}"
+        shown.append(page(name, f"p{person}", arm, ts, experiment_id=None if early else "x"))
+        clicked = rng.random() < tastes[person]
+        if clicked:
+            done.append(event(f"c{number}", ts + 1, query_id=name))
+        if not early or person % 3:
+            (before if early else now)[person] += (clicked, 1)
+        elif shown.pop() and clicked:
+            done.pop()  # a third of the people were not there before
+    store.feedback.ingest(batch(queries=shown, events=done), "c", NOW + DAY)
+    for _ in range(2):
+        store.tally.begin(OURS, NOW)
+    store.tally.advance(OURS, NOW + DAY)
+    surplus = before[:, 0] - before[:, 0].sum() / before[:, 1].sum() * before[:, 1]
+    found = store.tally.sums("x").metrics["ctr"]
+    for place, ours in enumerate(found):
+        theirs = ArmSums.of(now[place::2, 0], now[place::2, 1], surplus[place::2])
+        assert list(ours.as_dict().values()) == pytest.approx(list(theirs.as_dict().values()), abs=1e-9)
+    plain = compare(*(arm.without_before() for arm in found))
+    taken_out = compare(*found)
+    assert isinstance(plain, Estimate)
+    assert isinstance(taken_out, Estimate)
+    assert taken_out.standard_error < 0.8 * plain.standard_error
 
 
 def test_a_restart_goes_on_where_it_was(path: Path) -> None:
