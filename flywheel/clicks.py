@@ -313,8 +313,9 @@ class _Ends:
 
 
 def _design(evidence: Evidence, features: ScoreFeatures) -> Floats:
-    """Intercept and standardised score, gap to the top and log mean rank; a constant feature becomes zero."""
-    columns = np.stack([features.score, features.gap, np.log(evidence.mean_rank())], axis=1).astype(np.float64)
+    """Intercept and standardised score, gap to the top and log rank; a constant feature becomes zero."""
+    rank = evidence.mean_rank() if features.rank is None else features.rank
+    columns = np.stack([features.score, features.gap, np.log(rank)], axis=1).astype(np.float64)
     spread = columns.std(axis=0)
     scaled = (columns - columns.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
     return np.concatenate([np.ones((len(scaled), 1)), scaled], axis=1)

@@ -29,6 +29,7 @@ from flywheel.announce import Announcer
 from flywheel.broker import BrokerUnavailable
 from flywheel.config import Config, ConfigError
 from flywheel.cycle import PAUSED
+from flywheel.explorer import Planner
 from flywheel.home import Home, HomeError
 from flywheel.indexer import Stopped
 from flywheel.local import Installation, Live, LocalOperations
@@ -109,6 +110,8 @@ class Daemon:
             seconds=time.perf_counter,
             cache_queries=parts.config.serving.cache_queries,
         )
+        self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers)
+        self._exploring = Repeater("explore", self._explore_step, stop)
         self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
         self._operations = LocalOperations(parts, Live(turn=self._turn, activate=self.activate, status=self._status))
         self._ingest = self._build_ingest()
@@ -140,7 +143,7 @@ class Daemon:
             self._in.home.announce(server.url)
             stack.callback(self._in.home.retract)
             log.info("serving %s on %s", self._in.home.root, server.url)
-            threads: list[threading.Thread] = [self._indexing, self._announcing, self._worker]
+            threads: list[threading.Thread] = [self._indexing, self._announcing, self._exploring, self._worker]
             threads.append(threading.Thread(target=self._ingest.run, args=(self._stop,), name="ingest", daemon=True))
             scheduler = self._schedule()
             for thread in threads:
@@ -153,6 +156,7 @@ class Daemon:
             scheduler.shutdown(wait=False)
             self._indexing.wake()
             self._announcing.wake()
+            self._exploring.wake()
             deadline = time.monotonic() + _JOIN_SECONDS
             for thread in threads:
                 thread.join(max(0.1, deadline - time.monotonic()))
@@ -166,8 +170,10 @@ class Daemon:
         with self._activating:
             version = self._in.store.models.aliases().get(CHAMPION, version)
             indexer = self._in.indexers.of(version)
-            self._engine.swap(Serving(version, self._in.registry.encoder(version), indexer.index))
+            explorer = self._planner.explorer
+            self._engine.swap(Serving(version, self._in.registry.encoder(version), indexer.index, explorer=explorer))
         self._announcing.wake()
+        self._exploring.wake()
         log.info("champion is %s", version)
 
     def _app(self) -> Any:
@@ -254,6 +260,9 @@ class Daemon:
         self._announcer.step()
         return _ANNOUNCE_SECONDS
 
+    def _explore_step(self) -> float:
+        return 1.0 if self._engine.live is None else self._planner.step(self._now_ms())
+
     def _announced(self) -> set[str]:
         """Decision ids that the models topic holds now, read from its beginning."""
         kafka = self._in.config.kafka
@@ -285,7 +294,11 @@ class Daemon:
         state = self._ingest.state
         kafka = self._in.config.kafka
         phase = {"bootstrap": kafka.bootstrap, "phase": state.phase, "error": state.error}
-        broken = {loop.name: loop.error for loop in (self._indexing, self._announcing) if loop.error is not None}
+        broken = {
+            loop.name: loop.error
+            for loop in (self._indexing, self._announcing, self._exploring)
+            if loop.error is not None
+        }
         return {
             "uptime": round(time.monotonic() - self._started, 1),
             "broker": {**phase, "cluster_id": state.cluster_id, "unsent": self._producer.pending},
@@ -299,6 +312,7 @@ class Daemon:
             "problems": broken,
             "ready": self._not_ready(),
             "searches": dict(self._engine.counts()),
+            "exploration": self._planner.status(),
         }
 
 

@@ -71,17 +71,26 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ScoreFeatures:
-    """The champion's opinion of each pair: its score, and how far that is below the query's best score."""
+    """The champion's opinion of each pair: its score, how far that is below the query's best score, and its place.
+
+    `rank` is the place among the query's pairs by that score, 1 the best: unlike the ranks that a document was shown
+    at, exploration does not change it. None: the mean rank shown stands in for it.
+    """
 
     score: Floats
     gap: Floats
+    rank: Floats | None = None
 
     @staticmethod
     def of(evidence: Evidence, score: Floats) -> ScoreFeatures:
-        """From the scores of the pairs; the gap is to the best of the query's pairs."""
+        """From the scores of the pairs; gap and rank are among the query's pairs."""
         top = np.full(len(evidence.queries), -np.inf)
         np.maximum.at(top, evidence.pair_query, score)
-        return ScoreFeatures(np.asarray(score, dtype=np.float64), top[evidence.pair_query] - score)
+        order = np.lexsort((-score, evidence.pair_query))
+        starts = np.flatnonzero(np.diff(evidence.pair_query[order], prepend=-1))
+        rank = np.empty(len(order))
+        rank[order] = np.arange(1, len(order) + 1) - np.repeat(starts, np.diff(starts, append=len(order)))
+        return ScoreFeatures(np.asarray(score, dtype=np.float64), top[evidence.pair_query] - score, rank)
 
 
 @dataclass(frozen=True, slots=True)
