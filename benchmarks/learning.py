@@ -7,7 +7,8 @@ that was shown, `perfect_all` from the true labels of all pairs. The test split 
 
 "seen" are test queries some of whose documents are relevant to a training query, "unseen" all others.
 With `--holdout 0.2` that share of the training queries is searched by nobody and scored instead of the test split:
-what settings are to be chosen by.
+what settings are to be chosen by. `--explore` lets the product's own explorer put documents into the pages, and plays
+the same people without it as well: `without` beside `champion`, and in `exploration` what it took and cost.
 
     python benchmarks/learning.py --beir DIR --clicks pbm --rounds 4 --sessions 8000 --tier query_tower --seeds 3
 """
@@ -31,6 +32,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.exploration_arm import Arm
 from benchmarks.harness import Daemon
 from benchmarks.learning_world import Searchers, labelled, truth
 from flywheel.app import now_ms, open_installation
@@ -140,10 +142,19 @@ def scores(made: Line, judged: Judged, seen: Sequence[bool]) -> dict[str, float]
     return {name: float(found[chosen].mean()) for name, chosen in parts.items() if chosen.any()}
 
 
-def turn(lines: dict[str, Line], people: Searchers, number: int) -> dict[str, float]:
+def ask(ours: Line, people: Searchers, number: int, arm: Arm | None) -> None:
+    """One round of people's searches on the champion's pages, and on what exploration puts into them."""
+    pages = ours.operations.ranked(people.texts, 10)
+    for part in range(1 if arm is None else arm.parts):
+        if arm is not None:
+            arm.plan()
+        ours.operations.import_records("feedback", people.search(pages, number, arm, part))
+
+
+def turn(lines: dict[str, Line], people: Searchers, number: int, arm: Arm | None) -> dict[str, float]:
     """One round: people search the champion's pages, and each line learns in its own way."""
     ours = lines["champion"]
-    ours.operations.import_records("feedback", people.search(ours.operations.ranked(people.texts, 10), number))
+    ask(ours, people, number, arm)
     run, started = ours.begin(number), time.monotonic()
     precision = recall = 0.0
     try:
@@ -166,18 +177,31 @@ def turn(lines: dict[str, Line], people: Searchers, number: int) -> dict[str, fl
     return found
 
 
-def play(options: argparse.Namespace, room: Path, seed: int) -> dict[str, Any]:
+def play(options: argparse.Namespace, room: Path, seed: int, explore: bool) -> dict[str, Any]:
     """All rounds with one seed."""
     searched, judged, seen = truth(options.beir, options.holdout, seed)
     with line("champion", room, options, seed) as ours:
         lines = {"champion": ours}
         base = scores(ours, judged, seen)
         people = Searchers(searched, options.clicks, options.sessions, seed)
+        arm = Arm(ours.parts) if explore else None
         with others(options, room, seed, lines):
-            rounds = [turn(lines, people, number) for number in range(options.rounds)]
+            rounds = [turn(lines, people, number, arm) for number in range(options.rounds)]
             ends = {name: scores(made, judged, seen) for name, made in lines.items()}
-    say(f"seed {seed}: base {base}, {ends}")
-    return {"base": base, **ends, "rounds": rounds}
+    found = {"base": base, **ends, "rounds": rounds}
+    if arm is not None:
+        found["exploration"] = arm.report(people.coverage())
+    say(f"seed {seed}: base {base}, {ends}, {found.get('exploration', 'no exploration')}")
+    return found
+
+
+def play_both(options: argparse.Namespace, room: Path, seed: int) -> dict[str, Any]:
+    """The rounds, and where `--explore` asks for it the same people without exploration beside them."""
+    found = play(options, room, seed, options.explore)
+    if options.explore:
+        alone = argparse.Namespace(**{**vars(options), "arms": ["champion"]})
+        found["without"] = play(alone, room, seed, False)["champion"]
+    return found
 
 
 @contextmanager
@@ -200,11 +224,13 @@ def others(options: argparse.Namespace, room: Path, seed: int, lines: dict[str, 
 def summary(played: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Means over seeds, with their spread."""
     result: dict[str, Any] = {"clicks": options.clicks, "tier": options.tier, "seeds": len(played)}
-    for name in ("base", *ARMS):
+    for name in ("base", "without", *ARMS):
         if name in played[0]:
             result[name] = {part: mean(one[name][part] for one in played) for part in played[0][name]}
     gains = [one["champion"]["all"] - one["base"]["all"] for one in played]
     result["gain"] = {"mean": mean(gains), "sd": spread(gains)}
+    if "without" in played[0]:
+        result["exploration"] = explored(played, gains)
     if "perfect_shown" in played[0]:
         most = [one["perfect_shown"]["all"] - one["base"]["all"] for one in played]
         shares = [gain / top for gain, top in zip(gains, most, strict=True) if top > 0]
@@ -213,7 +239,17 @@ def summary(played: list[dict[str, Any]], options: argparse.Namespace) -> dict[s
     keys = ("precision", "recall", "coverage")
     result["rounds"] = [{key: mean(one[key] for one in same) for key in keys} for same in rounds]
     result["seconds_per_round"] = mean(one["seconds"] for same in rounds for one in same)
-    return result | {"by_seed": [{name: one[name] for name in ("base", *ARMS) if name in one} for one in played]}
+    return result | {
+        "by_seed": [{name: one[name] for name in ("base", "without", *ARMS) if name in one} for one in played]
+    }
+
+
+def explored(played: list[dict[str, Any]], gains: Sequence[float]) -> dict[str, Any]:
+    """What exploration took and cost, and the gain over base beside that without it."""
+    alone = [one["without"]["all"] - one["base"]["all"] for one in played]
+    means = {name: mean(one["exploration"][name] for one in played) for name in played[0]["exploration"]}
+    ratio = round(sum(gains) / sum(alone), 4) if sum(alone) > 0 else None
+    return {**means, "gain_without": mean(alone), "gain_ratio": ratio}
 
 
 def mean(values: Any) -> float:
@@ -242,13 +278,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
     parser.add_argument("--arms", default=",".join(ARMS), help="lines to train; champion always is")
     parser.add_argument("--holdout", type=float, default=0.0, help="score this share of the training queries instead")
+    parser.add_argument("--explore", action="store_true", help="with directed exploration, and without it beside")
     parser.add_argument("--set", type=_setting, action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--indexes", type=Path, help="keep document vectors here, and take them from here next time")
     options = parser.parse_args()
     options.arms = options.arms.split(",")
     room = Path(tempfile.mkdtemp(prefix="flywheel-learning-"))
     try:
-        played = [play(options, room, seed) for seed in range(options.seeds)]
+        played = [play_both(options, room, seed) for seed in range(options.seeds)]
         print(json.dumps(summary(played, options)))
     finally:
         shutil.rmtree(room, ignore_errors=True)

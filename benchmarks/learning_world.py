@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.random import Generator
 
+from benchmarks.exploration_arm import Arm
 from flywheel.beir import Judged, read_split
 from flywheel.clicks import CONTEXTS, ClickModel, Curve
 from flywheel.events import normalise_query
 from flywheel.evidence import Collected, Evidence, PairFacts
 from flywheel.pairs import COUNTS, Pairs, build
-from flywheel.people import SILENT, Habit, People
+from flywheel.people import SILENT, Habit, People, Reactions
 
 START_MS = 1_700_000_000_000
 PEOPLE = 3_000
@@ -54,28 +57,39 @@ class Searchers:
         self._shown: set[tuple[str, str]] = set()
         self._target: str | None = None
 
-    def search(self, pages: Sequence[Sequence[str]], number: int) -> list[dict[str, Any]]:
-        """UBI queries and events of one round, where query i of `texts` is answered with `pages[i]`."""
-        rng = np.random.default_rng([self._seed, 11, number])
-        rows = rng.integers(len(self.texts), size=self._sessions)
-        users = rng.integers(PEOPLE, size=self._sessions)
+    def search(
+        self, pages: Sequence[Sequence[str]], number: int, arm: Arm | None = None, part: int = 0
+    ) -> list[dict[str, Any]]:
+        """UBI queries and events of one round, where query i of `texts` is answered with `pages[i]`.
+
+        With an arm they are those of one of its parts of the round, and it may put documents into each page.
+        """
+        count = self._sessions if arm is None else self._sessions // arm.parts
+        first = part * count
+        rng = np.random.default_rng([self._seed, 11, number] if arm is None else [self._seed, 11, number, part])
+        rows = rng.integers(len(self.texts), size=count)
+        users = rng.integers(PEOPLE, size=count)
         page_docs = [list(pages[row]) for row in rows]
         if self._target is None:  # the colluders' document: the one that is shown most
             names, counts = np.unique([doc for page in pages for doc in page], return_counts=True)
             self._target = str(names[counts.argmax()])
-        hit = np.array([[doc in self._answers[row] for doc in page] for row, page in zip(rows, page_docs, strict=True)])
-        target = np.array([[doc == self._target for doc in page] for page in page_docs])
-        did = self._people.react(hit, rng, colluding=self._people.colludes(users), target=target)
+        names = [f"{number}-{first + session}" for session in range(count)]
+        notes: list[dict[str, Any]] = [{}] * count
+        if arm is not None:  # the same people on the pages as they would have been: what exploring costs
+            arm.clicks_without += int(self._react(rows, users, page_docs, copy.deepcopy(rng)).clicked.sum())
+            page_docs, notes = arm.place([self.texts[row] for row in rows], page_docs, names)
+        did = self._react(rows, users, page_docs, rng)
+        if arm is not None:
+            arm.clicks += int(did.clicked.sum())
         records: list[dict[str, Any]] = []
         for session, (row, page) in enumerate(zip(rows, page_docs, strict=True)):
             key = normalise_query(self.texts[row])
             self._shown.update((key, doc) for doc in page if doc in self.relevant[key])
-            name, client = f"{number}-{session}", f"c{users[session]}"
-            stamp = START_MS + (number * self._sessions + session) * 60_000
+            name, client = names[session], f"c{users[session]}"
+            stamp = START_MS + (number * self._sessions + first + session) * 60_000
             common = {"query_id": name, "client_id": client}
-            records.append(
-                {**common, "user_query": self.texts[row], "timestamp": stamp, "query_response_hit_ids": page}
-            )
+            shown = {"query_response_hit_ids": page, "query_attributes": notes[session]}
+            records.append({**common, "user_query": self.texts[row], "timestamp": stamp, **shown})
             for place in np.flatnonzero(did.clicked[session]):
                 where = {"object": {"object_id": page[place]}, "position": {"ordinal": int(place) + 1}}
                 attributes = {"event_id": f"{name}-{place}", **where}
@@ -83,6 +97,13 @@ class Searchers:
                     {**common, "action_name": "click", "timestamp": stamp + 1_000, "event_attributes": attributes}
                 )
         return records
+
+    def _react(
+        self, rows: np.ndarray[Any, Any], users: np.ndarray[Any, Any], pages: Sequence[Sequence[str]], rng: Generator
+    ) -> Reactions:
+        hit = np.array([[doc in self._answers[row] for doc in page] for row, page in zip(rows, pages, strict=True)])
+        target = np.array([[doc == self._target for doc in page] for page in pages])
+        return self._people.react(hit, rng, colluding=self._people.colludes(users), target=target)
 
     def coverage(self) -> float:
         """Share of the relevant pairs that any page has shown."""

@@ -210,6 +210,20 @@ class Promotion(Section):
         return ramp
 
 
+class Exploration(Section):
+    enabled: bool = Field(True, description="false: pages are the champion's alone, and what it misses stays unknown")
+    share: float = Field(0.1, ge=0, le=0.5, description="share of all slots that may show documents to learn about")
+    max_ctr_cost: float = Field(0.02, ge=0, le=0.2, description="share of all clicks that this may be expected to cost")
+    probability: float = Field(0.9, gt=0, le=1, description="share of a query's pages on which its slots are taken")
+    confirm: float = Field(0.95, gt=0.5, lt=1, description="relevance at which a document is explored no longer")
+    drop: float = Field(0.003, gt=0, lt=0.5, description="relevance below which it is given up")
+    max_impressions: float = Field(60.0, gt=0, description="impressions after which it is given up undecided")
+    slots: int = Field(2, ge=1, le=5, description="documents explored on one page at most")
+    queries: int = Field(20_000, ge=1, description="queries explored at most, those asked most first")
+    lexical_documents: int = Field(200_000, ge=0, description="collections up to this size are searched by words too")
+    refresh_minutes: float = Field(30.0, gt=0, description="how often the plan is made anew")
+
+
 class Limits(Section):
     train_minutes: float = Field(60.0, gt=0, description="wall time of one training run at most")
     train_memory_gb: float = Field(8.0, gt=0, description="memory of the training process at most")
@@ -252,6 +266,7 @@ class Config(Section):
     retrain: Retrain = Retrain()
     trainer: Trainer = Trainer()
     promotion: Promotion = Promotion()
+    exploration: Exploration = Exploration()
     limits: Limits = Limits()
     serving: Serving = Serving()
     analytics: Analytics = Analytics()

@@ -122,7 +122,7 @@ class SearchEngine:
         person = client_id or session_id
         arm = assign(live.experiment, person) if live.challenger else None
         shown = self._shown(live, arm, _Wish(query, k, filters or Filters(), person or ""))
-        if arm is None and live.explorer is not None:
+        if arm is None and live.explorer is not None and (filters is None or filters.doc_ids is None):
             shown = self._explored(live, shown, query, query_id)
         return Page(
             query_id=query_id,
@@ -165,12 +165,16 @@ class SearchEngine:
         return self._ranking.best(ranker, wish.query, wish.k, wish.filters)
 
     def _explored(self, live: Live, shown: _Shown, query: str, page: str) -> _Shown:
-        """Exploration keeps out of experiments: a page has one intervention at most, so that each can be read."""
+        """Exploration keeps out of experiments: a page has one intervention at most, so that each can be read.
+
+        It keeps out of filtered pages too: nobody knows whether the filter allows what the plan puts there.
+        """
         ranked = {hit.doc_id: hit for hit in shown.hits}
         placement = live.explorer.place(query, tuple(ranked), page=page) if live.explorer else None
         if placement is None:
             return shown
-        new = self._ranking.hits({doc_id: 0.0 for doc_id in placement.hits if doc_id not in ranked})
+        missing = tuple(doc_id for doc_id in placement.hits if doc_id not in ranked)
+        new = self._ranking.best(shown.ranker, query, len(missing), Filters(doc_ids=missing)) if missing else {}
         if not all(doc_id in ranked or doc_id in new for doc_id in placement.hits):
             return shown  # a document that is deleted meanwhile must not be shown, nor a propensity without its slot
         return _Shown(shown.ranker, tuple((ranked | new)[doc_id] for doc_id in placement.hits), None, placement)

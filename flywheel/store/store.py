@@ -13,6 +13,7 @@ from flywheel.store.decisions import Decisions
 from flywheel.store.documents import Documents
 from flywheel.store.erasure import Erasure
 from flywheel.store.experiments import Experiments
+from flywheel.store.exploration import ExplorationTable
 from flywheel.store.feedback import Feedback
 from flywheel.store.golden import Golden
 from flywheel.store.migrations import migrate
@@ -41,6 +42,7 @@ class Store:
         self.decisions = Decisions(database)
         self.runs = Runs(database)
         self.experiments = Experiments(database)
+        self.exploration = ExplorationTable(database)
         self.outcomes = Outcomes(database)
         self.tally = Tally(database)
         self.golden = Golden(database)

@@ -179,6 +179,25 @@ def test_exploration_never_shows_what_is_deleted(house: House) -> None:
     assert ("gone" in [hit.doc_id for hit in page.hits], page.explored, page.propensities) == (False, (), None)
 
 
+def test_exploration_keeps_out_of_filtered_pages(house: House) -> None:
+    """What a filter leaves out is never put back, and such a page logs no propensities."""
+    house.engine.swap(Live("base", house.encoder, house.index, explorer=PutsLast("retry")))
+    answer = house.http.post(
+        "/v1/search", json={"query": "deep copy", "k": 2, "filters": {"doc_ids": ["copy", "sort"]}}
+    )
+    (page,) = logged(house)
+    assert {hit["doc_id"] for hit in answer.json()["hits"]} == {"copy", "sort"}
+    assert (page.explored, page.propensities) == ((), None)
+
+
+def test_an_explored_document_has_its_own_score(house: House) -> None:
+    """The score beside it is the model's, not a made-up one."""
+    house.engine.swap(Live("base", house.encoder, house.index, explorer=PutsLast("retry")))
+    hit = house.engine.search("deep copy", 2).hits[-1]
+    query, document = house.encoder.encode_queries(["deep copy"]), house.index.vectors(["retry"])
+    assert hit.score == pytest.approx(float((query @ document.T)[0, 0]), abs=1e-6)
+
+
 def trial(house: House, method: str, share: float) -> None:
     challenger = Ranker("m2", WordEncoder(tilt=3), house.index)
     live = Live("base", house.encoder, house.index, challenger, Experiment("e1", method, share))  # type: ignore[arg-type]
