@@ -254,12 +254,15 @@ def _early(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
 
 
 def _narrow(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
-    """A doubt where the gain is gone once the most active users are left out (less than a quarter of it is there)."""
+    """A doubt where the gain is gone once the most active users are left out: less than half of it is there, or
+    none that stands out of the noise (one-sided 5 %)."""
     if evidence.steady is None or policy.live_metric not in evidence.metrics:
         return ()
     whole = compare(*_arms(evidence.metrics[policy.live_metric], policy))
     rest = compare(*_arms(evidence.steady, policy))
-    if isinstance(whole, Inconclusive) or isinstance(rest, Inconclusive) or rest.effect >= 0.25 * whole.effect:
+    if isinstance(whole, Inconclusive) or isinstance(rest, Inconclusive):
+        return ()
+    if rest.effect >= 0.5 * whole.effect and rest.p_gain() <= 0.05:
         return ()
     return (
         f"the gain of {whole.effect:+.2%} comes from the most active twentieth of users: without them it is "
