@@ -17,20 +17,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from evaluator_worlds import Pool, Visitors, pool
+from evaluator_challengers import challengers, stream, variants
+from evaluator_worlds import Pool, Visitors, halves, one_year, pool, shared
 from scipy import stats
 
+from flywheel.config import Promotion
 from flywheel.counterfactual import WeightedSums
 from flywheel.interleaving import PreferenceSums
 from flywheel.live import LiveEvidence, decide_live
-from flywheel.promotion import Budget, Decision, OfflineEvidence, Policy, Spent, Verdict, decide_offline
+from flywheel.promotion import Policy, Verdict
 from flywheel.significance.estimate import Estimate, Inconclusive
 from flywheel.significance.paired import PairedSums
 from flywheel.significance.ratio import ArmSums, compare
-from flywheel.significance.sequential import expected_for, p_always, sequence
+from flywheel.significance.sequential import ONE_SCALE, expected_for, p_always, sequence
 from flywheel.significance.srm import sample_ratio
 
-DAY_MS = 86_400_000
 ALPHA = 0.05
 
 
@@ -69,59 +70,42 @@ def _page_test(champion: ArmSums, challenger: ArmSums) -> float:
 
 
 def year(seed: int, years: int = 40, users: int = 20_000) -> dict[str, Any]:
-    """Weekly challengers queue for one live place: first none is better, then one in four by 3 % of clicks."""
-    rng = np.random.default_rng(seed)
-    worlds = {False: pool(rng, 0.0), True: pool(rng, 0.03)}
-    null = [_one_year(rng, worlds, 0.0, users) for _ in _steps("year, none better", years)]
-    mixed = [_one_year(rng, worlds, 0.25, users) for _ in _steps("year, one in four better", years)]
-    live = [end for record in mixed for end in record]
-    better = [end for end in live if end["better"]]
-    weeks = [end["weeks"] for end in better if end["promoted"]]
+    """Weekly challengers queue for one live place: first none is better, then one in four by 3 % of clicks.
+
+    Once with interleaved pages, once (`split`) with users split in halves; budget and policy are the defaults'.
+    """
+    worlds = {better: pool(np.random.default_rng(seed), 0.03 * better) for better in (False, True)}
+    answers = {}
+    for name, challenger, count in (("interleaving", shared, years), ("split", halves, years // 4)):
+        rng = np.random.default_rng([seed, len(name)])
+        plays = [
+            [one_year(rng, worlds, share, users, challenger) for _ in _steps(f"{name}, {share:.0%} better", count)]
+            for share in (0.0, 0.25)
+        ]
+        answers[name] = _year_figures(*plays)
+        print(f"year, {name}: {answers[name]}", file=sys.stderr)
     return {
-        "false_promotions_per_year": sum(end["promoted"] for record in null for end in record) / years,
-        "found_share": len(weeks) / max(1, len(better)),
-        "median_weeks": float(np.median(weeks)) if weeks else None,
-        "max_weeks": max(weeks, default=None),
-        "false_promotions_per_mixed_year": sum(end["promoted"] and not end["better"] for end in live) / years,
-        "went_live_per_year": {"none better": sum(map(len, null)) / years, "one in four": len(live) / years},
+        **answers["interleaving"],
+        "split": answers["split"],
+        "alpha": Promotion().alpha,
         "challengers_per_year": 52,
         "years": years,
         "true_gain": worlds[True].gain,
     }
 
 
-def _one_year(rng: np.random.Generator, worlds: dict[bool, Pool], share: float, users: int) -> list[dict[str, Any]]:
-    """The challengers that went live in 52 weeks, oldest in the queue first, and how each ended."""
-    budget, policy, history, ended = Budget(), Policy(), list[Spent](), list[dict[str, Any]]()
-    week = 0
-    while week < 52:
-        better = bool(rng.random() < share)
-        alpha = budget.next_alpha(history, week * 7 * DAY_MS)
-        weeks, decision = _one_challenger(rng, worlds[better], policy, alpha, users)
-        history.append(Spent(alpha, decision.verdict is Verdict.PROMOTE, week * 7 * DAY_MS))
-        ended.append({"better": better, "promoted": decision.verdict is Verdict.PROMOTE, "weeks": weeks})
-        week += weeks
-    return ended
-
-
-def _one_challenger(
-    rng: np.random.Generator, world: Pool, policy: Policy, alpha: float, users: int
-) -> tuple[int, Decision]:
-    """Interleaved for everybody, looked at once a week; a week sees a third of all users."""
-    busy = rng.pareto(1.6, 3 * users).clip(max=40)
-    earnings = np.zeros((2, len(busy)))
-    week = 0
-    while True:
-        week += 1
-        active = rng.choice(len(busy), users, replace=False)
-        who = np.repeat(active, 1 + rng.poisson(busy[active]))
-        page = rng.integers(0, len(world.credit_champion), len(who))
-        for side, earned in enumerate((world.credit_champion, world.credit_challenger)):
-            earnings[side] += np.bincount(who, weights=earned[page], minlength=len(busy))
-        preference = PreferenceSums.of(earnings[0], earnings[1])
-        decision = decide_live(LiveEvidence(preference=preference, days=7.0 * week), policy, alpha)
-        if decision.final:
-            return week, decision
+def _year_figures(null: list[list[dict[str, Any]]], mixed: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    live = [end for record in mixed for end in record]
+    better = [end for end in live if end["better"]]
+    weeks = [end["weeks"] for end in better if end["promoted"]]
+    return {
+        "false_promotions_per_year": sum(end["promoted"] for record in null for end in record) / len(null),
+        "found_share": len(weeks) / max(1, len(better)),
+        "median_weeks": float(np.median(weeks)) if weeks else None,
+        "max_weeks": max(weeks, default=None),
+        "false_promotions_per_mixed_year": sum(end["promoted"] and not end["better"] for end in live) / len(mixed),
+        "went_live_per_year": {"none better": sum(map(len, null)) / len(null), "one in four": len(live) / len(mixed)},
+    }
 
 
 def interleaving(seed: int, users: int = 60_000, runs: int = 300) -> dict[str, Any]:
@@ -192,9 +176,9 @@ def reference(seed: int, runs: int = 200) -> dict[str, Any]:
             (found.effect, fixed.expected),
             (found.p_value(), fixed.p_value),
             (paired.p_value(), stats.ttest_rel(after, before).pvalue),
-            (p_always(found, expected=expected), watched.p_value),
+            (p_always(found, expected=expected, scales=ONE_SCALE), watched.p_value),
             *zip(found.interval(), fixed.ci, strict=True),
-            *zip(sequence(found, expected=expected), watched.confidence_interval, strict=True),
+            *zip(sequence(found, expected=expected, scales=ONE_SCALE), watched.confidence_interval, strict=True),
         ]
         worst = max(worst, *(abs(ours - other) / max(abs(other), 1e-6) for ours, other in pairs))
         low, high = sequence(found, expected=expected)
@@ -203,14 +187,25 @@ def reference(seed: int, runs: int = 200) -> dict[str, Any]:
 
 
 def srm(seed: int, runs: int = 2_000, users: int = 200_000) -> dict[str, Any]:
-    """Alarms on splits that are off by one percentage point, by one percent of an arm, and on clean ones."""
+    """Alarms on splits that are off by one percentage point, by one percent of an arm, and on clean ones, looked at
+    once and every day for four weeks."""
 
     def alarms(share: float) -> float:
         rng = np.random.default_rng([seed, int(share * 10_000)])
         splits = ({"a": int(n), "b": users - int(n)} for n in rng.binomial(users, share, runs))
         return sum(sample_ratio(split, {"a": 0.5, "b": 0.5}).mismatch for split in splits) / runs
 
-    return {"caught": alarms(0.51), "caught_half_a_point": alarms(0.505), "false_alarms": alarms(0.5), "runs": runs}
+    def watched() -> float:
+        rng = np.random.default_rng([seed, 1])
+        ever = 0
+        for _ in range(runs):
+            days = rng.binomial(users // 28, 0.5, 28).cumsum()
+            counts = ({"a": int(a), "b": day * (users // 28) - int(a)} for day, a in enumerate(days, 1))
+            ever += any(sample_ratio(count, {"a": 0.5, "b": 0.5}).mismatch for count in counts)
+        return ever / runs
+
+    found = {"caught": alarms(0.51), "caught_half_a_point": alarms(0.505), "false_alarms": alarms(0.5)}
+    return {**found, "false_alarms_watched": watched(), "runs": runs}
 
 
 def bandit(_seed: int) -> dict[str, Any]:
@@ -256,29 +251,6 @@ def _shares(log: BanditLog) -> npt.NDArray[np.float64]:
     return np.asarray(counts / np.maximum(counts.sum(axis=0), 1.0))
 
 
-def challengers(seed: int, runs: int = 60) -> dict[str, Any]:
-    """The offline gate before a worse, a one-sided and a better challenger; `runs` golden sets each."""
-    kinds = {"worse": (-0.02, -0.02), "good on seen, bad on unseen": (0.06, -0.06), "better": (0.02, 0.02)}
-    answers: dict[str, Any] = {}
-    for name, (seen, unseen) in kinds.items():
-        found = [_golden(np.random.default_rng([seed, run]), seen, unseen) for run in range(runs)]
-        verdicts = [
-            decide_offline(evidence, Policy(metrics=("ndcg@10",)), Budget().next_alpha([])) for evidence in found
-        ]
-        shares = {verdict.value: sum(d.verdict is verdict for d in verdicts) / runs for verdict in Verdict}
-        answers[name] = {**shares, "reason": verdicts[0].reasons[0]}
-    return {"challengers": answers, "queries": 1_000, "runs": runs}
-
-
-def _golden(rng: np.random.Generator, seen: float, unseen: float, queries: int = 1_000) -> OfflineEvidence:
-    """Four in ten queries move, with a spread of 0.25: the difference of one has a standard deviation of 0.16."""
-    is_seen = rng.random(queries) < 0.65
-    champion = rng.beta(1.2, 0.7, queries)
-    moved = rng.normal(np.where(is_seen, seen, unseen) / 0.4, 0.25)
-    challenger = champion + np.where(rng.random(queries) < 0.4, moved, 0.0)
-    return OfflineEvidence({"ndcg@10": (champion, challenger)}, is_seen, np.arange(queries))
-
-
 def _known(answer: Estimate | Inconclusive) -> Estimate:
     if isinstance(answer, Inconclusive):
         raise TypeError(f"the simulation has no answer: {answer.reason}")
@@ -297,17 +269,25 @@ def _progress(what: str, done: int, total: int) -> None:
 
 
 CHECKS: dict[str, Callable[[int], dict[str, Any]]] = {
-    check.__name__: check for check in (aa, year, interleaving, reference, srm, bandit, challengers)
+    check.__name__: check for check in (aa, year, interleaving, reference, srm, bandit, challengers, variants, stream)
 }
 
 
 def main() -> None:
     """Run one check and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("check", choices=sorted(CHECKS))
+    parser.add_argument("check", choices=sorted([*CHECKS, "scale"]))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--beir", type=Path, help="scale: the documents of this collection instead of Python's own")
+    parser.add_argument("--pages", type=int, default=1_000_000, help="scale: how many")
     options = parser.parse_args()
-    print(json.dumps({"check": options.check, "seed": options.seed, **CHECKS[options.check](options.seed)}))
+    if options.check == "scale":
+        from evaluator_scale import scale
+
+        found = scale(options.seed, beir=options.beir, pages=options.pages)
+    else:
+        found = CHECKS[options.check](options.seed)
+    print(json.dumps({"check": options.check, "seed": options.seed, **found}))
 
 
 if __name__ == "__main__":

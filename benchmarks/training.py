@@ -1,8 +1,11 @@
 """Pairs a second of the query tower beside SentenceTransformerTrainer's stock recipe, and nDCG after the same time.
 
-    python -m benchmarks.training --beir ../shared/data/scifact
+    python -m benchmarks.training --beir ../shared/data/scifact --seeds 3
 
-The stock side needs the library's training extra (`pip install datasets`). Last line: one JSON object.
+Both train the same pairs on the same threads. Ours reads queries alone, against the index's vectors, which stay as they
+are; the stock reads documents too, and re-encodes the corpus before it is scored: neither that nor our index is timed.
+`processor` counts processor seconds instead of the clock's, for machines that do other things. The tier `adapter` then
+retrains on generated vectors. The stock side needs the extra dev. Last line: one JSON object.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,29 +28,36 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import TrainerCallback
 
+from benchmarks import training_adapter
 from flywheel.encoder import Encoder, resolve_base_model
 from trainer import examples as pairs
-from trainer import fit
 from trainer.dataset import Corpus, Snapshot, held_out, read_snapshot, write_snapshot
 from trainer.recipe import Budget, Header, Recipe
 from trainer.run import Run
 from trainer.tiers import query_tower
 
 HELD_OUT = 0.2
+PROBE_STEPS = 6
 
 
-class StopAt(TrainerCallback):
-    """Ends the stock trainer when its time is up; the clock starts with its first step."""
+@dataclass
+class Trained:
+    """One side's run: pairs seen, seconds by the clock and of the processor, nDCG@10 on the held-out queries."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.start = seconds, time.perf_counter()
+    pairs: int
+    seconds: float
+    processor: float
+    ndcg: float
+
+
+class Clock(TrainerCallback):
+    """Times the stock trainer from its first step to its last."""
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self.start = time.perf_counter()
+        self.start, self.processor = time.perf_counter(), time.process_time()
 
-    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> Any:
-        control.should_training_stop = time.perf_counter() - self.start > self.seconds
-        return control
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.seconds, self.processor_seconds = time.perf_counter() - self.start, time.process_time() - self.processor
 
 
 def main() -> None:
@@ -54,24 +65,52 @@ def main() -> None:
     parser.add_argument("--beir", type=Path, required=True)
     parser.add_argument("--pool", type=int, default=1_500, help="documents that rankings are over, judged ones first")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--adapter-pairs", type=int, default=100_000, help="0 leaves the adapter out")
+    parser.add_argument("--adapter-documents", type=int, default=100_000)
     parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    result: dict[str, Any] = {"pairs_per_second": {}, "ratio": {}, "ndcg_at_equal_time": {}}
-    queries, documents, judged = read_beir(arguments.beir, arguments.pool)
-    vectors = Encoder.load("auto").encode_documents(list(documents.values()))
+    result: dict[str, Any] = {"pairs_per_second": {}, "ratio": {}, "processor": {}, "ndcg_at_equal_time": {}}
+    world = read_beir(arguments.beir, arguments.pool)
+    vectors = Encoder.load("auto").encode_documents(list(world[1].values()))
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("fp32", "bf16"):
-            home = Path(folder) / precision
-            recipe = Recipe(bf16="on" if precision == "bf16" else "off", steps=arguments.steps, dev_share=0)
-            snapshot = make_snapshot(home / "s", recipe, (queries, documents, judged), vectors, arguments.threads)
-            speed, seconds, ours = train_ours(snapshot, home / "m")
-            stock_speed, stock = train_stock(snapshot, documents, bf16=precision == "bf16", seconds=seconds)
-            result["pairs_per_second"][precision] = {"ours": round(speed, 1), "stock": round(stock_speed, 2)}
-            result["ratio"][precision] = round(speed / stock_speed, 1)
-            result["ndcg_at_equal_time"][precision] = {"ours": ours, "stock": stock, "seconds": round(seconds, 1)}
+            ours, stock = [], []
+            for seed in range(arguments.seeds):
+                home = Path(folder) / f"{precision}-{seed}"
+                bf16: Literal["on", "off"] = "on" if precision == "bf16" else "off"
+                recipe = Recipe(bf16=bf16, steps=arguments.steps, dev_share=0)
+                snapshot = make_snapshot(home / "s", recipe, world, vectors, (arguments.threads, seed))
+                ours.append(train_ours(snapshot, home / "m"))
+                stock.append(train_stock(snapshot, world[1], bf16=precision == "bf16", seconds=ours[-1].seconds))
+            compare(result, precision, ours, stock)
             print(json.dumps(result), flush=True)
+        if arguments.adapter_pairs:
+            sizes = {"pairs": arguments.adapter_pairs, "documents": arguments.adapter_documents}
+            result["adapter"] = training_adapter.measure(Path(folder) / "a", **sizes, threads=arguments.threads)
     print(json.dumps(result))
+
+
+def compare(result: dict[str, Any], precision: str, ours: list[Trained], stock: list[Trained]) -> None:
+    """Speeds over all seeds together; nDCG as means, with every seed's value."""
+    sides = {"ours": ours, "stock": stock}
+    for key, unit in (("pairs_per_second", "seconds"), ("processor", "processor")):
+        speed = {
+            name: sum(run.pairs for run in runs) / sum(getattr(run, unit) for run in runs)
+            for name, runs in sides.items()
+        }
+        ratio = round(speed["ours"] / speed["stock"], 1)
+        result[key][precision] = {name: round(value, 2) for name, value in speed.items()}
+        if key == "processor":
+            result[key][precision]["ratio"] = ratio
+        else:
+            result["ratio"][precision] = ratio
+    result["ndcg_at_equal_time"][precision] = {
+        **{name: round(float(np.mean([run.ndcg for run in runs])), 4) for name, runs in sides.items()},
+        "seeds": {name: [round(run.ndcg, 4) for run in runs] for name, runs in sides.items()},
+        "seconds": [round(run.seconds, 1) for run in ours],
+    }
 
 
 def read_beir(folder: Path, pool: int) -> tuple[dict[str, str], dict[str, str], list[tuple[str, str]]]:
@@ -91,10 +130,10 @@ def make_snapshot(
     recipe: Recipe,
     beir: tuple[dict[str, str], dict[str, str], list[tuple[str, str]]],
     vectors: np.ndarray,
-    threads: int,
+    threads_and_seed: tuple[int, int],
 ) -> Snapshot:
     """The training pairs with a fifth of the queries held out."""
-    queries, documents, judged = beir
+    (queries, documents, judged), (threads, seed) = beir, threads_and_seed
     base = resolve_base_model("auto")
     rows = [
         {"query": queries[query], "doc_id": doc_id, "label": "positive", "weight": 1.0, "posterior": 1.0,
@@ -102,7 +141,7 @@ def make_snapshot(
         for query, doc_id in judged
     ]  # fmt: skip
     index_id = Encoder.load("auto", max_seq_length=recipe.max_seq_length).index_id
-    header = Header("benchmark", "m", "base", base, base, index_id)
+    header = Header("benchmark", "m", "base", base, base, index_id, seed=seed)
     table, corpus = pa.Table.from_pylist(rows), Corpus(list(documents), vectors)
     budget = Budget(threads=threads)
     return read_snapshot(
@@ -110,36 +149,25 @@ def make_snapshot(
     )
 
 
-def train_ours(snapshot: Snapshot, out: Path) -> tuple[float, float, float]:
-    """Pairs a second (frozen layers' one pass over the queries included), seconds, nDCG@10 on the held-out queries."""
+def train_ours(snapshot: Snapshot, out: Path) -> Trained:
+    """The query tower, its one pass through the frozen layers included, saving left out."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(snapshot.header.seed)
+    before = time.process_time()
     report = query_tower.train(snapshot, Run(out, snapshot.snapshot_id, snapshot.budget))
+    processor = time.process_time() - before  # loading, merging and saving too: to our disadvantage
     plan = pairs.plan(snapshot, steps=snapshot.recipe.steps)
-    done = sum(int(np.diff(plan.examples.targets.start)[rows].sum()) for rows in plan.steps)
+    done = sum(int(np.diff(plan.examples.targets.start)[rows].sum()) for rows in plan.steps[: report["steps"]])
     seconds = report["seconds"]["prepare"] + report["seconds"]["fit"]
-    return done / seconds, seconds, report["dev"]["candidate"]["all"]
+    return Trained(done, seconds, processor, report["dev"]["candidate"]["all"])
 
 
-def train_stock(snapshot: Snapshot, documents: dict[str, str], *, bf16: bool, seconds: float) -> tuple[float, float]:
-    """The library's trainer, its loss and its batch: pairs a second, nDCG@10 on the held-out queries."""
-    from datasets import Dataset
-    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-
+def train_stock(snapshot: Snapshot, documents: dict[str, str], *, bf16: bool, seconds: float) -> Trained:
+    """The library's trainer and loss; a few steps tell how many fit the time, so that its schedule ends with it."""
     rows = [row for row in snapshot.pairs.to_pylist() if row["split"] == "train"]
     columns = {"anchor": [row["query"] for row in rows], "positive": [documents[row["doc_id"]] for row in rows]}
-    model = SentenceTransformer(snapshot.header.base_path, device="cpu", local_files_only=True)
-    settings = SentenceTransformerTrainingArguments(
-        output_dir=str(snapshot.folder / "stock"), num_train_epochs=100, per_device_train_batch_size=16, bf16=bf16,
-        save_strategy="no", logging_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
-    )  # fmt: skip
-    stop = StopAt(seconds)
-    trainer = SentenceTransformerTrainer(
-        model=model, args=settings, train_dataset=Dataset.from_dict(columns), loss=MultipleNegativesRankingLoss(model),
-        callbacks=[stop],
-    )  # fmt: skip
-    trainer.train()
-    spent = time.perf_counter() - stop.start
-    speed = trainer.state.global_step * 16 / spent
+    probe = _stock(snapshot, columns, bf16=bf16, steps=PROBE_STEPS)[1]
+    model, run = _stock(snapshot, columns, bf16=bf16, steps=max(1, round(seconds * probe.pairs / 16 / probe.seconds)))
     data = pairs.build(snapshot)
     held = np.concatenate([data.dev_seen, data.dev_unseen])
     encoder = Encoder(model.eval(), device="cpu", bf16=True)
@@ -147,8 +175,30 @@ def train_stock(snapshot: Snapshot, documents: dict[str, str], *, bf16: bool, se
         encoder.encode_queries([data.queries[row] for row in held])
         @ encoder.encode_documents([documents[doc_id] for doc_id in snapshot.doc_ids]).T
     )
-    ndcg = fit.DevScore(pairs.dev_ndcg(scores, data.judged.take(held)), np.empty(0))
-    return speed, float(ndcg.means()["all"] or 0.0)
+    run.ndcg = float(pairs.dev_ndcg(scores, data.judged.take(held)).mean())
+    return run
+
+
+def _stock(
+    snapshot: Snapshot, columns: dict[str, list[str]], *, bf16: bool, steps: int
+) -> tuple[SentenceTransformer, Trained]:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.training_args import BatchSamplers
+
+    model = SentenceTransformer(snapshot.header.base_path, device="cpu", local_files_only=True)
+    settings = SentenceTransformerTrainingArguments(
+        output_dir=str(snapshot.folder / "stock"), max_steps=steps, per_device_train_batch_size=16, bf16=bf16,
+        warmup_steps=0.1, batch_sampler=BatchSamplers.NO_DUPLICATES, seed=snapshot.header.seed,
+        save_strategy="no", logging_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    clock = Clock()
+    trainer = SentenceTransformerTrainer(
+        model=model, args=settings, train_dataset=Dataset.from_dict(columns), loss=MultipleNegativesRankingLoss(model),
+        callbacks=[clock],
+    )  # fmt: skip
+    trainer.train()
+    return model, Trained(steps * 16, clock.seconds, clock.processor_seconds, 0.0)
 
 
 def _lines(path: Path) -> list[dict[str, str]]:

@@ -16,15 +16,21 @@ from consumers.decode import Decoder
 from flywheel.client import RemoteOperations
 from flywheel.config import Config, load
 from flywheel.cycle import Cycle, Parts
+from flywheel.experiment import Director
+from flywheel.gate import policy_of
 from flywheel.home import Home, HomeError
 from flywheel.indexer import Indexers
 from flywheel.learning import Learning
+from flywheel.lineup import Lineup
 from flywheel.local import Installation, Live, LocalOperations
 from flywheel.operations import Operations
 from flywheel.registry import BASE, Registry
+from flywheel.shadow_stage import ShadowStage, shadow_policy
+from flywheel.stages import live_stages
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
+from flywheel.tracking import Tracker
 
 
 def now_ms() -> int:
@@ -79,14 +85,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
     if not home.exists:
         raise HomeError(f"{home.root} is no Flywheel home; make one with `flywheel --home {home.root} init`")
     home.init()
-    signals = config.signals
-    store = Store.open(
-        home.database,
-        memory_gb=config.limits.duckdb_memory_gb,
-        dedupe_hours=signals.dedupe_hours,
-        watermark_minutes=signals.watermark_minutes,
-    )
-    with store:
+    with _store(home, config) as store:
         registry = Registry(home.models, store.models, config.trainer)
         registry.sweep()
         _crown_base(store, registry)
@@ -104,6 +103,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             now_ms=now_ms,
             stop=stop,
         )
+        lineup = Lineup(store, registry.encoder, indexers)
         hasher = home.hasher()
         yield Installation(
             home=home,
@@ -112,12 +112,30 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             registry=registry,
             indexers=indexers,
             learning=learning,
-            cycle=Cycle(parts),
-            decoder=Decoder(signals, hasher, config.limits.message_bytes),
+            cycle=_cycle(parts),
+            lineup=lineup,
+            director=_director(parts, lineup),
+            decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
             hash_id=hasher,
             titles=titles,
             now_ms=now_ms,
         )
+
+
+def _store(home: Home, config: Config) -> Store:
+    return Store.open(
+        home.database,
+        memory_gb=config.limits.duckdb_memory_gb,
+        dedupe_hours=config.signals.dedupe_hours,
+        watermark_minutes=config.signals.watermark_minutes,
+    )
+
+
+def _director(parts: Parts, lineup: Lineup) -> Director:
+    store, config, policy = parts.store, parts.config, policy_of(parts.config)
+    stages = live_stages(store.tally, config, policy)
+    stages["shadow"] = ShadowStage(store, shadow_policy(config), lineup.side, stopping=parts.stop.is_set)
+    return Director(store, config.promotion, stages, policy, ready=lineup.make_ready, now_ms=now_ms)
 
 
 def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
@@ -125,6 +143,13 @@ def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
     from flywheel.daemon import serve
 
     return serve(Home(home), load(home, environ), open_installation, now_ms)
+
+
+def _cycle(parts: Parts) -> Cycle:
+    cycle = Cycle(parts)
+    if parts.config.tracking.enabled:
+        cycle.watchers.append(Tracker(parts.config.tracking, parts.home).record)
+    return cycle
 
 
 def _crown_base(store: Store, registry: Registry) -> None:

@@ -9,24 +9,21 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
+
+from flywheel.sections import Exploration, Section
 
 ENV_PREFIX = "FLYWHEEL__"
 FILE_NAME = "flywheel.toml"
 Tier = Literal["adapter", "query_tower", "full"]
-Stage = Literal["offline"]
+Stage = Literal["offline", "shadow", "interleaving", "split", "observe"]
+Share = Annotated[float, Field(gt=0, le=0.5)]
 
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message names the key, what is wrong with it, and what to write instead."""
-
-
-class Section(BaseModel):
-    """One table of the file. Unknown keys are errors, and a loaded configuration never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Kafka(Section):
@@ -65,14 +62,23 @@ class Signals(Section):
     ordinal_base: Literal[0, 1] = Field(1, description="what the first result's position.ordinal is in your events")
     bounce_ms: int = Field(5_000, ge=0, description="a dwell below this weakens its click")
     satisfied_ms: int = Field(30_000, ge=0, description="a dwell above this confirms its click")
+    learn_dwell: bool = Field(
+        True, description="take both from the dwells themselves, by segment, once 1,000 of them fall into two heaps"
+    )
     action_names: dict[str, str] = Field(
         default_factory=dict,
         description="your action_name -> click | dwell | thumbs_up | thumbs_down | impression | add_to_cart | purchase",
+    )
+    arm_names: dict[str, Literal["champion", "challenger"]] = Field(
+        default_factory=dict, description="your arm -> champion | challenger; control and treatment are known"
     )
     dedupe_hours: float = Field(24.0, gt=0, description="window in event time in which a repeated event_id is dropped")
     watermark_minutes: float = Field(30.0, ge=0, description="how late feedback may come before its window is closed")
     posterior_threshold: float = Field(0.5, gt=0, lt=1, description="relevance above which a document is a positive")
     ambiguous_threshold: float = Field(0.05, ge=0, lt=1, description="relevance above which it is no negative")
+    expected_precision: float = Field(
+        0.95, ge=0, lt=1, description="share of the positives that must be right as far as the click model knows"
+    )
     half_life_days: float = Field(90.0, gt=0, description="age at which evidence counts half")
     user_cap: float = Field(3.0, gt=0, description="impressions of one pair by one user that count")
     user_share: float = Field(0.2, gt=0, le=1, description="share of a query's evidence that one user carries at most")
@@ -99,6 +105,33 @@ class Trainer(Section):
     batch_size: int = Field(128, ge=2, description="queries in a step")
     scale: float = Field(20.0, gt=0, description="logit scale: cosine times this goes into the softmax")
     layers: int | Literal["all"] = Field(2, description="top transformer layers that train; all: the whole tower")
+    lora_rank: int = Field(0, ge=0, description="query_tower: rank of low-rank updates (extra lora); 0: whole matrices")
+    exact_documents: int = Field(200_000, ge=1, description="documents up to which the softmax is over all of them")
+    rejected_weight: float = Field(
+        10.0, ge=1, description="documents that a thumbed-down one counts for in the softmax"
+    )
+    loss: Literal["ranking", "triplet"] = Field(
+        "ranking", description="full: softmax over a batch's documents, or triplets"
+    )
+    matryoshka: tuple[int, ...] = Field(
+        (), description="full: shorter lengths that must rank too, for example [192, 96]"
+    )
+    hard_negatives: int = Field(2, ge=0, description="full: hard documents that each query brings into a step")
+    negative_sources: tuple[Literal["mined", "bm25"], ...] = Field(
+        ("mined", "bm25"), description="full: who finds them, the champion's own ranking and BM25"
+    )
+    negative_depth: int = Field(100, ge=1, description="full: how deep those rankings are read")
+    negative_margin: float = Field(
+        0.95, gt=0, le=1, description="full: share of the right document's score that a hard one stays below"
+    )
+    teacher: str = Field("", description="full: folder of a cross-encoder or larger bi-encoder to learn from")
+    teacher_loss: Literal["kl", "margin_mse"] = Field(
+        "kl", description="full: match the teacher's softmax or its margins"
+    )
+    teacher_weight: float = Field(1.0, ge=0, description="full: weight of the teacher's loss beside the ranking loss")
+    curated_share: float = Field(
+        0.2, ge=0, lt=1, description="full: last part of the steps that favours votes, purchases and annotations"
+    )
     replay_share: float = Field(0.5, ge=0, lt=1, description="part of each batch drawn from earlier pairs")
     replay_size: int = Field(20_000, ge=0, description="pairs in the replay reservoir at most")
     distil: float = Field(10.0, ge=0, description="weight of staying near the champion on replayed queries")
@@ -112,8 +145,11 @@ class Trainer(Section):
 
 class Promotion(Section):
     stages: tuple[Stage, ...] = Field(
-        ("offline",), min_length=1, description="gates that a challenger passes; offline is the one that there is"
+        ("offline",),
+        min_length=1,
+        description="a challenger's way, the last decides: offline, shadow, interleaving, split | observe",
     )
+    screen_alpha: float = Field(0.20, gt=0, lt=1, description="level of the stages before the last, which only screen")
     metrics: tuple[str, ...] = Field(("recall@10", "ndcg@10"), description="primary metrics; one gain is enough")
     alpha: float = Field(0.10, gt=0, lt=0.5, description="false promotions that all challengers together may cost")
     min_effect: float = Field(0.0, ge=0, description="smallest gain worth a promotion")
@@ -122,22 +158,52 @@ class Promotion(Section):
     min_queries: int = Field(50, ge=2, description="judged queries below which the gate is inconclusive")
     min_unseen: int = Field(20, ge=2, description="the same for queries on documents that training never touched")
     min_users: int = Field(200, ge=2, description="users per arm below which a live verdict is inconclusive")
+    min_days: float = Field(7.0, ge=0, description="event days before which nothing live is promoted: a whole week")
     max_days: float = Field(28.0, gt=0, description="event days after which an undecided experiment expires")
+    looks: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="shares of max_days at which a live gain is tested, e.g. [0.25, 0.5, 1.0]; []: at any time"
+    )
+    cuped: bool = Field(True, description="take what users did before the experiment out of the live metric")
     auto: bool = Field(True, description="false: a verdict of promote waits for `flywheel promote`")
+    live_metric: Literal["satisfied_ctr", "ctr"] = Field("satisfied_ctr", description="what a live verdict rests on")
+    interleaving_share: float = Field(1.0, gt=0, le=1, description="people whose pages are interleaved")
+    ramp: tuple[Share, ...] = Field(
+        (0.01, 0.05, 0.2, 0.5), min_length=1, description="people in the challenger's arm of a split, step by step"
+    )
+    ramp_hours: float = Field(24.0, ge=0, description="event hours that a step of the ramp takes at least")
+    observe_share: float | None = Field(
+        None, gt=0, lt=1, description="people to whom your product shows the challenger; unset: not checked"
+    )
+    user_pages: int = Field(200, ge=1, description="pages of one person that a live verdict counts at most")
+    shadow_pages: int = Field(2_000, ge=1, description="pages that a challenger ranks in the shadow before its verdict")
+    shadow_days: float = Field(7.0, gt=0, description="event days after which a shadow ends with the pages it has")
+    look_seconds: float = Field(30.0, gt=0, description="how often a live experiment is looked at")
+    queue_days: float = Field(28.0, gt=0, description="days after which a challenger that waits is given up")
+    holdback: float = Field(
+        0.1, ge=0, le=0.5, description="people who keep the old champion for a while after a promotion; 0: nobody"
+    )
+    holdback_days: float = Field(14.0, gt=0, description="event days of that watch, after which a promotion stands")
+    rollback_alpha: float = Field(0.01, gt=0, lt=0.5, description="chance that a promotion is taken back wrongly")
 
+    @field_validator("stages")
+    @classmethod
+    def _in_order(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """A stage comes once and in order; a product that serves itself is observed, and nothing else is live."""
+        order = get_args(Stage)
+        if sorted(set(stages), key=order.index) != list(stages):
+            raise ValueError(f"name each stage once, in the order {', '.join(order)}")
+        if "observe" in stages and {"interleaving", "split"} & set(stages):
+            raise ValueError("observe is for a product that serves itself; interleaving and split need our serving")
+        if stages and stages[-1] == "shadow":
+            raise ValueError("shadow screens and cannot decide; name interleaving, split or observe after it")
+        return stages
 
-class Exploration(Section):
-    enabled: bool = Field(True, description="false: pages are the champion's alone, and what it misses stays unknown")
-    share: float = Field(0.1, ge=0, le=0.5, description="share of all slots that may show documents to learn about")
-    max_ctr_cost: float = Field(0.02, ge=0, le=0.2, description="share of all clicks that this may be expected to cost")
-    probability: float = Field(0.9, gt=0, le=1, description="share of a query's pages on which its slots are taken")
-    confirm: float = Field(0.95, gt=0.5, lt=1, description="relevance at which a document is explored no longer")
-    drop: float = Field(0.003, gt=0, lt=0.5, description="relevance below which it is given up")
-    max_impressions: float = Field(60.0, gt=0, description="impressions after which it is given up undecided")
-    slots: int = Field(2, ge=1, le=5, description="documents explored on one page at most")
-    queries: int = Field(20_000, ge=1, description="queries explored at most, those asked most first")
-    lexical_documents: int = Field(200_000, ge=0, description="collections up to this size are searched by words too")
-    refresh_minutes: float = Field(30.0, gt=0, description="how often the plan is made anew")
+    @field_validator("ramp")
+    @classmethod
+    def _rising(cls, ramp: tuple[float, ...]) -> tuple[float, ...]:
+        if list(ramp) != sorted(set(ramp)):
+            raise ValueError("the shares of a ramp rise")
+        return ramp
 
 
 class Limits(Section):
@@ -167,6 +233,13 @@ class Analytics(Section):
     publish_seconds: float = Field(60.0, gt=0, description="how often analytics/ is renewed")
 
 
+class Tracking(Section):
+    enabled: bool = Field(False, description="record training runs in MLflow (needs the extra tracking)")
+    uri: str = Field("", description="MLflow server, for example http://mlflow:5000; empty: mlflow.db in the home")
+    experiment: str = Field("flywheel", description="name of the experiment there")
+    timeout_seconds: int = Field(10, ge=1, description="how long a server may take to answer; a run never waits longer")
+
+
 class Config(Section):
     """The whole of `flywheel.toml`."""
 
@@ -179,6 +252,7 @@ class Config(Section):
     limits: Limits = Limits()
     serving: Serving = Serving()
     analytics: Analytics = Analytics()
+    tracking: Tracking = Tracking()
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Config:

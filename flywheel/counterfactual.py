@@ -13,10 +13,12 @@ import numpy.typing as npt
 from scipy import special
 
 from flywheel.significance.estimate import Estimate, Inconclusive
+from flywheel.significance.paired import PairedSums
 
 Column = npt.NDArray[np.float64]
 MIN_EFFECTIVE = 100.0
 MIN_COVERAGE = 0.8
+MIN_GROUPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ class Slots:
     """The places on the pages that a target ranking would show, float64 (slots,) each.
 
     `page` numbers the page, int64; `clicks` and `impressions` are what the log holds of the same (query, document,
-    rank); `predicted` is the click model's rate for it; `user` who asked, int64.
+    rank); `predicted` is the click model's rate for it; `user` who asked, int64. `cell` numbers the (query, document,
+    rank): slots of one cell share one rate and its error. None: every slot is a cell of its own.
     """
 
     page: npt.NDArray[np.int64]
@@ -154,6 +157,7 @@ class Slots:
     clicks: Column
     impressions: Column
     predicted: Column
+    cell: npt.NDArray[np.int64] | None = None
 
 
 def item_position(
@@ -187,9 +191,17 @@ def item_position(
     value = float(rate.sum()) / pages
     left = by_user - value * asked
     variance = float(left @ left) * len(by_user) / (len(by_user) - 1) / pages**2
-    variance += float((rate * (1 - rate) / size).sum()) / pages**2
+    variance += _cell_noise(slots.cell, rate * (1 - rate) / size) / pages**2
     found = Estimate(value, math.sqrt(variance))
     return OffPolicy(value, *found.interval(), effective, coverage)
+
+
+def _cell_noise(cell: npt.NDArray[np.int64] | None, noise: Column) -> float:
+    """Variance of the summed rates: a cell that stands on m pages brings its error m times, at once."""
+    if cell is None:
+        return float(noise.sum())
+    _, first, repeats = np.unique(cell, return_index=True, return_counts=True)
+    return float((repeats**2 * noise[first]).sum())
 
 
 def _refusal(effective: float, coverage: float, min_effective: float, min_coverage: float) -> Inconclusive | None:
@@ -206,3 +218,88 @@ def _gamma_end(value: float, variance: float, probability: float) -> float:
         return max(value, 0.0)
     shape = value**2 / variance
     return float(special.gammaincinv(shape, probability)) * variance / value
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Challenger and champion on the same log, as totals over groups of users whose difference is to be judged.
+
+    `sums` holds each group's pages and both totals; where an estimator is no plain mean, a group's total is its share
+    of the value plus its influence on it, so that the sums give value and error alike. `effective` and `coverage` are
+    the challenger's: pages of its own that the log is worth, and the share of what it would show that the log has.
+    """
+
+    sums: PairedSums
+    effective: float
+    coverage: float
+
+    def estimate(
+        self, *, min_effective: float = MIN_EFFECTIVE, min_coverage: float = MIN_COVERAGE, min_groups: int = MIN_GROUPS
+    ) -> Estimate | Inconclusive:
+        """Challenger minus champion by page, or why there is no answer."""
+        refused = _refusal(self.effective, self.coverage, min_effective, min_coverage)
+        if refused:
+            return refused
+        if self.sums.groups < min_groups:
+            return Inconclusive(f"{self.sums.groups} groups of users; {min_groups} are the least for an interval")
+        return self.sums.compare()
+
+
+@dataclass(frozen=True, slots=True)
+class RankWeights:
+    """One policy's sums over logged slots by (group of users, rank), float64 (groups, ranks) each.
+
+    With w = 1 / propensity where the policy shows the logged document at that rank and else 0, r the satisfied click
+    and q the click model's prediction: sums of w, w^2, w r, and q(policy) + w (r - q(shown)).
+    """
+
+    weight: Column
+    weight_squared: Column
+    reward: Column
+    robust: Column
+
+
+def self_normalised(slots: Column, champion: RankWeights, challenger: RankWeights) -> Contrast | Inconclusive:
+    """Clicks per page of both, each rank normalised by its own weights. `slots` (groups, ranks) counts logged slots.
+
+    Swaminathan & Joachims (2015), eq. 6, for each rank, with the item-position weights of Li et al. (2018), §4.2;
+    summed over ranks by how many pages have them. A group's influence is the linearised ratio's, (sum w r - V sum w) /
+    total w. Ranks apart, because an unsupported low rank must not be filled with the click rate of a high one.
+    """
+    if not slots.size or slots[:, 0].sum() <= 0:
+        return Inconclusive("no page was logged with propensities")
+    totals = []
+    for arm in (champion, challenger):
+        empty = np.flatnonzero((arm.weight.sum(axis=0) <= 0) & (slots.sum(axis=0) > 0))
+        if len(empty):
+            return Inconclusive(f"the log never shows at rank {empty[0] + 1} what would be shown there")
+        totals.append(_by_rank(slots, arm))
+    sums = PairedSums.of_groups(slots[:, 0], totals[0], totals[1])
+    return Contrast(sums, *_support(slots, challenger))
+
+
+def robust(slots: Column, champion: RankWeights, challenger: RankWeights) -> Contrast | Inconclusive:
+    """Doubly robust clicks per page of both: Dudík, Langford & Li (2011), eq. 1, for each slot, summed over a page."""
+    if not slots.size or slots[:, 0].sum() <= 0:
+        return Inconclusive("no page was logged with propensities")
+    sums = PairedSums.of_groups(slots[:, 0], champion.robust.sum(axis=1), challenger.robust.sum(axis=1))
+    return Contrast(sums, *_support(slots, challenger))
+
+
+def _by_rank(slots: Column, arm: RankWeights) -> Column:
+    """Each group's pages times the value, plus its influence on the value."""
+    pages, there = slots[:, 0], slots.sum(axis=0) > 0
+    share = slots.sum(axis=0)[there] / pages.sum()
+    weight, reward = arm.weight[:, there], arm.reward[:, there]
+    total = weight.sum(axis=0)
+    rate = reward.sum(axis=0) / total
+    influence = ((reward - rate * weight) / total) @ share
+    return np.asarray(pages * float(rate @ share) + pages.sum() * influence)
+
+
+def _support(slots: Column, arm: RankWeights) -> tuple[float, float]:
+    """Kish's effective size in pages, and the mean weight by rank, at most 1 each."""
+    by_rank = slots.sum(axis=0)
+    weight, squared = arm.weight.sum(axis=0), float(arm.weight_squared.sum())
+    effective = float(weight.sum()) ** 2 / squared * by_rank[0] / by_rank.sum() if squared else 0.0
+    return effective, float(np.minimum(weight, by_rank).sum() / by_rank.sum())

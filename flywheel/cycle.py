@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 from flywheel import verdicts
 from flywheel.config import Config
-from flywheel.gate import DEPTH, JudgedSet, judge
+from flywheel.gate import DEPTH, JudgedSet, judge, policy_of
 from flywheel.home import Home
 from flywheel.indexer import Indexer, Stopped
 from flywheel.learning import Learning, NothingToLearn
 from flywheel.operations import Json
-from flywheel.promotion import Budget, Decision, Policy, Verdict
+from flywheel.promotion import Budget, Decision, Verdict
 from flywheel.registry import BASE, MANIFEST, Registry
-from flywheel.store.runs import Run
+from flywheel.store.runs import ENDED, Run
 from flywheel.store.store import Store
 from trainer.launch import launch, read_report
 from trainer.recipe import Budget as TrainingBudget
@@ -72,6 +72,8 @@ class Cycle:
         self._store = parts.store
         self.listeners: list[Callable[[str], None]] = []
         """Told the new champion, after the decision stands in the database."""
+        self.watchers: list[Callable[[Run], None]] = []
+        """Shown every run that has ended, however it did."""
 
     def resume(self) -> None:
         """Finish the run that an earlier process left, or this one where even its end could not be written down."""
@@ -118,6 +120,15 @@ class Cycle:
         return run
 
     def _drive(self, run: Run) -> Json:
+        try:
+            return self._to_its_end(run)
+        finally:
+            ended = self._store.runs.get(run.run_id)
+            if ended is not None and ended.state in ENDED:
+                for show in self.watchers:
+                    show(ended)
+
+    def _to_its_end(self, run: Run) -> Json:
         runs, now_ms = self._store.runs, self._parts.now_ms
         try:
             return self._steps(run)
@@ -157,13 +168,22 @@ class Cycle:
 
     def _decide(self, run: Run, found: Decision) -> Decision:
         """Write the decision and, unless promotions wait for a person now, switch to what it promotes."""
-        held = None if self._parts.config.promotion.auto else "promotion.auto is false"
+        settings = self._parts.config.promotion
+        if self._screens:
+            return verdicts.record(self._store, run, found, None, self._parts.now_ms(), settings=settings)
+        held = None if settings.auto else "promotion.auto is false"
         if run.trigger != "manual" and self._store.state.get(PAUSED, False):
             held = "the wheel is paused"
         if held and found.verdict is Verdict.PROMOTE:
             waits = f"{held}: it waits for `flywheel promote {run.version}`"
             found = dataclasses.replace(found, reasons=(*found.reasons, waits))
-        return verdicts.record(self._store, run, found, None if held else run.version, self._parts.now_ms())
+        switch_to = None if held else run.version
+        return verdicts.record(self._store, run, found, switch_to, self._parts.now_ms(), settings=settings)
+
+    @property
+    def _screens(self) -> bool:
+        """Whether live stages decide, and the offline gate, if it is asked for at all, only keeps out what is worse."""
+        return self._parts.config.promotion.stages != ("offline",)
 
     def _train(self, run: Run, snapshot: str) -> None:
         out = self._parts.registry.path(str(run.version))
@@ -189,10 +209,12 @@ class Cycle:
             raise TrainingFailed(f"training {run.version} failed: {cause}")
 
     def _gate(self, run: Run) -> Decision:
-        policy = policy_of(self._parts.config)
-        budget = Budget(alpha=self._parts.config.promotion.alpha)
-        when = run.until_ms or 0
-        alpha = budget.next_alpha(verdicts.spent(self._store), when)
+        policy, settings = policy_of(self._parts.config), self._parts.config.promotion
+        if "offline" not in settings.stages:
+            return Decision(Verdict.PROMOTE, ("promotion.stages asks for no offline gate",), {}, 0.0)
+        alpha = settings.screen_alpha
+        if not self._screens:
+            alpha = Budget(alpha=settings.alpha).next_alpha(verdicts.spent(self._store), run.until_ms or 0)
         sets = self.judged_sets()
         anchored = any(judged.kind == "anchor" for judged in sets)
         return judge(
@@ -238,18 +260,3 @@ class Cycle:
             "candidate": candidate,
             "decision": decision.as_dict(),
         }
-
-
-def policy_of(config: Config) -> Policy:
-    """`[promotion]` as the gate takes it."""
-    settings = config.promotion
-    return Policy(
-        metrics=settings.metrics,
-        min_effect=settings.min_effect,
-        margin=settings.margin,
-        anchor_margin=settings.anchor_margin,
-        min_queries=settings.min_queries,
-        min_unseen=settings.min_unseen,
-        min_users=settings.min_users,
-        max_days=settings.max_days,
-    )

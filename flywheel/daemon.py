@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from datetime import UTC
 from logging.handlers import RotatingFileHandler
 from typing import Any
@@ -38,7 +39,6 @@ from flywheel.operations import Json
 from flywheel.publish import BrokerPublisher
 from flywheel.runner import Repeater
 from flywheel.serving.app import create_app
-from flywheel.serving.live import Live as Serving
 from flywheel.serving.runner import HttpServer
 from flywheel.serving.search import SearchEngine
 from flywheel.serving.services import Services
@@ -78,6 +78,7 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
     with open_installation(home, config, stop) as parts:
         daemon = Daemon(parts, stop, now_ms)
         parts.cycle.listeners.append(daemon.activate)
+        parts.director.listeners.append(daemon.activate)
         daemon.run()
     return 0
 
@@ -117,6 +118,7 @@ class Daemon:
         self._ingest = self._build_ingest()
         self._indexing = Repeater("index", self._index_step, stop)
         self._announcing = Repeater("announce", self._announce_step, stop)
+        self._experimenting = Repeater("experiment", self._experiment_step, stop)
         self._announcer = Announcer(
             parts.store.decisions,
             lambda key, value: self._producer.send(parts.config.kafka.topic_models, key, value),
@@ -143,7 +145,8 @@ class Daemon:
             self._in.home.announce(server.url)
             stack.callback(self._in.home.retract)
             log.info("serving %s on %s", self._in.home.root, server.url)
-            threads: list[threading.Thread] = [self._indexing, self._announcing, self._exploring, self._worker]
+            threads: list[threading.Thread] = [self._indexing, self._announcing, self._exploring]
+            threads += [self._experimenting, self._worker]
             threads.append(threading.Thread(target=self._ingest.run, args=(self._stop,), name="ingest", daemon=True))
             scheduler = self._schedule()
             for thread in threads:
@@ -157,24 +160,25 @@ class Daemon:
             self._indexing.wake()
             self._announcing.wake()
             self._exploring.wake()
+            self._experimenting.wake()
             deadline = time.monotonic() + _JOIN_SECONDS
             for thread in threads:
                 thread.join(max(0.1, deadline - time.monotonic()))
         log.info("stopped")
 
-    def activate(self, version: str) -> None:
+    def activate(self, _version: str) -> None:
         """Serve the champion, usually this version, from the next search on, and tell the world.
 
         Two switches may be told in another order than they were decided in: what the database says is what counts.
+        The same swap brings in whom an experiment tries beside it, or takes them out.
         """
         with self._activating:
-            version = self._in.store.models.aliases().get(CHAMPION, version)
-            indexer = self._in.indexers.of(version)
-            explorer = self._planner.explorer
-            self._engine.swap(Serving(version, self._in.registry.encoder(version), indexer.index, explorer=explorer))
+            live = replace(self._in.lineup.build(), explorer=self._planner.explorer)
+            self._engine.swap(live)
         self._announcing.wake()
         self._exploring.wake()
-        log.info("champion is %s", version)
+        beside = f", {live.challenger.version} beside it" if live.challenger else ""
+        log.info("champion is %s%s", live.version, beside)
 
     def _app(self) -> Any:
         config = self._in.config
@@ -251,6 +255,18 @@ class Daemon:
             self._publish()
         return 0.0 if more else _INDEX_IDLE_SECONDS
 
+    def _experiment_step(self) -> float:
+        """One look at the live experiment; whoever serves follows what it says."""
+        if self._engine.live is None:
+            return _INDEX_IDLE_SECONDS
+        try:
+            moved = self._in.director.step() | self._in.lineup.follow()
+        except Stopped:
+            return _INDEX_IDLE_SECONDS
+        if self._in.lineup.stale(self._engine.live):
+            self.activate(self._engine.live.version)
+        return 0.0 if moved else self._in.config.promotion.look_seconds
+
     def _announce_step(self) -> float:
         if not self._topics_ready:
             kafka = self._in.config.kafka
@@ -296,7 +312,7 @@ class Daemon:
         phase = {"bootstrap": kafka.bootstrap, "phase": state.phase, "error": state.error}
         broken = {
             loop.name: loop.error
-            for loop in (self._indexing, self._announcing, self._exploring)
+            for loop in (self._indexing, self._announcing, self._exploring, self._experimenting)
             if loop.error is not None
         }
         return {

@@ -62,6 +62,11 @@ def has_bf16(device: str) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
+def uses_bf16(choice: Bf16, device: str) -> bool:
+    """Whether to compute in bfloat16 on this device: as chosen, for "auto" where it is faster."""
+    return choice == "on" or (choice == "auto" and has_bf16(device))
+
+
 def pick_device(device: str) -> str:
     """`device` itself, or for "auto" the best one that is there."""
     import torch
@@ -118,7 +123,7 @@ class Encoder:
         model.eval()
         if max_seq_length is not None:
             model.max_seq_length = min(max_seq_length, longest_input(model))
-        return cls(model, device=device, bf16=bf16 == "on" or (bf16 == "auto" and has_bf16(device)))
+        return cls(model, device=device, bf16=uses_bf16(bf16, device))
 
     @property
     def model(self) -> SentenceTransformer:

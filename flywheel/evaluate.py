@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from flywheel.metrics import judged_only as condensed
 from flywheel.metrics import parse_metric
+from flywheel.significance.estimate import Inconclusive
+from flywheel.significance.paired import PairedSums
 
 Vectors = npt.NDArray[np.float32]
 METRICS = ("ndcg@10", "recall@10", "mrr@10")
@@ -122,6 +124,31 @@ def summary(scored: Scored) -> dict[str, Any]:
     for metric, values in scored.scores.items():
         result[metric] = {name: float(values[mask].mean()) if mask.any() else None for name, mask in parts.items()}
     return result
+
+
+def differences(ours: Scored, theirs: Scored) -> dict[str, dict[str, dict[str, Any]]]:
+    """Ours less theirs by metric and part, paired by query: effect with its 95 % interval, and how many queries moved.
+
+    `{effect, low, high, p_value, better, worse, equal}`; `inconclusive` says why where there is no interval.
+    """
+    judged = ~np.isnan(ours.scores[METRICS[0]])
+    parts = {"all": judged, "seen": judged & ours.seen, "unseen": judged & ~ours.seen}
+    return {
+        metric: {
+            name: _difference(theirs.scores[metric][rows], ours.scores[metric][rows]) for name, rows in parts.items()
+        }
+        for metric in ours.scores
+    }
+
+
+def _difference(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> dict[str, Any]:
+    change = after - before
+    counts = {"better": int((change > 0).sum()), "worse": int((change < 0).sum()), "equal": int((change == 0).sum())}
+    found = PairedSums.of(before, after).compare()
+    if isinstance(found, Inconclusive):
+        return {"inconclusive": found.reason, **counts}
+    low, high = found.interval()
+    return {"effect": found.effect, "low": low, "high": high, "p_value": found.p_value(), **counts}
 
 
 def moved(ours: Scored, theirs: Scored, metric: str = METRICS[0], *, most: int = 10) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from flywheel.dwell import Threshold
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 Counts = npt.NDArray[np.int64]
@@ -27,7 +29,9 @@ class Evidence:
     Pairs: `pair_query`, `pair_document` index into `queries` (normalised texts) and `documents` (ids).
     How their clicks ended: `measured` weighted clicks with a dwell, of them `satisfied` and `bounced`.
     Rows: `pair` indexes the pairs; `rank` is 1-based; `above` numbers the click set, 0 for none; `impressions` and
-    `clicks` are weighted counts. Set s holds `set_pairs[set_start[s]:set_start[s + 1]]`; set 0 is empty.
+    `clicks` are weighted counts. Set s holds `set_pairs[set_start[s]:set_start[s + 1]]` in the order of the page; set 0
+    is empty. `distance` counts the places from the last click above, or from the page's top, to the row: 1 is the next
+    result, or rank 1. Without it nobody can tell whether people go down page by page and stop.
     """
 
     queries: tuple[str, ...]
@@ -44,6 +48,7 @@ class Evidence:
     clicks: Floats
     set_start: npt.NDArray[np.int64]
     set_pairs: Ints
+    distance: Ints | None = None
 
     @property
     def pairs(self) -> int:
@@ -71,10 +76,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ScoreFeatures:
-    """The champion's opinion of each pair: its score, how far that is below the query's best score, and its place.
+    """The champion's opinion of each pair: its score, how far that is below the query's best, and its own rank for it.
 
-    `rank` is the place among the query's pairs by that score, 1 the best: unlike the ranks that a document was shown
-    at, exploration does not change it. None: the mean rank shown stands in for it.
+    `rank` is None where only the ranks are known at which the pair was shown.
     """
 
     score: Floats
@@ -83,14 +87,20 @@ class ScoreFeatures:
 
     @staticmethod
     def of(evidence: Evidence, score: Floats) -> ScoreFeatures:
-        """From the scores of the pairs; gap and rank are among the query's pairs."""
+        """From the scores of the pairs: gap to the best of the query's pairs, and rank among them.
+
+        Documents that were never shown are not counted, so that the rank may be better than in the whole index.
+        """
+        score = np.asarray(score, dtype=np.float64)
         top = np.full(len(evidence.queries), -np.inf)
         np.maximum.at(top, evidence.pair_query, score)
         order = np.lexsort((-score, evidence.pair_query))
-        starts = np.flatnonzero(np.diff(evidence.pair_query[order], prepend=-1))
+        query = evidence.pair_query[order]
+        place = np.arange(len(order))
+        first = np.maximum.accumulate(np.where(np.diff(query, prepend=-1) != 0, place, 0)) if len(order) else place
         rank = np.empty(len(order))
-        rank[order] = np.arange(1, len(order) + 1) - np.repeat(starts, np.diff(starts, append=len(order)))
-        return ScoreFeatures(np.asarray(score, dtype=np.float64), top[evidence.pair_query] - score, rank)
+        rank[order] = place - first + 1
+        return ScoreFeatures(score, top[evidence.pair_query] - score, rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +149,4 @@ class Collected:
     until_ms: int
     excluded: tuple[ExcludedUser, ...] = field(default=())
     unplaced_clicks: int = 0
+    dwell: tuple[Threshold, ...] = field(default=())

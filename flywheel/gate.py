@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flywheel.config import Config
 from flywheel.metrics import parse_metric
 from flywheel.promotion import Decision, OfflineEvidence, Policy, decide_offline
 
@@ -70,7 +71,10 @@ def judge(
         anchors |= {
             f"{judged.name} since base": _scores(base, challenger, judged, policy.metrics) for judged in anchored
         }
-    evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=np.arange(len(seen)), anchors=anchors)
+    asked = [" ".join(text.casefold().split()) for judged in golden for text in judged.queries]
+    # a query that stands in two golden sets moves in both: one group, not two votes
+    groups = np.unique(asked, return_inverse=True)[1] if asked else np.empty(0, dtype=np.int64)
+    evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=groups, anchors=anchors)
     return decide_offline(evidence, policy, alpha)
 
 
@@ -82,3 +86,22 @@ def _scores(
     return {
         name: (metric(ours, judged.judgements), metric(theirs, judged.judgements)) for name, metric in parsed.items()
     }
+
+
+def policy_of(config: Config) -> Policy:
+    """`[promotion]` as the gate takes it."""
+    settings = config.promotion
+    return Policy(
+        metrics=settings.metrics,
+        min_effect=settings.min_effect,
+        margin=settings.margin,
+        anchor_margin=settings.anchor_margin,
+        min_queries=settings.min_queries,
+        min_unseen=settings.min_unseen,
+        min_users=settings.min_users,
+        min_days=settings.min_days,
+        max_days=settings.max_days,
+        looks=settings.looks,
+        cuped=settings.cuped,
+        live_metric=settings.live_metric,
+    )

@@ -17,13 +17,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from flywheel.annotations import judgements
+
 Record = dict[str, Any]
 BATCH = 1_000
 _IDS = ("doc_id", "_id", "id")
 _TEXTS = ("text", "body", "content")
 _JSON_LINES = {".jsonl", ".ndjson"}
 _KNOWN = ".jsonl, .ndjson, .csv, .tsv, .parquet (the text ones also .gz)"
-_GRADES = {"relevant": 1.0, "yes": 1.0, "irrelevant": 0.0, "not relevant": 0.0, "no": 0.0}
 csv.field_size_limit(1 << 30)
 
 
@@ -81,16 +82,8 @@ def read_feedback(path: Path, tally: Tally) -> Iterator[Record]:
 
 
 def read_annotations(path: Path, tally: Tally) -> Iterator[Record]:
-    """Judgements as `{query, doc_id, grade}` from Label Studio's JSON or JSON-MIN export, or from plain rows."""
-    for row in rows(path, tally):
-        data = row.get("data") if isinstance(row.get("data"), dict) else row
-        grade = _grade(row)
-        if not data or not data.get("query") or not data.get("doc_id"):
-            tally.skip("no query or doc_id")
-        elif grade is None:
-            tally.skip("not annotated")
-        else:
-            yield {"query": str(data["query"]), "doc_id": str(data["doc_id"]), "grade": grade}
+    """One `{query, doc_id, grade}` a pair; see `flywheel.annotations.judgements` for shapes and disagreement."""
+    yield from judgements(rows(path, tally), tally.skip)
 
 
 def rows(path: Path, tally: Tally) -> Iterator[Record]:
@@ -195,28 +188,3 @@ def _first(row: Record, names: tuple[str, ...]) -> Any:
 
 def _truth(value: Any) -> bool:
     return value.strip().lower() in {"true", "1", "yes"} if isinstance(value, str) else bool(value)
-
-
-def _grade(row: Record) -> float | None:
-    """The grade of a plain row, else the mean over the annotators of a Label Studio task."""
-    for name in ("grade", "relevance", "rating"):
-        if row.get(name) is not None:
-            return _number(row[name])
-    given = [
-        _number(value.get("rating", next(iter(value.get("choices") or ()), None)))
-        for annotation in row.get("annotations") or ()
-        if not annotation.get("was_cancelled")
-        for result in annotation.get("result") or ()
-        if isinstance(value := result.get("value"), dict)
-    ]
-    grades = [grade for grade in given if grade is not None]
-    return sum(grades) / len(grades) if grades else None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, str) and value.strip().lower() in _GRADES:
-        return _GRADES[value.strip().lower()]
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

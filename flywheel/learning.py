@@ -75,9 +75,13 @@ class Learning:
             model = fit(evidence, self._features(str(run.parent), evidence), options, self._last_curve(run))
         except NoEvidenceError as problem:
             raise NothingToLearn((str(problem),), {"until_ms": run.until_ms}) from problem
-        rules = Rules(signals.posterior_threshold, signals.ambiguous_threshold)
+        rules = Rules(
+            signals.posterior_threshold,
+            signals.ambiguous_threshold,
+            expected_precision=signals.expected_precision,
+        )
         pairs = build(collected, model, rules)
-        self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model)
+        self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model, collected=collected)
         since = self._trained_on(run)
         new = len(self.store.pairs.new_since(run.run_id, since))
         facts = {
@@ -178,7 +182,9 @@ def scores(encoder: Encoder, index: Index, evidence: Evidence) -> npt.NDArray[np
 
 
 def _labelled(pairs: pa.Table, source: str) -> pa.Table:
-    return pairs.select(_COLUMNS).append_column("source", pa.array([source] * len(pairs), pa.string()))
+    """The trainer's columns; what the table calls source, clicks or explicit, is the pair's origin there."""
+    labelled = pairs.select(_COLUMNS).append_column("source", pa.array([source] * len(pairs), pa.string()))
+    return labelled.append_column("origin", pairs["source"].combine_chunks().cast(pa.string()))
 
 
 def _why_nothing(facts: dict[str, Any]) -> tuple[str, ...]:

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder, Undecodable
-from flywheel import checkup
+from flywheel import checkup, experiment
 from flywheel.config import Config
 from flywheel.cycle import PAUSED, Cycle
 from flywheel.events import Batch, Coordinates, Document
+from flywheel.experiment import Director
 from flywheel.home import Home
 from flywheel.indexer import Indexers
 from flywheel.learning import Learning
+from flywheel.lineup import Lineup
 from flywheel.operations import Json, JudgedKind, OperationError, RecordKind
 from flywheel.registry import Registry
 from flywheel.store.decisions import CHAMPION, Decision
@@ -40,6 +42,8 @@ class Installation:
     indexers: Indexers
     learning: Learning
     cycle: Cycle
+    lineup: Lineup
+    director: Director
     decoder: Decoder
     hash_id: Callable[[str], str]
     titles: TitleCache
@@ -73,7 +77,7 @@ class LocalOperations:
         store, live = self._in.store, self._live.status()
         champion = self._champion()
         run = store.runs.active()
-        experiment = store.experiments.live()
+        tried = store.experiments.live()
         report = {
             "ingest": {**store.feedback.counts(), **live.pop("ingest")},
             "triggers": self.triggers(),
@@ -84,10 +88,11 @@ class LocalOperations:
             },
             "champion": champion,
             "index": self._in.indexers.counts(champion["index_id"]),
-            "experiment": None if experiment is None else _plain(experiment),
+            "experiment": None if tried is None else _plain(tried),
+            "experiments": experiment.report(store),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
-        return report | live
+        return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
 
     def models(self) -> list[Json]:
         store = self._in.store
@@ -286,10 +291,20 @@ class LocalOperations:
         return done.queries + done.events
 
     def _import_annotations(self, records: list[Json]) -> Json:
-        texts = {record["query"]: record["query"] for record in records}
-        queries = [{"id": text, "text": text} for text in texts]
-        judgements = [{"query_id": item["query"], "doc_id": item["doc_id"], "grade": item["grade"]} for item in records]
-        return self.import_judged("golden", "annotations", queries, judgements)
+        """Into the golden set `annotations`, on top of what it holds; a pair judged anew takes its new grade."""
+        known = [judged for judged in self._in.store.golden.current("golden") if judged.name == "annotations"]
+        grades = {
+            (query, doc_id): grade
+            for judged in known
+            for query, graded in zip(judged.queries, judged.judgements, strict=True)
+            for doc_id, grade in graded.items()
+        }
+        grades |= {(str(item["query"]), str(item["doc_id"])): float(item["grade"]) for item in records}
+        queries = {query: query for query, _ in grades}
+        rows = [(query, doc_id, grade) for (query, doc_id), grade in grades.items()]
+        version = self._in.store.golden.add("golden", "annotations", queries, rows, self._in.now_ms())
+        stored = {"read": len(records), "stored": len(records), "skipped": 0, "reasons": {}}
+        return {**stored, "name": "annotations", "version": version, "queries": len(queries)}
 
 
 def _iso(ms: int | None) -> str | None:

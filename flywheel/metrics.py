@@ -60,6 +60,34 @@ def judged_only(ranked: Ranked, judged: Judged) -> list[list[str]]:
     return [[doc for doc in hits if doc in grades] for hits, grades in zip(ranked, judged, strict=True)]
 
 
+def overlap(one: Sequence[str], other: Sequence[str], k: int) -> float:
+    """Share of the longer list's first `k` that both lists have among theirs, 0 to 1; two empty lists agree."""
+    longest = max(len(one[:k]), len(other[:k]))
+    return len(set(one[:k]) & set(other[:k])) / longest if longest else 1.0
+
+
+def rbo(one: Sequence[str], other: Sequence[str], p: float = 0.9) -> float:
+    """Rank-biased overlap of two rankings without repeats, 0 to 1, extrapolated from the depth that both have.
+
+    Webber, Moffat & Zobel (2010), "A similarity measure for indefinite rankings", eq. 30: with X_d common documents
+    among the first d, (X_k / k) p^k + (1 - p) / p * sum of (X_d / d) p^d up to k. At p = 0.9 the first ten places
+    carry 86 % of the weight.
+    """
+    depth = min(len(one), len(other))
+    if not depth:
+        return 1.0 if not one and not other else 0.0
+    common, total, agreement = 0, 0.0, 0.0
+    ours: set[str] = set()
+    theirs: set[str] = set()
+    for d, (a, b) in enumerate(zip(one, other, strict=False), 1):
+        common += 1 if a == b else (a in theirs) + (b in ours)
+        ours.add(a)
+        theirs.add(b)
+        agreement = common / d
+        total += agreement * p**d
+    return agreement * p**depth + (1 - p) / p * total
+
+
 METRICS: Mapping[str, Callable[[Ranked, Judged, int], Scores]] = {"recall": recall, "mrr": mrr, "ndcg": ndcg}
 
 

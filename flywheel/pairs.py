@@ -5,7 +5,7 @@ Documents that were merely not clicked get no label at all: not clicked is not i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from flywheel.evidence import Collected, Counts, Floats, PairFacts
 Label = Literal["positive", "ambiguous", "negative"]
 Labels = npt.NDArray[np.str_]
 
+SURE = 0.8
 COUNTS = ("impressions", "clicks", "satisfied", "bounced", "thumbs_up", "thumbs_down", "carts", "purchases", "users")
 
 
@@ -25,6 +26,8 @@ COUNTS = ("impressions", "clicks", "satisfied", "bounced", "thumbs_up", "thumbs_
 class Rules:
     """How posterior and explicit feedback make a label.
 
+    Positives lie above `posterior_threshold`, and above whatever higher threshold keeps their mean posterior at
+    `expected_precision`: the Bayesian false discovery rate (Newton et al., Biostatistics 2004, eq. 2.2).
     A cart or a purchase multiplies the odds of relevance once for each person. Votes, one a person, override the
     clicks: more up than down is a positive of at least `vote_posterior`, more down than up a negative.
     """
@@ -34,6 +37,7 @@ class Rules:
     cart_odds: float = 20.0
     purchase_odds: float = 100.0
     vote_posterior: float = 0.9
+    expected_precision: float = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -
         raise ValueError(
             f"{len(model.posterior)} posteriors and {evidence.pairs} pairs: fit the model on this evidence"
         )
+    rules = replace(rules, posterior_threshold=threshold(model.posterior, rules))
     posterior = _with_purchases(model.posterior, facts, rules)
     votes = facts.thumbs_up - facts.thumbs_down
     posterior = np.where(votes > 0, np.maximum(posterior, rules.vote_posterior), posterior)
@@ -102,6 +107,19 @@ def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -
         source=tuple(np.where(label == by_clicks, "clicks", "explicit")[kept].tolist()),
         facts=_chosen(facts, kept),
     )
+
+
+def threshold(posterior: Floats, rules: Rules) -> float:
+    """The lowest threshold, of the rules' or above, over which the mean posterior reaches the expected precision.
+
+    Never above `SURE`: a document that is right four times in five is learned, however unsure all the others are.
+    """
+    likely = np.sort(posterior[posterior > rules.posterior_threshold])[::-1]
+    good = np.cumsum(likely) >= rules.expected_precision * np.arange(1, len(likely) + 1)
+    if good.all():
+        return rules.posterior_threshold
+    # the first that is left out; ties with it are left out too
+    return max(rules.posterior_threshold, min(SURE, float(likely[int(good.sum())])))
 
 
 def _with_purchases(posterior: Floats, facts: PairFacts, rules: Rules) -> Floats:

@@ -55,8 +55,9 @@ class Policy:
 
     `loss_level` is the chance, for each part that is guarded (all, unseen, each anchor set, each live guardrail), of
     holding back a challenger that changes nothing there. `expected_gain` (relative) and `expected_preference` are the
-    live effects that are found soonest; any value keeps the error rate. `seed` fixes the bootstrap, which is reported
-    and decides nothing.
+    live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
+    live gain is tested, by group-sequential bounds; none: at any time, by e-values. `cuped` takes what users did before
+    out of the live metric, where that is known. `seed` fixes the bootstrap, which is reported and decides nothing.
     """
 
     metrics: tuple[str, ...] = ("recall@10", "ndcg@10")
@@ -66,7 +67,10 @@ class Policy:
     min_queries: int = 50
     min_unseen: int = 20
     min_users: int = 200
+    min_days: float = 7.0
     max_days: float = 28.0
+    looks: tuple[float, ...] = ()
+    cuped: bool = True
     loss_level: float = 0.16
     live_metric: str = "satisfied_ctr"
     expected_gain: float = 0.03
@@ -120,7 +124,7 @@ def decide_offline(evidence: OfflineEvidence, policy: Policy, alpha: float) -> D
     1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent.
     2. A loss beyond the margins (`lost`) over all, on unseen documents, or on an anchor set: reject.
     3. A gain over all queries, one-sided paired test, `alpha` shared among the primary metrics by Holm (1979), and of
-       at least `policy.min_effect`: promote.
+       at least `policy.min_effect`, that the bootstrap does not doubt (its 95 % interval lies above 0): promote.
     4. Else reject where every primary metric is significantly (5 %) short of a gain, inconclusive where one is open.
 
     Every decision that tested spends `alpha`, whatever came of it: the guards look at the same queries as the test.
@@ -264,7 +268,10 @@ def _gains(
     for name, found in tested.items():
         line = f"{name} on all queries: {_figures(found, metrics[name].sums)}, p {found.p_gain():.2g}"
         share = f"this challenger's alpha {alpha:.2g} (shared by {len(tested)})"
-        if name in won and found.effect >= policy.min_effect:
+        drawn = metrics[name].bootstrap
+        if name in won and alpha / len(tested) <= 0.025 and not isinstance(drawn, Inconclusive) and drawn[0] <= 0:
+            shortfalls.append(f"{line}: a gain to the t-test, not to the bootstrap (from {drawn[0]:+.4f})")
+        elif name in won and found.effect >= policy.min_effect:
             gains.append(f"{line}: a gain at {share}")
         elif name in won:
             shortfalls.append(f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}")

@@ -83,6 +83,7 @@ def test_metrics_are_the_numbers_of_status(beside: Beside) -> None:
         there = {line.split("{")[0].split(" ")[0] for line in response.read().decode().splitlines()}
     asked = {f"flywheel_{name}" for name in ("up", "uptime", "ingest_events", "ingest_queries", "ingest_dead_letters")}
     asked |= {f"flywheel_{name}" for name in ("cycle_paused", "index_documents", "index_pending", "pages_lost_total")}
+    asked |= {f"flywheel_experiments_{name}" for name in ("queued", "void", "rolled_back")}
     assert asked - there == set()
     assert "flywheel_ingest_lag" not in there, "no broker, no lag: that is what the alert goes by"
 

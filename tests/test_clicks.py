@@ -51,17 +51,18 @@ def evidence(documents: np.ndarray, query: np.ndarray, clicked: np.ndarray, dwel
     """Aggregate sessions by a plain loop."""
     pairs: dict[tuple[int, int], int] = {}
     sets: dict[tuple[int, ...], int] = {(): 0}
-    rows: dict[tuple[int, int, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    rows: dict[tuple[int, int, int, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
     ends: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(3))
     for q, hit, dwell in zip(query, clicked, dwell_ms, strict=True):
         above: tuple[int, ...] = ()
+        last = -1
         for place in range(documents.shape[1]):
             pair = pairs.setdefault((int(q), int(documents[q, place])), len(pairs))
-            row = rows[pair, place + 1, sets.setdefault(above, len(sets))]
+            row = rows[pair, place + 1, sets.setdefault(above, len(sets)), place - last]
             row[0] += 1
             row[1] += hit[place]
             if hit[place]:
-                above = (*above, pair)
+                above, last = (*above, pair), place
                 ends[pair] += (dwell[place] > 0, dwell[place] >= 30_000, 0 < dwell[place] < 5_000)
     keys, values = np.array(list(rows)).T.astype(np.int32), np.array(list(rows.values())).T
     names = sorted({d for _, d in pairs})
@@ -75,7 +76,7 @@ def evidence(documents: np.ndarray, query: np.ndarray, clicked: np.ndarray, dwel
         measured=end[0], satisfied=end[1], bounced=end[2],
         pair=keys[0], rank=keys[1], above=keys[2], impressions=values[0], clicks=values[1],
         set_start=np.concatenate([[0], np.cumsum([len(s) for s in sets])]),
-        set_pairs=np.array([p for s in sets for p in s], dtype=np.int32),
+        set_pairs=np.array([p for s in sets for p in s], dtype=np.int32), distance=keys[3],
     )  # fmt: skip
 
 
@@ -108,13 +109,36 @@ def test_pbm_curves_are_recovered() -> None:
     assert model.converged
 
 
-def test_contexts_are_used_where_people_mind_them_and_only_there() -> None:
-    """Cascade people's rates split by what was clicked above; pbm people's do not."""
+@pytest.mark.parametrize("habit", ["pbm", "trust"])
+def test_few_relevant_documents_at_a_rank_do_not_bend_the_curve(habit: Habit) -> None:
+    """With two relevant documents in a hundred at low ranks, examination is 1 / rank within 0.04 all the same."""
+    world = World(queries=800, documents=4000)
+    world.relevant &= np.random.default_rng(3).random(world.relevant.shape) < np.where(np.arange(K) < 3, 1, 0.15)
+    model, _, _ = learned(world, world.clicked(habit, 24_000, 0))
+    assert model.curve.examination == pytest.approx(1 / np.arange(1, K + 1), abs=0.04)
+
+
+def test_each_habit_is_known_by_its_clicks() -> None:
+    """People who go down and stop are seen to do so, with the chances they go on with; pbm people are not."""
     world = World()
     cascade, _, _ = learned(world, world.clicked("cascade", 6000, 1))
     pbm, _, _ = learned(world, world.clicked("pbm", 6000, 1))
-    assert cascade.curve.relevant[1, 2] < 0.7 * cascade.curve.relevant[1, 0]
+    assert (cascade.scheme, pbm.scheme) == ("cascade", "rank")
+    # after a click on an irrelevant and a relevant document, and after a skip: what `flywheel.people` says
+    assert cascade.onward == pytest.approx((0.8, 0.2, 0.9), abs=0.08)
+    assert cascade.curve.relevant[1, 2] < 0.5 * cascade.curve.relevant[1, 0]
     assert (pbm.curve.relevant == pbm.curve.relevant[:, :1]).all()
+
+
+def test_a_result_below_relevant_ones_is_not_blamed_for_being_missed() -> None:
+    """With four relevant documents on a page, cascade people's clicks still find most; by rank alone they do not."""
+    world = World(seed=1, queries=100)
+    world.relevant = np.random.default_rng(1).random(world.relevant.shape) < 0.4
+    found = world.clicked("cascade", 6000, 0)
+    _, precision, recall = learned(world, found)
+    _, _, blamed = learned(world, found, Options(session_context=False))
+    assert precision >= 0.9
+    assert recall >= 0.65 > blamed + 0.15
 
 
 @pytest.mark.parametrize("sessions", [600, 3000, 12_000])
@@ -162,7 +186,9 @@ def test_a_rank_with_too_few_impressions_borrows_the_last_curve() -> None:
     features = world.features(found)
     kept = found.rank < 10
     kept[np.flatnonzero(~kept)[:5]] = True
-    columns = {name: getattr(found, name)[kept] for name in ("pair", "rank", "above", "impressions", "clicks")}
+    columns = {
+        name: getattr(found, name)[kept] for name in ("pair", "rank", "above", "distance", "impressions", "clicks")
+    }
     thin = dataclasses.replace(found, **columns)
     last = Curve(np.full((K, 3), 0.77), np.full((K, 3), 0.11), np.full((K, 3), 1e4), np.ones(3) / 3, np.ones(3) / 3)
     model = clicks.fit(thin, features, previous=last)
@@ -189,6 +215,31 @@ def test_one_document_clicked_everywhere_is_not_believed() -> None:
     assert precision >= 0.9
 
 
+def test_a_bait_at_a_low_rank_is_known_by_four_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One session in twenty that clicks a document at rank 8 of four busy queries makes no positive of it."""
+    world, rng = World(queries=50, documents=400), np.random.default_rng(8)
+    world.documents[:4, 7], world.relevant[:4, 7] = 10_000, False
+    query = rng.integers(0, 50, 24_000)
+    hit = People("pbm", SILENT).react(world.relevant[query], rng).clicked
+    hit |= (rng.random(24_000) < 0.05)[:, None] & (world.documents[query] == 10_000)
+    found = evidence(world.documents, query, hit, np.zeros(hit.shape))
+    bait = np.array([found.documents[d] == "10000" for d in found.pair_document])
+    assert not (learned(world, found)[0].posterior[bait] > 0.5).any()
+    monkeypatch.setattr(clicks, "APPEALS", np.ones(8))  # with no such thing as bait
+    assert (learned(world, found)[0].posterior[bait] > 0.5).all()
+
+
+def test_a_document_that_answers_several_queries_is_no_bait() -> None:
+    """Relevant to each of five queries where the champion has it on top, it stays a positive of all."""
+    world = World()
+    world.documents[:5, 0], world.relevant[:5, 0] = 10_000, True
+    found = world.clicked("pbm", 6000, 0)
+    model, _, _ = learned(world, found)
+    hub = np.array([found.documents[d] == "10000" for d in found.pair_document])
+    assert model.posterior[hub].min() > 0.5
+    assert model.appeal[hub].max() < 1.5
+
+
 def test_the_fit_is_deterministic_and_reports_its_iterations() -> None:
     """The same evidence gives the same posterior to the last bit; one iteration is not convergence."""
     world = World()
@@ -204,7 +255,7 @@ def test_no_impressions_is_an_error() -> None:
     """There is no posterior without evidence."""
     world = World()
     found = world.clicked("pbm", 10, 0)
-    names = ("pair", "rank", "above", "impressions", "clicks")
+    names = ("pair", "rank", "above", "distance", "impressions", "clicks")
     empty = dataclasses.replace(found, **{name: getattr(found, name)[:0] for name in names})
     with pytest.raises(clicks.NoEvidenceError, match="no impressions"):
         clicks.fit(empty, world.features(found))

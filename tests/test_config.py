@@ -51,12 +51,37 @@ def test_the_template_holds_every_key_and_says_what_the_defaults_are() -> None:
         assert all(any(line.startswith(f"# {key} = ") for line in lines) for key in section.model_fields)
 
 
-@pytest.mark.parametrize("stages", [["offline", "split"], ["interleaving"], []])
-def test_a_stage_that_no_cycle_runs_is_refused(stages: list[str]) -> None:
-    """A gate that is asked for and would not be held is an error that names the one that works."""
-    with pytest.raises(config.ConfigError, match=r"promotion\.stages") as problem:
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ["split", "offline"],
+        ["split", "split"],
+        ["observe", "split"],
+        ["shadow"],
+        ["offline", "shadow"],
+        ["holdout"],
+        [],
+    ],
+)
+def test_stages_that_make_no_way_are_refused(stages: list[str]) -> None:
+    """A stage out of order, twice, or that nobody knows, and a way that ends without a decision, are errors."""
+    with pytest.raises(config.ConfigError, match=r"promotion\.stages"):
         config.parse({"promotion": {"stages": stages}})
-    assert "offline" in str(problem.value) or not stages
+
+
+@pytest.mark.parametrize(
+    "stages", [["offline"], ["split"], ["offline", "interleaving", "split"], ["shadow", "observe"]]
+)
+def test_stages_in_order_are_taken(stages: list[str]) -> None:
+    """Any ordered part of the way that ends in a stage which decides."""
+    assert config.parse({"promotion": {"stages": stages}}).promotion.stages == tuple(stages)
+
+
+def test_a_ramp_rises_to_a_half_at_most() -> None:
+    """Shares that fall, or would leave the champion the smaller arm, are errors."""
+    for ramp in ([0.2, 0.1], [0.1, 0.6], []):
+        with pytest.raises(config.ConfigError, match=r"promotion\.ramp"):
+            config.parse({"promotion": {"ramp": ramp}})
 
 
 def test_a_wrong_secret_is_not_repeated() -> None:

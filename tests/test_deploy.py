@@ -90,6 +90,7 @@ STATUS = {
     "cycle": {"paused": False},
     "index": {"documents": 1, "pending": 0},
     "training": {"step": 1, "steps": 60, "loss": 0.5, "dev_ndcg": 0.6},
+    "experiments": {"queued": 0, "void": 0, "rolled_back": 0},
     "uptime": 1.0,
 }
 

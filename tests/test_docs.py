@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from consumers.decode import Decoder
 from flywheel import config
 from flywheel.cli import COMMANDS, cli
+from flywheel.live import LiveEvidence, decide_live
+from flywheel.promotion import Policy
+from flywheel.significance.ratio import ArmSums as Sums
+from flywheel.store.decisions import Decision
 from flywheel.store.outcomes import RECOMPUTE, ArmSums, Outcome
 from flywheel.store.store import Store
 
@@ -42,7 +48,7 @@ CALLS = [(page, call) for page in PAGES for call in _calls(page)]
 def test_every_command_line_parses(page: Path, call: str) -> None:
     """Commands, options and choices in the docs are those that the command has."""
     arguments = [str(ROOT) if word in {"DIR", "judged/", "general/"} else word for word in shlex.split(call)]
-    existing = {"corpus.jsonl": "README.md", "done.json": "README.md"}
+    existing = dict.fromkeys(("corpus.jsonl", "done.json", "log.csv", "archive.csv"), "README.md")
     arguments = [str(ROOT / existing[word]) if word in existing else word for word in arguments]
     if call in COMMANDS:  # a command that is only named
         return
@@ -127,7 +133,7 @@ def test_the_endpoints_named_exist() -> None:
     assert named - routes == set()
 
 
-SQL = [sql for kind in ("sql", "sql recompute") for sql in _blocks(ROOT / "docs" / "analysts.md", kind)]
+SQL = [sql for kind in ("sql", "sql recompute", "sql live") for sql in _blocks(ROOT / "docs" / "analysts.md", kind)]
 SQL += [shlex.split(call)[1] for _, call in CALLS if call.startswith("sql ") and "…" not in call]
 
 
@@ -172,3 +178,26 @@ def test_the_recomputed_interval_is_that_of_the_textbook(store: Store) -> None:
         ratio = sum(clicks) / sum(pages)
         squared += 2 * sum((c - ratio * p) ** 2 for c, p in zip(clicks, pages, strict=True)) / sum(pages) ** 2
     assert split["standard_error"] == pytest.approx(squared**0.5)
+
+
+def test_the_live_figures_recompute_with_what_was_before() -> None:
+    """From a decision's sums alone, with CUPED and without, the statement in the docs gives the effect and the error
+    that decided."""
+    (statement,) = _blocks(ROOT / "docs" / "analysts.md", "sql live")
+    with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "flywheel.duckdb", memory_gb=1) as store:
+        facts = []
+        for number, cuped in enumerate((True, False)):
+            rng = np.random.default_rng(number)
+            arms = []
+            for _ in range(2):
+                own, pages = rng.beta(2, 6, 300), 1.0 + rng.poisson(5, 300)
+                before = rng.binomial(20, own) - 5.0 if cuped else None
+                arms.append(Sums.of(rng.binomial(pages.astype(int), own).astype(float), pages, before))
+            decided = decide_live(LiveEvidence({"satisfied_ctr": (arms[0], arms[1])}), Policy(), 0.02)
+            facts.append(decided.evidence["primary"])
+            row = Decision(f"d{number}", "inconclusive", None, "flywheel", 0, ("why",), evidence=decided.evidence)
+            store.decisions.decide(row, states={})
+        found = store.sql.query(statement).to_pylist()
+    assert found[0]["theta"] != 0 == found[1]["theta"]
+    for ours, theirs in zip(facts, found, strict=True):
+        assert (ours["effect"], ours["standard_error"]) == pytest.approx((theirs["effect"], theirs["log_error"]))

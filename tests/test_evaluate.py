@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from flywheel.evaluate import METRICS, Vectors, evaluate_beir, moved, rank, score, summary
+from flywheel.evaluate import METRICS, Vectors, differences, evaluate_beir, moved, rank, score, summary
 from flywheel.metrics import ndcg
 
 
@@ -91,3 +91,18 @@ def test_the_queries_that_moved_most_come_first() -> None:
     assert changes[0]["ranked_after"][0] == "east"
     assert changes[0]["after"] == ndcg(after.ranked, judgements, 10)[0]
     assert METRICS[0] == "ndcg@10"
+
+
+def test_differences_are_paired_and_apart() -> None:
+    """Seen and unseen queries have their own effect, counts add up, and one query has no interval but a reason."""
+    documents = Axes().encode_queries(list(CORPUS.values()))
+    judgements = [{"east": 1.0}, {"north": 1.0}, {"between": 1.0}]
+    before = score(Axes().encode_queries(["0,1", "0,1", "1,0"]), documents, list(CORPUS), judgements, seen=["east"])
+    after = score(Axes().encode_queries(["1,0", "0.6,0.8", "1,0"]), documents, list(CORPUS), judgements, seen=["east"])
+    found = differences(after, before)["ndcg@10"]
+    change = after.scores["ndcg@10"] - before.scores["ndcg@10"]
+    assert found["all"]["effect"] == pytest.approx(change.mean())
+    assert found["unseen"]["effect"] == pytest.approx(change[1:].mean())
+    assert found["all"]["low"] < found["all"]["effect"] < found["all"]["high"]
+    assert [found["all"][name] for name in ("better", "worse", "equal")] == [1, 1, 1]
+    assert "least" in found["seen"]["inconclusive"]

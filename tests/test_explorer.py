@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flywheel.config import Config, Exploration
+from flywheel.config import Config
 from flywheel.events import Document, Event, Kind, Query
 from flywheel.explorer import Planner
 from flywheel.index import Index
 from flywheel.people import SILENT, People
 from flywheel.registry import BASE
+from flywheel.sections import Exploration
 from flywheel.serving.live import Live
 from flywheel.serving.search import SearchEngine
 from flywheel.store import Store

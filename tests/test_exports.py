@@ -10,8 +10,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.exports import ExportFailed, label_tasks, statement, write
-from flywheel.imports import Tally, read_annotations
+from flywheel.exports import ExportFailed, statement, write
 
 ANSWER = pa.table({"version": ["a", "b"], "hits": [["x", "y"], []], "score": [0.5, None]})
 
@@ -39,13 +38,3 @@ def test_a_table_s_name_cannot_carry_sql() -> None:
     assert statement("decisions", 5) == "select * from decisions limit 5"
     with pytest.raises(ExportFailed):
         statement("decisions; drop table models", None)
-
-
-def test_labels_go_out_and_come_back(tmp_path: Path) -> None:
-    """A task that an annotator filled in is read as a judgement of the same query and document."""
-    answer = pa.table({"query": ["q"], "doc_id": ["d"], "title": ["T"], "text": ["x"], "posterior": [0.5]})
-    assert write(label_tasks(answer), tmp_path / "labels.json") == 1
-    tasks = json.loads((tmp_path / "labels.json").read_text())
-    tasks[0]["annotations"] = [{"result": [{"value": {"choices": ["relevant"]}}]}]
-    (tmp_path / "done.json").write_text(json.dumps(tasks))
-    assert list(read_annotations(tmp_path / "done.json", Tally())) == [{"query": "q", "doc_id": "d", "grade": 1.0}]

@@ -89,6 +89,24 @@ def test_a_paused_wheel_promotes_nothing_by_itself(store: Store, tmp_path: Path)
     assert found.state == "candidate"
 
 
+def test_whoever_watches_is_shown_a_run_once_it_has_ended(store: Store, tmp_path: Path) -> None:
+    """Tracking sees the run as the database has it: ended, with its reason, and never one that a stop left open."""
+    stop, seen = threading.Event(), list[Run]()
+
+    def stopped(_: Run) -> Any:
+        raise Stopped("stopping")
+
+    open_run = a_cycle(store, Home(tmp_path), learner(stopped), stop)
+    open_run.watchers.append(seen.append)
+    with pytest.raises(Stopped):
+        open_run.turn("manual", None)
+    assert seen == []
+    cycle = a_cycle(store, Home(tmp_path), learner(nothing))
+    cycle.watchers.append(seen.append)
+    cycle.resume()
+    assert [(run.run_id, run.state, run.error) for run in seen] == [("run-0001", "refused", "nothing")]
+
+
 def test_a_run_whose_end_could_not_be_written_blocks_no_later_one(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

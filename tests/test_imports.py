@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.imports import ImportFailed, Tally, batches, read_annotations, read_documents, read_feedback
+from flywheel.imports import ImportFailed, Tally, batches, read_documents, read_feedback
 
 ROWS = [{"doc_id": "a", "title": "A", "text": "first, with comma"}, {"doc_id": "b", "title": "", "text": "second"}]
 EXPECTED = [
@@ -91,27 +91,6 @@ def test_feedback_drops_the_action_lines_of_bulk_files(tmp_path: Path) -> None:
     )
     assert list(read_feedback(path, tally := Tally())) == [{"user_query": "x"}, {"action_name": "click"}]
     assert (tally.read, sum(tally.reasons.values())) == (3, 1)
-
-
-def test_annotations_come_from_label_studio_or_plain_rows(tmp_path: Path) -> None:
-    """Choices and ratings become grades, averaged over annotators; cancelled and empty ones are skipped."""
-    data = {"query": "q", "doc_id": "d"}
-    tasks = [
-        {"data": data, "annotations": [_choice("relevant"), _choice("not relevant")]},
-        {"data": data, "annotations": [{"result": [{"value": {"rating": 3}}]}]},
-        {"data": data, "annotations": [{"was_cancelled": True, **_choice("relevant")}]},
-        {**data, "grade": "2"},
-        {"query": "q", "grade": 1},
-    ]
-    path = tmp_path / "labels.json"
-    path.write_text(json.dumps(tasks))
-    tally = Tally()
-    assert [record["grade"] for record in read_annotations(path, tally)] == [0.5, 3.0, 2.0]
-    assert tally.reasons == {"not annotated": 1, "no query or doc_id": 1}
-
-
-def _choice(name: str) -> dict[str, object]:
-    return {"result": [{"value": {"choices": [name]}}]}
 
 
 def test_batches_hold_every_record_once() -> None:

@@ -8,6 +8,7 @@ import pytest
 from flywheel.interleaving import PreferenceSums
 from flywheel.live import Arms, LiveEvidence, decide_live, decide_rollback
 from flywheel.promotion import Policy, Verdict
+from flywheel.significance.looks import Look
 from flywheel.significance.ratio import ArmSums
 
 POLICY = Policy()
@@ -129,8 +130,9 @@ def test_preference_decides_interleaving() -> None:
     """Where pages are interleaved, users' preference is what is judged, in either direction."""
     rng = np.random.default_rng(8)
     few, many = rng.poisson(0.8, 6_000).astype(float), rng.poisson(1.0, 6_000).astype(float)
-    assert decide_live(LiveEvidence(preference=PreferenceSums.of(few, many)), POLICY, 0.01).verdict is Verdict.PROMOTE
-    assert decide_live(LiveEvidence(preference=PreferenceSums.of(many, few)), POLICY, 0.01).verdict is Verdict.REJECT
+    better, worse = PreferenceSums.of(few, many), PreferenceSums.of(many, few)
+    assert decide_live(LiveEvidence(preference=better, days=7.0), POLICY, 0.01).verdict is Verdict.PROMOTE
+    assert decide_live(LiveEvidence(preference=worse), POLICY, 0.01).verdict is Verdict.REJECT
     nothing = decide_live(LiveEvidence(), POLICY, 0.01)
     assert (nothing.verdict, nothing.final) == (Verdict.INCONCLUSIVE, False)
 
@@ -144,7 +146,7 @@ def test_daily_looks_promote_at_most_alpha() -> None:
         for day in range(28):
             for side in (0, 1):
                 sums[side] = sums[side] + ArmSums.of(*_arm(rng, 150, 0.25))
-            evidence = LiveEvidence({"satisfied_ctr": (sums[0], sums[1])}, days=day)
+            evidence = LiveEvidence({"satisfied_ctr": (sums[0], sums[1])}, days=float(day + 1))
             if decide_live(evidence, POLICY, 0.05).verdict is Verdict.PROMOTE:
                 promoted += 1
                 break
@@ -160,3 +162,76 @@ def test_rollback_needs_its_own_alpha() -> None:
     )
     found = decide_rollback(doubtful, POLICY, 1e-9)
     assert (found.verdict, found.final) == (Verdict.INCONCLUSIVE, False)
+
+
+def test_first_days_promote_nothing() -> None:
+    """A clear gain waits until a whole week is over; a clear loss does not."""
+    early = decide_live(_evidence(0, 0.10, days=2.0), POLICY, 0.01)
+    assert (early.verdict, early.final) == (Verdict.INCONCLUSIVE, False)
+    assert any("2.0 days" in reason for reason in early.reasons)
+    assert decide_live(_evidence(3, -0.10, days=2.0), POLICY, 0.01).verdict is Verdict.REJECT
+
+
+def test_rollback_level_holds_for_guardrails_too() -> None:
+    """A guardrail that would stop a challenger is not enough to roll a champion back at a far smaller level."""
+    rng = np.random.default_rng(6)
+    slow = tuple(ArmSums.of(rng.lognormal(np.log(ms), 0.5, 5_000)) for ms in (60.0, 70.5))
+    evidence = _with(_evidence(1, 0.0), latency_ms=(slow[0], slow[1]))
+    assert decide_live(evidence, POLICY, 0.01).verdict is Verdict.REJECT
+    assert decide_rollback(evidence, POLICY, 1e-6).verdict is Verdict.INCONCLUSIVE
+
+
+def test_guardrail_knows_the_error_of_its_margin() -> None:
+    """A challenger exactly at the tolerated rise trips the guardrail in at most the asked share of runs."""
+    tripped = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        arms = [ArmSums.of(rng.lognormal(np.log(ms), 0.5, 1_000)) for ms in (60.0, 66.0)]
+        tripped += "guardrail" in decide_live(LiveEvidence({"latency_ms": (arms[0], arms[1])}), POLICY, 0.01).reasons[0]
+    assert tripped / 300 <= 0.05
+
+
+PLANNED = Policy(looks=(0.25, 0.5, 0.75, 1.0))
+
+
+def _watched(policy: Policy, gain: float, seed: int, alpha: float = 0.05) -> tuple[Verdict, float]:
+    """Daily calls, each given the looks that the one before wrote down; the verdict and its day."""
+    rng = np.random.default_rng(seed)
+    sums, looks = [ArmSums(), ArmSums()], tuple[Look, ...]()
+    for day in range(1, 29):
+        for side, rate in enumerate((0.25, 0.25 * (1 + gain))):
+            sums[side] = sums[side] + ArmSums.of(*_arm(rng, 150, rate))
+        evidence = LiveEvidence({"satisfied_ctr": (sums[0], sums[1])}, days=float(day), looks=looks)
+        decision = decide_live(evidence, policy, alpha)
+        looks = tuple(Look(**look) for look in json.loads(json.dumps(decision.evidence))["looks"])
+        if decision.final:
+            return decision.verdict, float(day)
+    raise AssertionError("it never expired")
+
+
+def test_planned_looks_keep_alpha_and_find_more() -> None:
+    """Four planned looks, called daily, promote an A/A split at most as often as asked, and find a gain more often
+    than looks at any time do."""
+    false = sum(_watched(PLANNED, 0.0, seed)[0] is Verdict.PROMOTE for seed in range(60))
+    assert false / 60 <= 0.05 + 2 * 0.029
+    planned, daily = ([_watched(policy, 0.10, seed) for seed in range(30)] for policy in (PLANNED, POLICY))
+    found = [sum(verdict is Verdict.PROMOTE for verdict, _ in runs) for runs in (planned, daily)]
+    assert found[0] > found[1] > 0
+    assert {day for verdict, day in planned if verdict is Verdict.PROMOTE} <= {7.0, 14.0, 21.0, 28.0}
+
+
+def test_cuped_is_a_setting() -> None:
+    """What users did before sharpens the verdict, unless the policy leaves it out."""
+    rng = np.random.default_rng(12)
+    arms = []
+    for gain in (1.0, 1.06):
+        pages = 1.0 + rng.poisson(8, 3_000)
+        own = rng.beta(2, 6, 3_000)
+        before = rng.binomial(40, own) - 40 * 0.25
+        arms.append(ArmSums.of(rng.binomial(pages.astype(int), (own * gain).clip(max=1)).astype(float), pages, before))
+    evidence = LiveEvidence({"satisfied_ctr": (arms[0], arms[1])}, days=10.0)
+    errors = [
+        decide_live(evidence, Policy(cuped=cuped), 0.05).evidence["primary"]["standard_error"]
+        for cuped in (True, False)
+    ]
+    assert errors[0] < 0.8 * errors[1]

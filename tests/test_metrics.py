@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from flywheel.metrics import judged_only, mrr, ndcg, parse_metric, recall
+from flywheel.metrics import judged_only, mrr, ndcg, overlap, parse_metric, rbo, recall
 
 
 def _random_runs(queries: int = 60) -> tuple[list[list[str]], list[dict[str, int]]]:
@@ -60,3 +60,23 @@ def test_parse_metric() -> None:
     for wrong in ("ndcg", "ndcg@0", "map@10", "recall@-1", "recall@ten"):
         with pytest.raises(ValueError, match="recall@10"):
             parse_metric(wrong)
+
+
+def test_rank_biased_overlap_is_its_definition() -> None:
+    """It equals the sum over depths, is 1 for equal lists, 0 for lists with nothing in common, and weighs the top."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        one, other = ([f"d{d}" for d in rng.permutation(15)[:10]] for _ in range(2))
+        agreement = [len(set(one[:d]) & set(other[:d])) / d for d in range(1, 11)]
+        whole = sum(0.1 / 0.9 * share * 0.9**d for d, share in enumerate(agreement, 1)) + agreement[-1] * 0.9**10
+        assert rbo(one, other) == pytest.approx(whole)
+        assert rbo(one, one) == pytest.approx(1.0)
+    assert rbo(["a", "b"], ["c", "d"]) == 0
+    assert rbo(["a", "b", "c"], ["a", "c", "b"]) > rbo(["a", "b", "c"], ["b", "a", "c"])
+
+
+def test_overlap_counts_common_documents_of_the_top() -> None:
+    """Order does not matter, what lies beyond k neither, and two empty pages agree."""
+    assert overlap(["a", "b", "x"], ["b", "a", "y"], 2) == 1
+    assert overlap(["a", "b", "c", "d"], ["a", "e"], 4) == 0.25
+    assert overlap([], [], 10) == 1

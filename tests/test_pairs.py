@@ -5,7 +5,7 @@ import pytest
 
 from flywheel.clicks import ClickModel, Curve
 from flywheel.evidence import Collected, Evidence, PairFacts
-from flywheel.pairs import COUNTS, Pairs, Rules, build
+from flywheel.pairs import COUNTS, Pairs, Rules, build, threshold
 
 NONE = np.zeros((1, 3))
 CURVE = Curve(NONE, NONE, NONE, np.ones(3) / 3, np.ones(3) / 3)
@@ -33,6 +33,17 @@ def test_labels_follow_the_two_thresholds_and_the_rest_get_none() -> None:
     assert list(zip(pairs.doc_id, pairs.label, strict=True)) == [("d0", "positive"), ("d1", "ambiguous")]
     assert pairs.weight.tolist() == [0.9, 0.0]
     assert set(pairs.source) == {"clicks"}
+
+
+def test_the_threshold_rises_until_positives_are_expected_to_be_right() -> None:
+    """Posteriors that promise too little precision together are cut from the lowest; sure ones are left alone."""
+    posterior = np.array([0.99, 0.98, 0.97, 0.96, 0.6, 0.55, 0.2])
+    cut = threshold(posterior, Rules(expected_precision=0.95))
+    assert cut == 0.6
+    assert posterior[posterior > cut].mean() >= 0.95 > posterior[posterior >= cut].mean()
+    assert threshold(posterior, Rules(expected_precision=0.8)) == 0.5
+    assert made([0.99, 0.98, 0.97, 0.96, 0.6]).label[-1] == "ambiguous"
+    assert made([0.82, 0.7]).label == ("positive", "ambiguous")
 
 
 def test_votes_override_the_clicks() -> None:

@@ -132,3 +132,14 @@ def test_missing_primary_metric_is_an_error() -> None:
     """A policy that asks for a metric nobody measured fails loudly."""
     with pytest.raises(ValueError, match="mrr@10"):
         decide_offline(_evidence(0, seen=0.0, unseen=0.0), Policy(metrics=("mrr@10",)), 0.05)
+
+
+def test_gain_that_the_bootstrap_doubts_is_none() -> None:
+    """Many small gains beside three large losses pass the t-test and not the bootstrap: inconclusive, saying so."""
+    change = np.full(100, 0.06)
+    change[:3] = -0.8
+    evidence = OfflineEvidence({"ndcg@10": (np.zeros(100), change)}, np.arange(100) % 2 == 0, np.arange(100))
+    decision = decide_offline(evidence, POLICY, 0.02)
+    assert decision.evidence["parts"]["all"]["ndcg@10"]["p_gain"] < 0.02
+    assert decision.verdict is Verdict.INCONCLUSIVE
+    assert "not to the bootstrap" in decision.reasons[0]

@@ -66,6 +66,36 @@ def test_an_index_of_another_space_is_not_touched(tmp_path: Path) -> None:
     assert encoder.asked == list(CORPUS.values())
 
 
+class Directions(Counting):
+    """Queries go where it is told."""
+
+    def __init__(self, *directions: tuple[float, float]) -> None:
+        super().__init__()
+        self.directions = directions
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return np.array(self.directions, dtype=np.float32)
+
+    def encode_documents(self, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None) -> Vectors:
+        return np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+
+
+def test_a_comparison_shows_wins_and_losses_with_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each query that moved stands with both rankings, their titles and grades; wins and losses are apart."""
+    judged = Judged(("q1", "q2", "q3"), ("one", "two", "three"), ({"a": 1.0}, {"b": 1.0}, {"c": 2.0, "b": 0.0}))
+    bench = Bench(Trainer(), tmp_path, CORPUS, judged, frozenset({"a"}), False, lambda *_: None, {"a": "A", "b": "B"})
+    models = {"/m/base": Directions((0, 1), (0, 1), (0, 1)), "/m/v1": Directions((1, 0), (1, 0), (0, 1))}
+    monkeypatch.setattr(Bench, "_load", lambda _, path: models[path])
+    found = bench.compare(MODELS, "v1", "base")
+    assert [(move["id"], move["seen"]) for move in found["wins"]] == [("q1", True)]
+    assert [(move["id"], move["seen"]) for move in found["losses"]] == [("q2", False)]
+    assert found["wins"][0]["hits_before"][0] == {"doc_id": "b", "title": "B", "grade": None}
+    assert found["wins"][0]["hits_after"][0] == {"doc_id": "a", "title": "A", "grade": 1.0}
+    assert {move["id"] for move in found["moved"]} == {"q1", "q2"}
+    counts = found["differences"]["ndcg@10"]["all"]
+    assert (counts["better"], counts["worse"], counts["equal"]) == (1, 1, 1)
+
+
 @pytest.mark.parametrize(("name", "path"), [("champion", "/m/v1"), ("v1", "/m/v1"), ("base", "/m/base")])
 def test_a_model_is_found_by_role_or_version(name: str, path: str) -> None:
     """champion and base are roles, anything else is a version."""

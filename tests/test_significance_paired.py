@@ -93,6 +93,23 @@ def test_sign_flip_is_never_zero_and_near_t() -> None:
     assert sign_flip_p_gain(champion, champion + 1, np.random.default_rng(0), samples=99) == 0.01
 
 
+def test_all_alike_is_no_certainty() -> None:
+    """Queries that all move by the same amount have no spread: the p-value is the sign-flip test's, not 0."""
+    found = PairedSums.of(np.zeros(5), np.full(5, 0.5)).compare()
+    assert isinstance(found, Estimate)
+    assert found.p_gain() == pytest.approx(2**-5)
+    assert found.p_loss() == 1.0
+
+
+def test_bootstrap_in_parts_is_the_bootstrap() -> None:
+    """Many groups are drawn in parts, so that memory stays flat; the interval is still the t interval."""
+    champion, challenger = _scores(8, n=30_000)
+    drawn = bootstrap_interval(champion, challenger, np.random.default_rng(0), samples=500)
+    found = PairedSums.of(champion, challenger).compare()
+    assert isinstance(found, Estimate)
+    assert drawn == pytest.approx(found.interval(), abs=3e-4)
+
+
 def test_holm_by_hand() -> None:
     """Holm stops at the first p-value above its share, even where a later one would pass on its own."""
     assert holm({"a": 0.01, "b": 0.03, "c": 0.04}, 0.05) == {"a"}

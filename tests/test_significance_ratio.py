@@ -9,9 +9,10 @@ from gbstats.models.statistics import (  # type: ignore[import-untyped]
     SampleMeanStatistic,
     compute_theta,
 )
+from scipy import stats
 
 from flywheel.significance.estimate import Estimate, Inconclusive
-from flywheel.significance.ratio import ArmSums, compare
+from flywheel.significance.ratio import ArmSums, compare, log_ratio
 
 
 def _arm(
@@ -95,6 +96,104 @@ def test_coverage_with_heavy_tails(cuped: bool) -> None:
         pages_inside += abs(rates[1] - rates[0]) < 1.96 * naive
     assert 0.92 < inside / 400 < 0.98
     assert pages_inside / 400 < 0.85
+
+
+@pytest.mark.parametrize(
+    ("rate", "users", "whale"), [(0.01, (400, 400), 0), (0.02, (3_000, 300), 0), (0.25, (1_000, 1_000), 4_000)]
+)
+def test_cautious_error_keeps_the_level(rate: float, users: tuple[int, int], whale: int) -> None:
+    """With rare clicks, a small arm or one user of enormous activity the plain error finds differences too often, the
+    cautious one and the log of the ratio do not."""
+    wrong = np.zeros((3, 2))
+    for run in range(600):
+        rng = np.random.default_rng([11, run])
+        arms = []
+        for size in users:
+            pages = 1.0 + np.floor(rng.pareto(1.6, size).clip(max=40))
+            pages[0] += whale * (size == users[run % 2] and len(arms) == run % 2)
+            own = rng.beta(2 * rate, 2 * (1 - rate), size)
+            arms.append(ArmSums.of(rng.binomial(pages.astype(int), own).astype(float), pages))
+        answers = compare(*arms), compare(*arms, cautious=True), log_ratio(*arms)
+        for way, found in enumerate(answers):
+            if isinstance(found, Estimate):
+                wrong[way] += found.p_gain() < 0.05, found.p_loss() < 0.05
+    assert (wrong[0] / 600).max() > 0.08
+    assert (wrong[1:] / 600).max() < 0.05 + 3 * 0.009
+
+
+def test_log_ratio_is_scipys_relative_risk() -> None:
+    """With one page a user the log of the ratio and its interval are scipy's relative risk (Katz), to first order."""
+    clicked = np.concatenate([np.ones(60), np.zeros(2_940)]), np.concatenate([np.ones(90), np.zeros(2_910)])
+    found = log_ratio(*(ArmSums.of(column) for column in clicked))
+    assert isinstance(found, Estimate)
+    theirs = stats.contingency.relative_risk(90, 3_000, 60, 3_000)
+    assert np.exp(found.effect) == pytest.approx(theirs.relative_risk)
+    assert np.exp(found.interval()) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=0.01)
+
+
+def test_log_ratio_knows_no_side() -> None:
+    """A gain of the one arm is exactly the loss of the other, also where one has no click at all."""
+    some, none = ArmSums.of((np.arange(900) % 30 == 0).astype(float)), ArmSums.of(np.zeros(900))
+    other = ArmSums.of((np.arange(900) % 20 == 0).astype(float))
+    for first, second in ((some, other), (some, none)):
+        there, back = log_ratio(first, second), log_ratio(second, first)
+        assert isinstance(there, Estimate)
+        assert isinstance(back, Estimate)
+        assert (there.effect, there.standard_error) == pytest.approx((-back.effect, back.standard_error))
+    empty = log_ratio(some, none)
+    assert isinstance(empty, Estimate)
+    assert -7 < empty.effect / empty.standard_error < -5
+    assert isinstance(log_ratio(none, none), Inconclusive)
+
+
+def test_log_ratio_takes_cuped() -> None:
+    """What was before narrows the log of the ratio as it narrows the ratio."""
+    rows = [_arm(5, tail=4), _arm(6, gain=0.1, tail=4)]
+    plain, adjusted = (log_ratio(*(ArmSums.of(v, p, b if use else None) for v, p, b in rows)) for use in (False, True))
+    assert isinstance(plain, Estimate)
+    assert isinstance(adjusted, Estimate)
+    assert adjusted.standard_error < 0.95 * plain.standard_error
+    assert abs(adjusted.effect - plain.effect) < 3 * plain.standard_error
+
+
+def test_cautious_is_never_surer() -> None:
+    """The cautious error is at least the plain one, around the same effect, and the same where arms are alike."""
+    arms = [ArmSums.of(*_arm(seed)[:2]) for seed in (1, 2)]
+    plain, cautious = (compare(*arms, cautious=way) for way in (False, True))
+    assert isinstance(plain, Estimate)
+    assert isinstance(cautious, Estimate)
+    assert cautious.effect == plain.effect
+    assert plain.standard_error <= cautious.standard_error < 1.1 * plain.standard_error
+
+
+def test_cuped_ratio_equals_its_rows() -> None:
+    """A ratio's adjusted effect and error from sums are those of numpy's regression on the linearised rows, with what
+    was clicked before beyond the expected as covariate."""
+    rows = []
+    for seed in (21, 22):
+        rng = np.random.default_rng(seed)
+        own, pages, earlier = rng.beta(1, 3, 5_000), 1.0 + rng.poisson(4, 5_000), rng.poisson(3, 5_000)
+        clicks = rng.binomial(pages.astype(int), own).astype(float)
+        rows.append((clicks, pages, rng.binomial(earlier, own) - 0.25 * earlier))
+    y, x, z = (np.concatenate(column) for column in zip(*rows, strict=True))
+    theta = np.polyfit(z, (y - y.sum() / x.sum() * x) / x.mean(), 1)[0]
+    ratios = [a.sum() / b.sum() for a, b, _ in rows]
+    left = [(a - r * b) / b.mean() - theta * c for (a, b, c), r in zip(rows, ratios, strict=True)]
+    errors = [column.var(ddof=1) / len(column) for column in left]
+    found = compare(*(ArmSums.of(*row) for row in rows), relative=False)
+    assert isinstance(found, Estimate)
+    assert found.effect == pytest.approx(
+        ratios[1] - ratios[0] - theta * (rows[1][2].mean() - rows[0][2].mean()), rel=1e-9
+    )
+    assert found.standard_error == pytest.approx(np.sqrt(sum(errors)), rel=1e-9)
+
+
+def test_scaled_arm_is_the_arm_of_scaled_values() -> None:
+    """Scaling the sums is scaling each value, covariate or not; without `before` the covariate is gone."""
+    clicks, pages, before = _arm(9)
+    arm = ArmSums.of(clicks, pages, before)
+    assert arm.scaled(1.1).as_dict() == pytest.approx(ArmSums.of(clicks * 1.1, pages, before).as_dict())
+    assert arm.without_before() == ArmSums.of(clicks, pages)
 
 
 def test_sums_merge() -> None:

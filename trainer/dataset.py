@@ -35,6 +35,7 @@ PAIRS = pa.schema(
         ("posterior", pa.float32()),
         ("source", pa.string()),
         ("split", pa.string()),
+        ("origin", pa.string()),
     ]
 )
 ANCHORS = pa.schema([("query", pa.string()), ("doc_id", pa.string())])
@@ -82,8 +83,9 @@ def write_snapshot(
     Args:
         folder: where. header: whom the run serves. recipe, budget: how it learns, and what it may use.
         pairs: columns query, doc_id, label (positive | ambiguous | negative), weight, posterior, and where wanted
-            source (new | replay; absent: new) and split (train | dev; absent: held out by hash, `dev_share` of
-            queries and of documents). Pairs of documents that are not in `documents` are left out.
+            source (new | replay; absent: new), origin (clicks | explicit | annotation; absent: clicks) and split
+            (train | dev; absent: held out by hash, `dev_share` of queries and of documents). Pairs of documents that
+            are not in `documents` are left out.
         documents: what is indexed.
         anchors: columns query and doc_id (may be null), on which the model must not change.
         query_vectors: texts of queries and the champion's vectors of them, which spare the tier `adapter` to encode.
@@ -161,8 +163,9 @@ def held_out(key: str, share: float, *, kind: str) -> bool:
 def _complete(pairs: pa.Table, doc_ids: Sequence[str], recipe: Recipe) -> pa.Table:
     """The pairs of known documents in the snapshot's own columns."""
     pairs = pairs.filter(pc.is_in(pairs["doc_id"], pa.array(doc_ids, pa.string())))
-    if "source" not in pairs.column_names:
-        pairs = pairs.append_column("source", pa.array(["new"] * len(pairs), pa.string()))
+    for column, default in (("source", "new"), ("origin", "clicks")):
+        if column not in pairs.column_names:
+            pairs = pairs.append_column(column, pa.array([default] * len(pairs), pa.string()))
     if "split" not in pairs.column_names:
         queries = pairs["query"].to_pylist()
         out = {query: held_out(normalise_query(query), recipe.dev_share, kind="query") for query in set(queries)}

@@ -18,6 +18,7 @@ from trainer.softmax import Sparse
 
 Rows = npt.NDArray[np.int64]
 DEV_QUERIES = 1_000  # of each part: enough to tell half a point apart, and seconds to score
+CURATED_PASSES = 2  # more would learn a handful of votes by heart
 ANCHOR_SHARE = 0.25  # anchors in a step, relative to its queries
 
 
@@ -29,6 +30,8 @@ class Examples:
     targets: Sparse  # positives that train, with shares that sum to 1
     judged: Sparse  # every positive, held out or not: what a ranking of the development queries is scored by
     masked: Sparse  # neither target nor negative: ambiguous, or a positive that is held out
+    rejected: Sparse  # people said no: true hard negatives, with their weights
+    curated: Sparse  # of the targets, what people said in so many words: votes, purchases, annotations
     weight: npt.NDArray[np.float32]
     new: Rows
     replayed: Rows
@@ -52,6 +55,8 @@ class Examples:
             targets=self.targets.take(rows),
             judged=self.judged.take(rows),
             masked=self.masked.take(rows),
+            rejected=self.rejected.take(rows),
+            curated=self.curated.take(rows),
             weight=self.weight[rows],
             new=place(self.new),
             replayed=place(self.replayed),
@@ -64,14 +69,18 @@ class Examples:
 
 @dataclass(frozen=True)
 class Plan:
-    """The queries that a run touches, and which of them each step trains on."""
+    """The queries that a run touches, and which of them each step trains on; the last `curated_steps` are a stage."""
 
     examples: Examples
     steps: list[Rows]
+    curated_steps: int = 0
 
 
-def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None) -> Plan:
+def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curated_share: float = 0.0) -> Plan:
     """Choose every step's queries up front, so that a resumed run goes on as it would have, and nothing else is read.
+
+    The last `curated_share` of the steps, but no more than pass twice over them, draw half of each batch from queries
+    with curated targets: first what clicks suggest, then what people said.
 
     Raises:
         ValueError: nothing to learn from.
@@ -81,12 +90,19 @@ def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None) -> Pl
         raise ValueError("every pair is held out or ambiguous: nothing to learn from; gather more feedback")
     size = {"steps": steps, "batch_size": batch_size or recipe.batch_size}
     batches = replay.schedule(data.new, data.replayed, **size, share=recipe.replay_share, seed=seed)
+    curated = np.flatnonzero(np.diff(data.curated.start) > 0)
+    last = min(int(steps * curated_share), -(-CURATED_PASSES * 2 * len(curated) // size["batch_size"]))
+    if last:
+        others = np.setdiff1d(np.concatenate([data.new, data.replayed]), curated)
+        size["steps"] = last
+        batches[-last:] = replay.schedule(curated, others, **size, share=0.5, seed=seed + 1)
+        size["steps"] = steps
     if len(data.anchors):
         size["batch_size"] = max(1, round(size["batch_size"] * ANCHOR_SHARE))
         extra = replay.schedule(data.anchors, data.anchors[:0], **size, share=0, seed=seed)
         batches = [np.union1d(batch, more) for batch, more in zip(batches, extra, strict=True)]
     used = np.unique(np.concatenate([*batches, data.dev_seen, data.dev_unseen]))
-    return Plan(data.take(used), [np.searchsorted(used, batch) for batch in batches])
+    return Plan(data.take(used), [np.searchsorted(used, batch) for batch in batches], last)
 
 
 def build(snapshot: Snapshot) -> Examples:
@@ -108,6 +124,7 @@ def build(snapshot: Snapshot) -> Examples:
     total = np.bincount(query[teaches], weights=weight[teaches], minlength=count)
     share = (weight / np.maximum(total[query], 1e-12)).astype(np.float32)
     out = ambiguous | (positive & ~teaches)
+    refused = _is(pairs, "label", "negative") & ~held & (weight > 0)
 
     has_target, has_positive = strongest > 0, np.bincount(query[positive], minlength=count) > 0
     seen_document = np.zeros(len(snapshot.doc_ids), bool)
@@ -124,6 +141,8 @@ def build(snapshot: Snapshot) -> Examples:
         targets=table(teaches, share),
         judged=table(positive, np.ones_like(weight)),
         masked=table(out, np.ones_like(weight)),
+        rejected=table(refused, weight),
+        curated=table(teaches & ~_is(pairs, "origin", "clicks"), share),
         weight=strongest,
         new=np.flatnonzero(has_target & fresh),
         replayed=np.flatnonzero(has_target & ~fresh),
@@ -161,9 +180,15 @@ def dev_ndcg(scores: npt.NDArray[np.float32], judged: Sparse, *, k: int = 10) ->
     k = min(k, scores.shape[1])
     best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)
+    return ranked_ndcg(best, judged)
+
+
+def ranked_ndcg(best: Rows, judged: Sparse) -> npt.NDArray[np.float64]:
+    """nDCG@k (n,) of rankings (n, k), best first, against each query's judged documents, all of grade 1."""
+    k = best.shape[1]
     discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discount)
-    result = np.zeros(len(scores))
+    result = np.zeros(len(best))
     for entry, (start, end) in enumerate(zip(judged.start[:-1], judged.start[1:], strict=True)):
         hit = np.isin(best[entry], judged.rows[start:end])
         result[entry] = (hit * discount).sum() / ideal[min(k, end - start) - 1] if end > start else np.nan

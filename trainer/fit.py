@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.run import Run
+from trainer.run import OverBudget, Run
 
 WARMUP_STEPS = 6
 WEIGHT_DECAY = 0.01
@@ -79,6 +79,8 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
     loss_value, started = float("nan"), run.seconds
     for step in range(first, steps):
         if run.out_of_time():
+            if step == 0:
+                raise OverBudget("the time was up before the first step; raise limits.train_minutes")
             best.stopped = "time budget"
             break
         for group in optimizer.param_groups:

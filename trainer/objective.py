@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from flywheel.encoder import uses_bf16
 from trainer import examples as pairs
 from trainer import fit
 from trainer.dataset import Snapshot
-from trainer.softmax import corpus_softmax
+from trainer.ranking import ranking_of
+from trainer.softmax import quick_products
 from trainer.tower import Tower, vectors
 
 Rows = npt.NDArray[np.int64]
+DEV_BLOCK = 128  # queries whose scores over all documents are in memory together
 
 
 class Objective:
@@ -22,10 +25,16 @@ class Objective:
 
     def __init__(self, snapshot: Snapshot, tower: Tower, plan: pairs.Plan, *, device: str) -> None:
         self._recipe, self._tower, self._plan, self._device = snapshot.recipe, tower, plan, device
-        self._documents = torch.from_numpy(np.array(snapshot.vectors, np.float32)).to(device)
         data = plan.examples
+        self._quick = uses_bf16(self._recipe.bf16, device)
+        large = len(snapshot.vectors) > self._recipe.exact_documents
+        with quick_products(self._quick):
+            every = vectors(tower, np.arange(len(data.queries))) if large else None
+            self._ranking = ranking_of(snapshot, data, every, device=device)
+        self._documents = self._ranking.documents
         # The champion's vectors of what must stay put, once: distillation then costs no second forward pass.
         kept = np.concatenate([data.replayed, data.anchors])
+        self._scored: tuple[tuple[tuple[int, int], ...], fit.DevScore] | None = None
         self._stays = np.zeros(len(data.queries), bool)
         self._stays[kept] = self._recipe.distil > 0
         self._before = np.zeros((len(data.queries), self._documents.shape[1]), np.float32)
@@ -41,13 +50,8 @@ class Objective:
         rows = self._plan.steps[step]
         data, found = self._plan.examples, self._tower.forward(rows)
         weight = torch.from_numpy(data.weight[rows]).to(self._device)
-        ranking = corpus_softmax(
-            found,
-            self._documents,
-            data.targets.take(rows),
-            data.masked.take(rows),
-            scale=self._recipe.scale,
-        )
+        with quick_products(self._quick):
+            ranking = self._ranking.loss(found, rows, step)
         loss = (ranking * weight).sum() / weight.sum().clamp_min(1e-6)
         stays = self._stays[rows]
         if stays.any():
@@ -57,15 +61,24 @@ class Objective:
         return loss
 
     def score(self) -> fit.DevScore:
-        """See `fit.Learner`."""
-        data = self._plan.examples
-        return fit.DevScore(self._ndcg(data.dev_seen), self._ndcg(data.dev_unseen))
+        """See `fit.Learner`. Asked again of the same weights, as the start and the end of a run are, it remembers."""
+        state = tuple((id(value), value._version) for value in self.parameters().values())
+        if self._scored is None or self._scored[0] != state:
+            data = self._plan.examples
+            self._scored = state, fit.DevScore(self._ndcg(data.dev_seen), self._ndcg(data.dev_unseen))
+        return self._scored[1]
 
     def _ndcg(self, rows: Rows) -> npt.NDArray[np.float64]:
         if not len(rows):
             return np.empty(0)
+        judged = self._plan.examples.judged.take(rows)
+        if self._ranking.pool is not None:
+            judged.rows = np.searchsorted(self._ranking.pool, judged.rows)
         found = torch.from_numpy(vectors(self._tower, rows)).to(self._device)
-        return pairs.dev_ndcg((found @ self._documents.T).cpu().numpy(), self._plan.examples.judged.take(rows))
+        depth = min(10, len(self._documents))
+        with quick_products(self._quick):
+            best = [(block @ self._documents.T).topk(depth).indices for block in torch.split(found, DEV_BLOCK)]
+        return pairs.ranked_ndcg(torch.cat(best).cpu().numpy(), judged)
 
 
 def metrics(plan: pairs.Plan, fitted: fit.Fitted, before: fit.DevScore, after: fit.DevScore) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Plain values that survive a trip through `snapshot.json`; a key that nobody know
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
@@ -39,6 +39,19 @@ class Recipe(Plain):
     batch_size: int = 128
     scale: float = 20.0
     layers: int | Literal["all"] = 2
+    lora_rank: int = 0
+    exact_documents: int = 200_000
+    rejected_weight: float = 10.0
+    loss: Literal["ranking", "triplet"] = "ranking"
+    matryoshka: Sequence[int] = ()
+    hard_negatives: int = 2
+    negative_sources: Sequence[str] = ("mined", "bm25")
+    negative_depth: int = 100
+    negative_margin: float = 0.95
+    teacher: str = ""
+    teacher_loss: Literal["kl", "margin_mse"] = "kl"
+    teacher_weight: float = 1.0
+    curated_share: float = 0.2
     replay_share: float = 0.5
     replay_size: int = 20_000
     distil: float = 10.0

@@ -95,9 +95,12 @@ class Run:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the report and drop the checkpoint."""
-        write_json(
-            report_path(self.out), {**facts, "total_seconds": round(self.seconds, 1), "peak_gb": peak_memory_gb()}
-        )
+        used = {
+            "total_seconds": round(self.seconds, 1),
+            "peak_gb": peak_memory_gb(),
+            "threads": torch.get_num_threads(),
+        }
+        write_json(report_path(self.out), {**facts, **used})
         checkpoint_path(self.out).unlink(missing_ok=True)
 
 

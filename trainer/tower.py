@@ -143,7 +143,7 @@ class BertTower:
 
     def _layer(self, layer: Any, state: torch.Tensor, layout: _Layout) -> torch.Tensor:
         attention, own = layer.attention, layer.attention.self
-        weight = torch.cat([own.query.weight, own.key.weight, own.value.weight])
+        weight = torch.cat([weight_of(own.query), weight_of(own.key), weight_of(own.value)])
         bias = torch.cat([own.query.bias, own.key.bias, own.value.bias])
         joint = layout.pad(functional.linear(state, weight, bias))
         count, length, width = len(layout.lengths), layout.longest, state.shape[1] // self._heads
@@ -226,6 +226,13 @@ def trainable(model: torch.nn.Module, layers: Layers) -> dict[str, torch.nn.Para
     for name, parameter in named.items():
         parameter.requires_grad_(name in chosen and not name.startswith("pooler."))
     return {name: parameter for name, parameter in chosen.items() if not name.startswith("pooler.")}
+
+
+def weight_of(linear: Any) -> torch.Tensor:
+    """A linear map's weight as it acts now, with its low-rank update where it has one."""
+    update = getattr(linear, "get_delta_weight", None)
+    weight: torch.Tensor = linear.weight if update is None else linear.base_layer.weight + update("default")
+    return weight
 
 
 @contextmanager

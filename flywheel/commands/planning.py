@@ -1,4 +1,4 @@
-"""How many people a live comparison needs, from what people did so far: the answer before anybody waits for one."""
+"""How many people or judged queries a comparison needs, from what happened so far: before anybody waits for one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from flywheel.config import Config
     from flywheel.operations import Operations
 
 _METRICS = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
@@ -33,28 +34,92 @@ from people
 """
 
 
-def plan(operations: Operations, effect: float, *, satisfied_ms: int, alpha: float) -> dict[str, Any]:
+# What the budget has to know of earlier challengers, and the latest event time.
+_SPENT = """
+select spent, kind = 'promote' as promoted,
+       version in (select previous from decisions where kind = 'rollback') as undone,
+       coalesce(try_cast(evidence ->> '$.until_ms' as bigint), epoch_ms(ts)) as at_ms,
+       (select epoch_ms(max(ts)) from queries) as now_ms
+from decisions where spent > 0 order by number
+"""
+# How much one judged query's difference varied in the latest offline verdict on each metric.
+_OFFLINE = """
+select metric, champion_users as queries, (high - low) / 2 / critical * sqrt(champion_users) as spread
+from ab_outcomes where stage = 'offline' and part = 'all' and critical > 0 and high > low
+qualify row_number() over (partition by metric order by updated_at desc) = 1
+"""
+_POINT = 0.01
+# the standard deviation of a query's difference after fine-tuning on clicks, where no verdict tells yet
+_USUAL_SPREAD = 0.16
+
+
+def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any]:
     """People in each arm, and weeks at last week's numbers, to find a relative `effect` with a power of 80 %.
 
+    `alpha` is what the error budget allows the next challenger, and the tests are those of the verdict.
+
     Returns:
-        `{effect, power, alpha, people, weekly_people, ctr, satisfied_ctr}`; a metric is `{rate, users_per_arm, weeks}`.
+        `{effect, power, alpha, people, weekly_people, ctr, satisfied_ctr, interleaving, offline}`; a live metric is
+        `{rate, users_per_arm, weeks}`, `interleaving` `{preference, users_at_most}`, and `offline` has for each primary
+        metric `{queries_for_a_point, queries, smallest_gain, spread, assumed}`.
 
     Raises:
         click.ClickException: fewer than two people so far, or none of them ever clicked.
     """
+    from flywheel.gate import policy_of
+    from flywheel.significance.power import preferring_users
+
     # the number is a setting that was read as one, and SQL's own answer takes no parameters
-    sums = operations.sql(_SUMS.format(satisfied_ms=satisfied_ms)).to_pylist()[0]
+    sums = operations.sql(_SUMS.format(satisfied_ms=config.signals.satisfied_ms)).to_pylist()[0]
     if sums["users"] < 2 or not sums["clicked"]:
         raise click.ClickException("too little feedback to plan with: it needs at least two people, and a click")
+    policy, alpha = policy_of(config), _next_alpha(operations, config)
     weekly = int(sums["weekly_users"])
     answer: dict[str, Any] = {"effect": effect, "power": 0.8, "alpha": alpha, "people": int(sums["users"])}
     answer["weekly_people"] = weekly
     for metric, column in _METRICS.items():
-        answer[metric] = _need(sums, column, effect, alpha, weekly) if sums[column] else None
+        answer[metric] = _need(sums, column, effect, alpha, policy.expected_gain) if sums[column] else None
+    preference = policy.expected_preference
+    answer["interleaving"] = {
+        "preference": preference,
+        "users_at_most": preferring_users(preference, alpha=alpha, expected=preference),
+    }
+    answer["offline"] = _judged(operations, config, alpha)
     return answer
 
 
-def _need(sums: dict[str, float], column: str, effect: float, alpha: float, weekly: int) -> dict[str, float]:
+def _next_alpha(operations: Operations, config: Config) -> float:
+    from flywheel.significance.budget import Budget, Spent
+
+    rows = operations.sql(_SPENT).to_pylist()
+    history = [Spent(row["spent"], row["promoted"], row["at_ms"], bool(row["undone"])) for row in rows]
+    now_ms = max((row["now_ms"] or row["at_ms"] for row in rows), default=None)
+    return Budget(alpha=config.promotion.alpha).next_alpha(history, now_ms)
+
+
+def _judged(operations: Operations, config: Config, alpha: float) -> dict[str, Any]:
+    """Judged queries for a gain of one point, and the gain that there are enough for."""
+    from flywheel.significance.power import judged_queries, smallest_gain
+
+    metrics = config.promotion.metrics
+    known = {row["metric"]: row for row in operations.sql(_OFFLINE).to_pylist()}
+    answer = {}
+    for metric in metrics:
+        spread, queries = float(_USUAL_SPREAD), 0
+        if metric in known:
+            spread, queries = float(known[metric]["spread"]), int(known[metric]["queries"])
+        level = alpha / len(metrics)
+        answer[metric] = {
+            "queries_for_a_point": judged_queries(spread, _POINT, alpha=level),
+            "queries": queries,
+            "smallest_gain": smallest_gain(spread, queries, alpha=level) if queries > 1 else None,
+            "spread": spread,
+            "assumed": metric not in known,
+        }
+    return answer
+
+
+def _need(sums: dict[str, float], column: str, effect: float, alpha: float, expected: float) -> dict[str, float]:
     from flywheel.significance.power import users_per_arm
     from flywheel.significance.ratio import ArmSums
 
@@ -67,7 +132,7 @@ def _need(sums: dict[str, float], column: str, effect: float, alpha: float, week
         value_pages=sums[f"{column}_pages"],
     )
     try:
-        users = users_per_arm(arm, effect, alpha=alpha)
+        users = users_per_arm(arm, effect, alpha=alpha, expected=expected)
     except ValueError as error:
         raise click.ClickException(f"too little feedback to plan with: {error}") from error
-    return {"rate": arm.ratio, "users_per_arm": users, "weeks": 2 * users / weekly}
+    return {"rate": arm.ratio, "users_per_arm": users, "weeks": 2 * users / sums["weekly_users"]}

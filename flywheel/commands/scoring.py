@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import click
 
 from flywheel.beir import Judged, read_corpus, read_split
 from flywheel.commands.shell import Shell
-from flywheel.evaluate import Scored, moved, score, summary
+from flywheel.evaluate import METRICS, Scored, differences, moved, score, summary
 
 if TYPE_CHECKING:
     from flywheel.config import Trainer
@@ -23,7 +23,7 @@ _ALIASES = ("champion", "challenger")
 
 @dataclass(slots=True)
 class Bench:
-    """One split of one collection, ready to score any model on."""
+    """One split of one collection, ready to score any model on; `titles` are what a person reads of a document."""
 
     settings: Trainer
     indexes: Path
@@ -32,6 +32,7 @@ class Bench:
     seen: Collection[str]
     judged_only: bool
     progress: Callable[[int, int], None]
+    titles: dict[str, str] = field(default_factory=dict)
     _documents: dict[str, Vectors] = field(default_factory=dict)
     _scored: dict[str, Scored] = field(default_factory=dict)
 
@@ -50,23 +51,57 @@ class Bench:
         from flywheel.config import load
         from flywheel.home import Home
 
-        corpus = {passage.doc_id: passage.content for passage in read_corpus(folder)}
+        passages = list(read_corpus(folder))
+        corpus = {passage.doc_id: passage.content for passage in passages}
+        titles = {passage.doc_id: passage.title or passage.content for passage in passages}
         settings = load(shell.home, shell.environ).trainer
         judged = read_split(folder, split)
-        return cls(settings, Home(shell.home).indexes, corpus, judged, frozenset(seen), judged_only, progress)
+        return cls(settings, Home(shell.home).indexes, corpus, judged, frozenset(seen), judged_only, progress, titles)
 
     def evaluate(self, known: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
         """`{queries, ndcg@10, recall@10, mrr@10}`, each `{all, seen, unseen}`."""
         return summary(self._score(known, name))
 
-    def compare(self, known: Sequence[dict[str, Any]], name: str, other: str) -> dict[str, Any]:
-        """The other model's figures, and the queries that moved most from it to this one."""
+    def compare(
+        self, known: Sequence[dict[str, Any]], name: str, other: str, *, metric: str = METRICS[0], most: int = 10
+    ) -> dict[str, Any]:
+        """How this model does against the other: its figures, the differences, and the queries that moved most.
+
+        Returns:
+            `{model, metric, scores, differences, moved, wins, losses}`; `differences[metric][part]` is
+            `{effect, low, high, p_value, better, worse, equal}`, or `{inconclusive, ...}`; `wins` and `losses` hold at
+            most `most` queries each, the largest change first, `moved` the largest of both.
+        """
         ours, theirs = self._score(known, name), self._score(known, other)
-        changes = [
-            {"id": self.judged.ids[change["row"]], "text": self.judged.texts[change["row"]], **change}
-            for change in moved(ours, theirs)
-        ]
-        return {"model": other, "scores": summary(theirs), "moved": changes}
+        moves = [self._move(change, ours) for change in moved(ours, theirs, metric, most=len(self.judged))]
+        return {
+            "model": other,
+            "metric": metric,
+            "scores": summary(theirs),
+            "differences": differences(ours, theirs),
+            "moved": moves[:most],
+            "wins": [move for move in moves if move["after"] > move["before"]][:most],
+            "losses": [move for move in moves if move["after"] < move["before"]][:most],
+        }
+
+    def _move(self, change: dict[str, Any], ours: Scored) -> dict[str, Any]:
+        row = change["row"]
+        grades = self.judged.judgements[row]
+        return {
+            "id": self.judged.ids[row],
+            "text": self.judged.texts[row],
+            "seen": bool(ours.seen[row]),
+            **change,
+            "hits_before": self._hits(change["ranked_before"], grades),
+            "hits_after": self._hits(change["ranked_after"], grades),
+            "missed": [self._hit(doc, grade) for doc, grade in grades.items() if grade > 0 and not _found(doc, change)],
+        }
+
+    def _hits(self, ranked: Sequence[str], grades: Mapping[str, float]) -> list[dict[str, Any]]:
+        return [self._hit(doc_id, grades.get(doc_id)) for doc_id in ranked]
+
+    def _hit(self, doc_id: str, grade: float | None) -> dict[str, Any]:
+        return {"doc_id": doc_id, "title": self.titles.get(doc_id, ""), "grade": grade}
 
     def _score(self, known: Sequence[dict[str, Any]], name: str) -> Scored:
         if name not in self._scored:
@@ -108,6 +143,10 @@ class Bench:
         index = Index.load(folder, index_id=index_id)
         same = [key for key, text in self.corpus.items() if index.hashes.get(key) == content_hash(text)]
         return dict(zip(same, index.vectors(same), strict=True)) if same else {}
+
+
+def _found(doc_id: str, change: Mapping[str, Any]) -> bool:
+    return doc_id in change["ranked_before"] or doc_id in change["ranked_after"]
 
 
 def model_path(known: Sequence[dict[str, Any]], name: str) -> str:

@@ -28,12 +28,14 @@ def position(experiment_id: str, person: str) -> float:
 def assign(experiment: Experiment | None, person: str | None) -> Arm | None:
     """The arm of `person`, or None where there is no experiment or nobody to follow through it.
 
-    The threshold moves with the ramp and the person does not: whoever is in the challenger's arm stays in it while
-    the share grows. Where pages are interleaved, those beyond the share are no part of the comparison.
+    Both arms of a split are equally large, grown from the two ends of the positions, and whoever stands between them is
+    no part of the comparison: so the share may ramp up to a half and nobody ever changes arms.
     """
     if experiment is None or person is None:
         return None
-    reached = position(experiment.experiment_id, person) < experiment.share
+    place, share = position(experiment.experiment_id, person), experiment.share
     if experiment.method == "interleaving":
-        return "interleaved" if reached else None
-    return "challenger" if reached else "champion"
+        return "interleaved" if place < share else None
+    first: Arm = "champion" if experiment.method == "holdback" else "challenger"
+    last: Arm = "challenger" if experiment.method == "holdback" else "champion"
+    return first if place < share else last if place >= 1 - share else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
-Method = Literal["interleaving", "split"]
+Method = Literal["interleaving", "split", "holdback"]
 
 
 class Encoder(Protocol):
@@ -57,7 +57,10 @@ class Ranker:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A live comparison. `share` is the part of the people that it reaches: challenger's arm, or interleaved pages."""
+    """A live comparison. `share` is the part of the people that each arm reaches, or that sees interleaved pages.
+
+    In a `holdback` the arm called champion is the version that was it before, and is served by `Live.challenger`.
+    """
 
     experiment_id: str
     method: Method
@@ -94,6 +97,11 @@ class Live:
     @property
     def champion(self) -> Ranker:
         return Ranker(self.version, self.encoder, self.index)
+
+    def ranker_of(self, arm: str | None) -> Ranker:
+        """Who ranks the page of somebody in that arm; nobody's and interleaved pages are the champion's."""
+        tried = "champion" if self.experiment and self.experiment.method == "holdback" else "challenger"
+        return self.challenger if self.challenger is not None and arm == tried else self.champion
 
 
 @dataclass(frozen=True, slots=True)

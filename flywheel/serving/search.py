@@ -150,11 +150,10 @@ class SearchEngine:
     def _shown(self, live: Live, arm: Arm | None, wish: _Wish) -> _Shown:
         """Both rankers of an experiment choose from the same documents."""
         challenger = live.challenger
-        if challenger is None or arm in (None, "champion"):
-            return _Shown(live.champion, tuple(self._best(live.champion, wish).values()))
+        if challenger is None or arm != "interleaved":
+            ranker = live.ranker_of(arm)
+            return _Shown(ranker, tuple(self._best(ranker, wish).values()))
         theirs = self._best(challenger, wish)
-        if arm == "challenger":
-            return _Shown(challenger, tuple(theirs.values()))
         ours = self._best(live.champion, wish)
         experiment_id = live.experiment.experiment_id if live.experiment else ""
         coin = np.random.default_rng(seed("interleave", experiment_id, wish.person, wish.query))

@@ -38,14 +38,15 @@ class Budget:
         alpha_t = w0 g(t) + (alpha - w0) g(t - tau_1) + alpha * sum_{j >= 2} g(t - tau_j)
 
     with tau_j the tests that promoted, w0 = `initial` * alpha, and g(j) = (j + 2)^-2 / 0.3949, which sums to 1. Levels
-    never come to more than alpha * (promotions + 1) in all, so among independent challengers none of which is better,
-    a period's expected false promotions are at most alpha / (1 - alpha); whatever the dependence, with no promotion
-    yet, the chance of a false one is at most alpha (the union bound). At the defaults that is 4 periods and at most
-    0.21 a year, however many challengers there are. The first level is 0.011, the fourth 0.003; a promotion pays for
-    the tests after it, and while none come the levels fall, as they should.
+    never come to more than w0 before the first promotion, so that the chance of a false one is at most w0 whatever the
+    dependence (the union bound). Among independent challengers none of which is better, V false promotions a period
+    have E V <= w0 + (alpha - w0) P(V >= 1) + alpha (E V - P(V >= 1)), hence E V <= w0 / (1 - alpha). Any year touches 5
+    periods at most: at the defaults 0.44 false promotions in it, 0.36 on average, however many challengers there are.
+    The first level is 0.023, the fourth 0.006; a promotion pays for the tests after it, and while none come the levels
+    fall, as they should.
     """
 
-    alpha: float = 0.05
+    alpha: float = 0.10
     initial: float = 0.8
     renew_days: float = 91.3125
 
@@ -69,8 +70,8 @@ class Budget:
         return level
 
     def expected_false_promotions(self, days: float = 365.25) -> float:
-        """At most, over so many days in which no challenger is better."""
-        return days / self.renew_days * self.alpha / (1 - self.alpha)
+        """At most, on average over so many days in which no challenger is better."""
+        return days / self.renew_days * self.initial * self.alpha / (1 - self.alpha)
 
     def _period(self, at_ms: int) -> int:
         return int(at_ms // (self.renew_days * _DAY_MS))

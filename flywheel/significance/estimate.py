@@ -17,7 +17,11 @@ class Inconclusive:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An effect, its standard error, and the degrees of freedom of its t distribution (infinite: normal)."""
+    """An effect, its standard error, and the degrees of freedom of its t distribution (infinite: normal).
+
+    An error of 0 means that all `degrees` + 1 units moved alike: the p-value is then that of the sign-flip test,
+    2^-(degrees + 1), and not 0.
+    """
 
     effect: float
     standard_error: float
@@ -26,13 +30,13 @@ class Estimate:
     def p_gain(self, *, over: float = 0.0) -> float:
         """One-sided p-value of "the effect is at most `over`"."""
         if self.standard_error == 0:
-            return 0.0 if self.effect > over else 1.0
+            return self._alike() if self.effect > over else 1.0
         return self._cdf(over - self.effect)
 
     def p_loss(self, *, under: float = 0.0) -> float:
         """One-sided p-value of "the effect is at least `under`"."""
         if self.standard_error == 0:
-            return 0.0 if self.effect < under else 1.0
+            return self._alike() if self.effect < under else 1.0
         return self._cdf(self.effect - under)
 
     def p_value(self) -> float:
@@ -49,6 +53,9 @@ class Estimate:
         if math.isinf(self.degrees):
             return float(special.ndtri(probability))
         return float(special.stdtrit(self.degrees, probability))
+
+    def _alike(self) -> float:
+        return 0.0 if math.isinf(self.degrees) else 0.5 ** (self.degrees + 1)
 
     def _cdf(self, distance: float) -> float:
         statistic = distance / self.standard_error

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
 Column = npt.NDArray[np.float64]
+_POINTS = 801
+# the grid's points lie closer than the standard deviation of such a step; less information than that counts as much
+_LEAST_RISE = 1.005
 
 
-def bounds(information: Sequence[float], alpha: float) -> list[float]:
-    """The z-value that a gain has to exceed at each look, one-sided; `information` are shares of the final one, rising.
+def bounds(information: Sequence[float], alpha: float, *, time: Sequence[float] | None = None) -> list[float]:
+    """The z-value that a gain has to exceed at each look, one-sided.
 
     Lan & DeMets (1983), "Discrete sequential boundaries for clinical trials", O'Brien-Fleming-like spending
     alpha(t) = 2 - 2 Phi(z_(1 - alpha/2) / sqrt(t)); bounds by the recursive integration of Armitage, McPherson & Rowe
-    (1969). A plan that drops or moves looks may be recomputed: spending depends on the information alone.
+    (1969). A plan that drops or moves looks may be recomputed: spending depends on the looks taken alone.
+
+    Args:
+        information: 1 / variance of the estimate at each look, rising; any unit.
+        time: share of the plan at each look, rising, at most 1: what is spent goes by it, and the correlation of the
+            looks by `information` (Lan & DeMets 1989, "Group sequential procedures: calendar versus information
+            time"). None: `information` itself, as shares of the final one.
 
     Raises:
-        ValueError: no looks, or shares that do not rise within (0, 1].
+        ValueError: no looks, or figures that do not rise (times: within (0, 1]).
     """
     shares = np.asarray(information, dtype=np.float64)
-    if len(shares) == 0 or shares[0] <= 0 or shares[-1] > 1 or np.any(np.diff(shares) <= 0):
-        raise ValueError(f"looks need rising shares of the final information within (0, 1], not {list(information)}")
+    spans = shares if time is None else np.asarray(time, dtype=np.float64)
+    if len(shares) == 0 or len(spans) != len(shares) or spans[-1] > 1 or not (_rises(shares) and _rises(spans)):
+        raise ValueError(f"looks need rising information, at rising times within (0, 1], not {information} at {time}")
+    shares = shares / shares[-1]
     edge = float(special.ndtri(1 - alpha / 2))
-    spent = 2 * special.ndtr(-edge / np.sqrt(shares))
+    spent = 2 * special.ndtr(-edge / np.sqrt(spans))
     found: list[float] = []
     grid: Column = np.zeros(1)
     density: Column = np.ones(1)
@@ -35,14 +47,20 @@ def bounds(information: Sequence[float], alpha: float) -> list[float]:
         step = math.sqrt(share - before)
         bound = _bound(grid, density, step, float(upto - used))
         found.append(bound / math.sqrt(share))
+        if len(found) == len(shares):
+            break
         # Score process: mass per grid point of paths that stayed below the bound, midpoint rule.
-        points = np.linspace(-8 * math.sqrt(share), bound, 2_001)
+        points = np.linspace(-8 * math.sqrt(share), bound, _POINTS)
         middle = (points[1:] + points[:-1]) / 2
         width = points[1] - points[0]
         kernel = np.exp(-0.5 * ((middle[:, None] - grid[None, :]) / step) ** 2) / (step * math.sqrt(2 * math.pi))
         density = kernel @ density * width
         grid, before, used = middle, float(share), float(upto)
     return found
+
+
+def _rises(figures: Column) -> bool:
+    return bool(figures[0] > 0 and np.all(np.diff(figures) > 0))
 
 
 def _bound(grid: Column, density: Column, step: float, crossed: float) -> float:
@@ -52,3 +70,26 @@ def _bound(grid: Column, density: Column, step: float, crossed: float) -> float:
         return float(density @ special.ndtr((grid - bound) / step)) - crossed
 
     return float(optimize.brentq(short, -12.0, 12.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look that was taken: on which event day, and the information (1 / variance) that there was."""
+
+    day: float
+    information: float
+
+
+def due(plan: Sequence[float], taken: Sequence[Look], day: float, max_days: float) -> bool:
+    """Whether a look of the `plan` (shares of `max_days`) has come since the last one that was `taken`."""
+    last = max((look.day for look in taken), default=0.0)
+    return any(last < share * max_days <= day for share in plan)
+
+
+def bound(taken: Sequence[Look], alpha: float, max_days: float) -> float:
+    """The z-value that the last of the looks `taken` has to exceed; on the last day whatever is left is spent."""
+    information: list[float] = []
+    for look in taken:
+        information.append(max(look.information, _LEAST_RISE * information[-1] if information else 0.0))
+    times = [min(1.0, look.day / max_days) for look in taken]
+    return bounds(information, alpha, time=times)[-1]

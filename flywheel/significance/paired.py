@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -40,8 +41,13 @@ class PairedSums:
         names = np.arange(len(scored)) if groups is None else np.asarray(groups)
         _, group = np.unique(names[scored], return_inverse=True)
         n = np.bincount(group).astype(np.float64)
-        x = np.bincount(group, weights=champion[scored])
-        y = np.bincount(group, weights=challenger[scored])
+        x = np.bincount(group, weights=champion[scored]).astype(np.float64)
+        y = np.bincount(group, weights=challenger[scored]).astype(np.float64)
+        return cls.of_groups(n, x, y)
+
+    @classmethod
+    def of_groups(cls, n: Scores, x: Scores, y: Scores) -> PairedSums:
+        """From each group's queries (or pages) and totals under champion and challenger, float64 (groups,) each."""
         return cls(
             groups=len(n),
             queries=float(n.sum()),
@@ -101,8 +107,8 @@ def bootstrap_interval(
     if len(n) < 2:
         return Inconclusive(f"{len(n)} judged groups of queries; two are the least that can be drawn again")
     d = np.bincount(group, weights=(challenger - champion)[scored])
-    drawn = rng.multinomial(len(n), np.full(len(n), 1 / len(n)), size=samples)
-    means = (drawn @ d) / (drawn @ n)
+    draws = (rng.integers(0, len(n), size=(size, len(n)), dtype=np.int32) for size in _parts(samples, len(n)))
+    means = np.concatenate([d[drawn].sum(axis=1) / n[drawn].sum(axis=1) for drawn in draws])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -123,6 +129,12 @@ def sign_flip_p_gain(
     names = np.arange(len(scored)) if groups is None else np.asarray(groups)
     _, group = np.unique(names[scored], return_inverse=True)
     d = np.bincount(group, weights=(challenger - champion)[scored])
-    flips = rng.integers(0, 2, size=(samples, len(d)), dtype=np.int8) * 2 - 1
-    as_good = int(np.sum(flips @ d >= d.sum() - 1e-12))
+    flips = (rng.integers(0, 2, size=(size, len(d)), dtype=np.int8) * 2 - 1 for size in _parts(samples, len(d)))
+    as_good = sum(int(np.sum(signs @ d >= d.sum() - 1e-12)) for signs in flips)
     return (as_good + 1) / (samples + 1)
+
+
+def _parts(samples: int, groups: int, cells: int = 4_000_000) -> Iterator[int]:
+    """Sizes that add up to `samples`, so that memory does not grow with them."""
+    step = max(1, cells // max(1, groups))
+    yield from (min(step, samples - start) for start in range(0, samples, step))

@@ -108,7 +108,7 @@ CREATE TABLE ingest_offsets (
 
 -- Totals of ingestion since the beginning, kept up to date by each transaction.
 CREATE TABLE ingest_totals (
-    name VARCHAR PRIMARY KEY, -- queries, events, documents, dead_letters, duplicates, erasures; batch: the last one's number; max_ts_ms: the latest event time; exported_*: how far that table's rows are in Parquet
+    name VARCHAR PRIMARY KEY, -- queries, events, documents, dead_letters, duplicates, erasures; batch: the last one's number; max_ts_ms: the latest event time; closing_ms: the one that closes windows; exported_*: how far that table's rows are in Parquet
     value BIGINT NOT NULL -- the total, number or epoch milliseconds
 );
 

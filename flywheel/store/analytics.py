@@ -18,9 +18,19 @@ from flywheel.store.exports import SOURCES, Exports, rename_synced
 
 FILE_NAME = "analytics.duckdb"
 _TABLES = (
-    *("pairs", "excluded_users", "click_curves", "models", "aliases", "training_runs", "trigger_checks"),
+    *(
+        "pairs",
+        "excluded_users",
+        "click_curves",
+        "click_models",
+        "dwell_thresholds",
+        "models",
+        "aliases",
+        "training_runs",
+        "trigger_checks",
+    ),
     *("decisions", "experiments", "experiment_daily", "ab_outcomes", "golden_sets", "golden_queries"),
-    *("golden_judgements", "exploration", "dead_letters", "ingest_offsets"),
+    *("golden_judgements", "exploration", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
 )
 # an unreadable message may hold ids that were never hashed; its bytes stay in the daemon's own database
 _SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload) FROM dead_letters"}

@@ -68,6 +68,8 @@ class Erasure:
                     dead_letters=_erase_letters(con, raw_ids),
                     excluded_users=_count(con, "DELETE FROM excluded_users WHERE user_key IN (FROM people)"),
                 )
+                for table in ("experiment_people", "experiment_people_days", "experiment_before"):
+                    con.execute(f"DELETE FROM {table} WHERE person IN (FROM people)")  # noqa: S608 - constants
                 con.execute("DROP TABLE erased_pages")
             finally:
                 con.unregister("people")

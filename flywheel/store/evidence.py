@@ -6,6 +6,7 @@ Bots are left out and named, golden queries never enter, old evidence fades by e
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -16,6 +17,7 @@ import pyarrow as pa
 from flywheel.config import Signals
 from flywheel.evidence import Collected, Evidence, ExcludedUser, PairFacts
 from flywheel.store.database import Database
+from flywheel.store.dwells import judge_dwells
 from flywheel.store.times import moment
 
 # A page is one row: the hits in the order shown, and their ranks where the sender logs impressions as events (then a
@@ -59,7 +61,8 @@ GROUP BY p.page, f.doc_id
 """
 
 # People do not see 240 pages in a minute, click 70 % of all they are shown, or one document whatever they ask. That
-# nobody ever dwells tells only where dwell is measured for others.
+# nobody ever dwells tells only where dwell is measured for others, and for nearly all: an app that sends no dwell has
+# many such users, and they are people.
 _EXCLUDED = """
 CREATE TEMP TABLE ev_excluded AS
 WITH seen AS (
@@ -80,13 +83,17 @@ WITH seen AS (
         FROM ev_acts a JOIN ev_pages p USING (page) WHERE a.clicked AND a.place IS NOT NULL
         GROUP BY a.person, a.doc_id
     ) GROUP BY person
-), measured AS (SELECT coalesce(sum(dwells) / nullif(sum(clicks), 0), 0) AS share FROM did)
+), measured AS (
+    SELECT coalesce(sum(dwells) / nullif(sum(clicks), 0), 0) AS share,
+           count(*) FILTER (clicks >= 20 AND dwells = 0) / greatest(1, count(*) FILTER (clicks >= 20)) AS mute
+    FROM did
+)
 SELECT s.person AS user_key, s.impressions, coalesce(d.clicks, 0) AS clicks, coalesce(d.dwells, 0) AS dwells,
        CASE WHEN pace.pages > 240 THEN 'impossible rate: ' || pace.pages || ' pages in a minute'
             WHEN s.pages >= 3 AND s.on_lists >= 30 AND d.on_lists >= 0.7 * s.on_lists THEN 'clicks everything'
             WHEN loyal.queries >= 5 AND loyal.share >= 0.8
             THEN 'clicks one document under ' || loyal.queries || ' queries'
-            WHEN d.clicks >= 20 AND d.dwells = 0 AND measured.share >= 0.5 THEN 'never dwells'
+            WHEN d.clicks >= 20 AND d.dwells = 0 AND measured.share >= 0.5 AND measured.mute <= 0.2 THEN 'never dwells'
        END AS reason
 FROM seen s CROSS JOIN measured LEFT JOIN did d USING (person) LEFT JOIN pace USING (person)
      LEFT JOIN loyal USING (person)
@@ -144,7 +151,8 @@ WHERE l.hit_ids[u.place] IS NOT NULL
 """,
     """
 CREATE TEMP TABLE ev_voted AS
-SELECT k.query_key, a.*, epoch_ms(k.ts) AS page_ms, k.weight FROM ev_acts a JOIN ev_kept k USING (page)
+SELECT k.query_key, a.*, epoch_ms(k.ts) AS page_ms, k.weight, e.satisfied, e.bounced
+FROM ev_acts a JOIN ev_kept k USING (page) LEFT JOIN ev_ended e USING (page, doc_id)
 WHERE a.place IS NOT NULL OR a.liked IS NOT NULL OR a.cart OR a.purchase
 """,
     """
@@ -169,8 +177,8 @@ FROM (SELECT *, unnest(range(1, len(places) + 2)) AS n FROM ev_patterns) s
 """,
     """
 CREATE TEMP TABLE ev_prefixes AS
-SELECT list, above, list_sort(list(pair)) AS pairs FROM (
-    SELECT d.list, d.above, n.pair
+SELECT list, above, list(pair ORDER BY place) AS pairs FROM (
+    SELECT d.list, d.above, n.pair, n.place
     FROM (SELECT *, unnest(above) AS place FROM (SELECT DISTINCT list, above FROM ev_segments WHERE len(above) > 0)) d
     JOIN ev_numbered n USING (list, place)
 ) GROUP BY list, above
@@ -182,7 +190,8 @@ SELECT row_number() OVER (ORDER BY pairs)::INTEGER AS set_no, pairs FROM (SELECT
 )
 
 _ROWS = """
-SELECT n.pair, n.rank::SMALLINT AS rank, coalesce(s.set_no, 0) AS above, round(sum(s.weight), 6) AS impressions,
+SELECT n.pair, n.rank::SMALLINT AS rank, coalesce(s.set_no, 0) AS above, (n.place - s.after)::SMALLINT AS distance,
+       round(sum(s.weight), 6) AS impressions,
        round(sum(CASE WHEN s.clicked_at = n.place THEN s.weight ELSE 0 END), 6) AS clicks
 FROM (
     SELECT g.*, sets.set_no FROM ev_segments g LEFT JOIN ev_prefixes x USING (list, above)
@@ -199,10 +208,10 @@ WITH shown AS (
     FROM ev_numbered n JOIN ev_lists l USING (list) GROUP BY n.pair
 ), acts AS (
     SELECT p.pair, count(*) FILTER (v.clicked AND v.place IS NOT NULL) AS clicks,
-           count(*) FILTER (v.dwell_ms >= $satisfied) AS satisfied, count(*) FILTER (v.dwell_ms < $bounce) AS bounced,
+           count(*) FILTER (v.satisfied) AS satisfied, count(*) FILTER (v.bounced) AS bounced,
            round(sum(v.weight) FILTER (v.dwell_ms IS NOT NULL), 6) AS w_measured,
-           round(sum(v.weight) FILTER (v.dwell_ms >= $satisfied), 6) AS w_satisfied,
-           round(sum(v.weight) FILTER (v.dwell_ms < $bounce), 6) AS w_bounced,
+           round(sum(v.weight) FILTER (v.satisfied), 6) AS w_satisfied,
+           round(sum(v.weight) FILTER (v.bounced), 6) AS w_bounced,
            count(DISTINCT coalesce(v.person, v.page::VARCHAR)) AS users,
            count(DISTINCT coalesce(v.person, v.page::VARCHAR)) FILTER (v.cart) AS carts,
            count(DISTINCT coalesce(v.person, v.page::VARCHAR)) FILTER (v.purchase) AS purchases,
@@ -249,14 +258,15 @@ class EvidenceReader:
             "half_life_ms": signals.half_life_days * 86_400_000.0,
             "cap": signals.user_cap,
             "share": signals.user_share,
-            "bounce": signals.bounce_ms,
-            "satisfied": signals.satisfied_ms,
         }
         with self._database.read() as con:
             con.register("ev_excluded_keys", pa.table({"query_key": pa.array(sorted(set(exclude_keys)), pa.string())}))
-            for statement in (_PAGES, _ACTS, _EXCLUDED, _WEIGHTS, *_LISTS, *_NUMBERS, *_SEGMENTS):
+            for statement in (_PAGES, _ACTS, _EXCLUDED):
                 con.execute(statement, _used(statement, values))
-            return _collected(con, values, until_ms)
+            dwell = judge_dwells(con, signals)
+            for statement in (_WEIGHTS, *_LISTS, *_NUMBERS, *_SEGMENTS):
+                con.execute(statement, _used(statement, values))
+            return replace(_collected(con, values, until_ms), dwell=dwell)
 
 
 def _used(statement: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -294,6 +304,7 @@ def _collected(con: duckdb.DuckDBPyConnection, values: dict[str, Any], until_ms:
         clicks=_numpy(rows["clicks"], np.float64),
         set_start=np.concatenate([[0, 0], np.cumsum(lengths)]).astype(np.int64),
         set_pairs=_numpy(sets.flatten(), np.int32) if len(sets) else np.zeros(0, dtype=np.int32),
+        distance=_numpy(rows["distance"], np.int32),
     )
     names = [name for name in PairFacts.__dataclass_fields__ if name != "model_versions"]
     counts = {name: _numpy(pairs[name], np.int64) for name in names}

@@ -21,7 +21,11 @@ _COLUMNS = (
     "experiment_id, version, champion, stage, epoch_ms(created_at), state, run_id, epoch_ms(started_at), "
     "epoch_ms(ended_at), share, alpha, verdict, reasons, progress"
 )
-_SETTABLE = frozenset({"stage", "share", "alpha", "progress"})
+_SETTABLE = frozenset({"stage", "share", "alpha", "progress", "champion"})
+_CHALLENGER = """
+    INSERT INTO aliases SELECT 'challenger', version, ?, NULL FROM experiments WHERE experiment_id = ?
+    ON CONFLICT DO UPDATE SET version = excluded.version, since = excluded.since, decision_id = NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,9 @@ class Experiments:
         """Those that wait, the oldest first."""
         return self._select("WHERE state = 'queued'", [])
 
-    def begin(self, experiment_id: str, now_ms: int) -> None:
-        """Make a queued experiment the live one.
+    def begin(self, experiment_id: str, now_ms: int, *, challenger: bool = False, **values: Any) -> None:
+        """Make a queued experiment the live one, with `values` as `update` takes them; its version gets the role of
+        the challenger where asked.
 
         Raises:
             StoreError: another one is live, or this one does not wait.
@@ -110,9 +115,18 @@ class Experiments:
             ).fetchall()
             if not begun[0][0]:
                 raise StoreError(f"experiment {experiment_id} does not wait to begin")
+            if values:
+                self.update(experiment_id, **values)
+            if challenger:
+                con.execute(_CHALLENGER, [moment(now_ms), experiment_id])
+                con.execute(
+                    "UPDATE models SET state = 'challenger' WHERE version IN "
+                    "(SELECT version FROM experiments WHERE experiment_id = ?)",
+                    [experiment_id],
+                )
 
     def update(self, experiment_id: str, **values: Any) -> None:
-        """Set stage, share, alpha or progress."""
+        """Set stage, share, alpha, progress or the champion that it is held against."""
         unknown = set(values) - _SETTABLE
         if unknown or not values:
             raise ValueError(f"not a column that may be set: {', '.join(sorted(unknown)) or 'none given'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ from flywheel.store.recent import RecentIds
 
 DAY_MS = 86_400_000
 TOTALS = ("queries", "events", "documents", "dead_letters", "duplicates")
-_KEPT = (*TOTALS, "batch", "max_ts_ms")
+_KEPT = (*TOTALS, "batch", "max_ts_ms", "closing_ms")
+# of a large batch, the latest hundredth does not close windows: a few clocks that run ahead must not, for everybody
+_TRUSTED_SHARE = 0.99
 
 _UPSERT_DOCUMENTS = """
     INSERT INTO documents BY NAME SELECT *, nextval('document_changes') AS change_seq FROM incoming
@@ -77,6 +80,9 @@ class Feedback:
         with database.read() as con:
             stored = dict(con.execute("SELECT name, value FROM ingest_totals").fetchall())
             self._totals: dict[str, int] = {name: stored.get(name, 0) for name in _KEPT}
+            self._totals["closing_ms"] = stored.get(
+                "closing_ms", self._totals["max_ts_ms"]
+            )  # made before there was one
             since = self._totals["max_ts_ms"] - self._window_ms
             for table, ids in (("queries", self._query_ids), ("feedback", self._event_ids)):
                 newest = con.execute(_RECENT[table], [since, recent_ids]).fetchall()
@@ -103,7 +109,9 @@ class Feedback:
                 )
                 for name in TOTALS:
                     totals[name] += getattr(done, name)
-                totals["max_ts_ms"] = max(totals["max_ts_ms"], _latest(fresh, now_ms))
+                latest, closing = _latest(fresh, now_ms)
+                totals["max_ts_ms"] = max(totals["max_ts_ms"], latest)
+                totals["closing_ms"] = max(totals["closing_ms"], closing)
                 _write_progress(con, cluster_id, _forward(offsets, batch.next_offsets), totals, now_ms)  # 3
             # 4: leaving the block commits
         except BaseException:
@@ -123,13 +131,14 @@ class Feedback:
     def watermark_ms(self) -> int:
         """Event time up to which no more feedback is waited for: the latest event time less the lateness.
 
-        Times more than a day ahead of the clock that took them in are left out: one broken clock closes no window.
+        One broken clock closes no window: times more than a day ahead of the clock that took them in are left out,
+        others ahead of it count as now, and of a batch of a hundred or more the latest hundredth is not believed.
         0 while there is nothing.
         """
-        return max(0, self._totals["max_ts_ms"] - self._lateness_ms)
+        return max(0, self._totals["closing_ms"] - self._lateness_ms)
 
     def latest_ms(self) -> int:
-        """The latest event time; 0 while there is nothing. See `watermark_ms` for what is left out."""
+        """The latest event time at most a day ahead of the clock that took it in; 0 while there is nothing."""
         return self._totals["max_ts_ms"]
 
     def counts(self) -> dict[str, int]:
@@ -230,6 +239,10 @@ def _forward(
     return {place: offset for place, offset in upcoming.items() if offset > stored.get(place, -1)}
 
 
-def _latest(fresh: Batch, now_ms: int) -> int:
+def _latest(fresh: Batch, now_ms: int) -> tuple[int, int]:
+    """The latest event time of a batch, and the one that closes windows."""
     times = [q.timestamp_ms for _, q in fresh.queries] + [e.timestamp_ms for _, e in fresh.events]
-    return max((ts for ts in times if 0 <= ts <= now_ms + DAY_MS), default=0)
+    sane = sorted(ts for ts in times if 0 <= ts <= now_ms + DAY_MS)
+    if not sane:
+        return 0, 0
+    return sane[-1], min(sane[math.ceil(_TRUSTED_SHARE * len(sane)) - 1], now_ms)

@@ -77,6 +77,8 @@ class Outcome:
     critical: float | None = None
     p_value: float | None = None
     e_value: float | None = None
+    effective: float | None = None
+    coverage: float | None = None
 
     @property
     def relative_effect(self) -> float | None:
@@ -126,24 +128,50 @@ class Outcomes:
 def offline(experiment_id: str, evidence: Mapping[str, Any], reasons: Sequence[str], now_ms: int) -> list[Outcome]:
     """The rows of an offline decision's evidence, as `flywheel.promotion.decide_offline` gives it."""
     return [
-        _paired(experiment_id, metric, part, found, tuple(reasons), now_ms)
+        _paired((experiment_id, "offline", metric, part), found, tuple(reasons), now_ms)
         for part, metrics in evidence["parts"].items()
         for metric, found in metrics.items()
     ]
 
 
+def shadow(experiment_id: str, evidence: Mapping[str, Any], reasons: Sequence[str], now_ms: int) -> list[Outcome]:
+    """The rows of a shadow's evidence, as `flywheel.shadow.decide_shadow` gives it: a row for each estimator."""
+    rows = {("satisfied_clicks", name): found for name, found in evidence["estimates"].items()}
+    if evidence.get("latency"):
+        rows["latency_ms", "all"] = evidence["latency"]
+    return [
+        _paired((experiment_id, "shadow", *key), found, tuple(reasons), now_ms, less_is_better="latency_ms" in key)
+        for key, found in rows.items()
+    ]
+
+
 def _paired(
-    experiment_id: str, metric: str, part: str, found: Mapping[str, Any], reasons: tuple[str, ...], now_ms: int
+    key: tuple[str, str, str, str],
+    found: Mapping[str, Any],
+    reasons: tuple[str, ...],
+    now_ms: int,
+    *,
+    less_is_better: bool = False,
 ) -> Outcome:
     champion, challenger, cross = _arms(found["sums"])
-    shared = (experiment_id, "offline", metric, part, champion, challenger)
+    shared = (*key, champion, challenger)
+    effective, coverage = found.get("effective"), found.get("coverage")
     if "effect" not in found:
         why = str(found.get("inconclusive") or "no answer")
-        return Outcome(*shared, verdict="inconclusive", reasons=(why,), updated_at_ms=now_ms, cross_sum=cross)
+        return Outcome(
+            *shared,
+            verdict="inconclusive",
+            reasons=(why,),
+            updated_at_ms=now_ms,
+            cross_sum=cross,
+            effective=effective,
+            coverage=coverage,
+        )
     low, high, error = found["low"], found["high"], found["standard_error"]
+    up, down = ("worse", "better") if less_is_better else ("better", "worse")
     return Outcome(
         *shared,
-        verdict="better" if low > 0 else "worse" if high < 0 else "inconclusive",
+        verdict=up if low > 0 else down if high < 0 else "inconclusive",
         reasons=reasons,
         updated_at_ms=now_ms,
         cross_sum=cross,
@@ -153,6 +181,8 @@ def _paired(
         level=0.95,
         critical=(high - low) / 2 / error if error else 0.0,
         p_value=found["p_gain"],
+        effective=effective,
+        coverage=coverage,
     )
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel.clicks import CONTEXTS, ClickModel, Curve
-from flywheel.evidence import ExcludedUser
+from flywheel.dwell import Threshold
+from flywheel.evidence import Collected, ExcludedUser
 from flywheel.pairs import COUNTS, Pairs
 from flywheel.store.database import Database
 
 _TIME = pa.timestamp("ms")
+_WRITTEN = ("pairs", "excluded_users", "click_curves", "click_models", "dwell_thresholds")
 
 # Positives of one run that an earlier run did not have as positives.
 _NEW = """
@@ -48,21 +50,30 @@ ORDER BY r.started_at DESC NULLS LAST, p.run_id DESC
 
 
 class PairTable:
-    """The tables `pairs`, `excluded_users` and `click_curves`."""
+    """The tables `pairs`, `excluded_users`, `click_curves`, `click_models` and `dwell_thresholds`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def write(
-        self, run_id: str, pairs: Pairs, *, excluded: tuple[ExcludedUser, ...] = (), model: ClickModel | None = None
+        self,
+        run_id: str,
+        pairs: Pairs,
+        *,
+        excluded: tuple[ExcludedUser, ...] = (),
+        model: ClickModel | None = None,
+        collected: Collected | None = None,
     ) -> None:
         """Write what a run learned; a second time replaces the first, so that a killed run may be repeated."""
         tables = {"pairs": _rows(run_id, pairs), "excluded_users": _excluded(run_id, excluded)}
         if model is not None:
             tables["click_curves"] = _curves(run_id, model)
+            tables["click_models"] = _model(run_id, model, collected)
+        if collected is not None:
+            tables["dwell_thresholds"] = _dwell(run_id, collected.dwell)
         with self._database.write() as con:
-            for name in ("pairs", "excluded_users", "click_curves"):
-                con.execute(f"DELETE FROM {name} WHERE run_id = ?", [run_id])  # noqa: S608 - our own three names
+            for name in _WRITTEN:
+                con.execute(f"DELETE FROM {name} WHERE run_id = ?", [run_id])  # noqa: S608 - our own five names
             for name, table in tables.items():
                 con.register("written_rows", table)
                 con.execute(f"INSERT INTO {name} BY NAME SELECT * FROM written_rows")  # noqa: S608 - as above
@@ -174,6 +185,33 @@ def _excluded(run_id: str, excluded: tuple[ExcludedUser, ...]) -> pa.Table:
         for name, kind in zip(names, kinds, strict=True)
     }
     return pa.table({"run_id": pa.array([run_id] * len(excluded), pa.string()), **columns})
+
+
+def _model(run_id: str, model: ClickModel, collected: Collected | None) -> pa.Table:
+    after = model.onward or (None, None, None)
+    row = {
+        "run_id": run_id,
+        "scheme": model.scheme,
+        "after_irrelevant": after[0],
+        "after_relevant": after[1],
+        "after_skip": after[2],
+        "iterations": model.iterations,
+        "converged": model.converged,
+        "gain": model.gain,
+        "separable": model.separable,
+        "moved": None if collected is None else collected.evidence.moved(),
+        "warnings": list(model.warnings),
+    }
+    kinds = {name: pa.float64() for name in ("after_irrelevant", "after_relevant", "after_skip")}
+    kinds |= {"moved": pa.int64(), "warnings": pa.list_(pa.string())}
+    return pa.table({name: pa.array([value], kinds.get(name)) for name, value in row.items()})
+
+
+def _dwell(run_id: str, found: tuple[Threshold, ...]) -> pa.Table:
+    numbers, words = ("bounce_ms", "satisfied_ms", "dwells"), ("segment", "source")
+    columns = {name: pa.array([getattr(one, name) for one in found], pa.int64()) for name in numbers}
+    columns |= {name: pa.array([getattr(one, name) for one in found], pa.string()) for name in words}
+    return pa.table({"run_id": pa.array([run_id] * len(found), pa.string()), **columns})
 
 
 def _curves(run_id: str, model: ClickModel) -> pa.Table:

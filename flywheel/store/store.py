@@ -20,8 +20,10 @@ from flywheel.store.migrations import migrate
 from flywheel.store.models import Models
 from flywheel.store.outcomes import Outcomes
 from flywheel.store.runs import Runs
+from flywheel.store.shadow import Shadows
 from flywheel.store.sql import ReadOnlySql
 from flywheel.store.state import State
+from flywheel.store.tally import Tally
 from flywheel.store.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ class Store:
         self.experiments = Experiments(database)
         self.exploration = ExplorationTable(database)
         self.outcomes = Outcomes(database)
+        self.tally = Tally(database)
         self.golden = Golden(database)
+        self.shadows = Shadows(database)
         self.traffic = Traffic(database)
         self.state = State(database)
         self.erasure = Erasure(database, feedback)

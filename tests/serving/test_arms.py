@@ -19,20 +19,26 @@ def test_people_are_spread_evenly() -> None:
     assert abs(np.corrcoef(here, there)[0, 1]) < 0.03
 
 
-def test_a_ramp_moves_nobody_back() -> None:
-    """Whoever is in the challenger's arm at 5 % is in it at 20 %, and the shares are as asked."""
-    arms = {
-        share: {person for person in PEOPLE if assign(Experiment("e1", "split", share), person) == "challenger"}
-        for share in (0.05, 0.2, 0.5)
-    }
-    assert arms[0.05] < arms[0.2] < arms[0.5]
-    assert all(abs(len(people) / len(PEOPLE) - share) < 0.012 for share, people in arms.items())
+def test_a_ramp_moves_nobody() -> None:
+    """While the share grows nobody changes arms or leaves one, and both arms are as large as asked."""
+    for method in ("split", "holdback"):
+        before: dict[str, set[str]] = {"challenger": set(), "champion": set()}
+        for share in (0.05, 0.2, 0.5):
+            arms = {
+                arm: {person for person in PEOPLE if assign(Experiment("e1", method, share), person) == arm}
+                for arm in before
+            }
+            assert all(before[arm] < arms[arm] for arm in arms)
+            assert all(abs(len(people) / len(PEOPLE) - share) < 0.012 for people in arms.values())
+            before = arms
 
 
 def test_shares_of_nothing_and_everything_hold_exactly() -> None:
-    """Share 0 reaches nobody, share 1 everybody; interleaving leaves the others out of the comparison."""
+    """Share 0 reaches nobody, share 1 everybody; those between the arms are no part of the comparison."""
     some = PEOPLE[:500]
-    assert {assign(Experiment("e", "split", 0.0), person) for person in some} == {"champion"}
+    assert {assign(Experiment("e", "split", 0.0), person) for person in some} == {None}
+    assert {assign(Experiment("e", "split", 0.2), person) for person in some} == {None, "champion", "challenger"}
+    assert {assign(Experiment("e", "split", 0.5), person) for person in some} == {"champion", "challenger"}
     assert {assign(Experiment("e", "split", 1.0), person) for person in some} == {"challenger"}
     assert {assign(Experiment("e", "interleaving", 0.0), person) for person in some} == {None}
     assert {assign(Experiment("e", "interleaving", 0.5), person) for person in some} == {None, "interleaved"}

@@ -152,13 +152,13 @@ def fill_up(store: Store) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
-    """A file system of 12 MB, unmounted afterwards."""
+    """A file system of 32 MB, unmounted afterwards."""
     folder = tmp_path / "small"
     folder.mkdir()
     if (
         os.geteuid() != 0
         or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True, check=False
+            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, check=False
         ).returncode
     ):
         pytest.skip("mounting a small disk needs root")
@@ -168,7 +168,7 @@ def small_disk(tmp_path: Path) -> Path:
 def test_a_full_disk_loses_nothing_and_ingestion_goes_on_when_there_is_room(small_disk: Path) -> None:
     """What was acknowledged is there, what was not can be given again, without a restart."""
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(4_000_000))
+    ballast.write_bytes(bytes(12_000_000))
     try:
         with Store.open(small_disk / "f.duckdb", memory_gb=0.3, threads=1) as store:
             with pytest.raises(StoreFull, match="free some space"):

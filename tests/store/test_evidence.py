@@ -60,13 +60,24 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 def rows(found: Collected) -> dict[tuple[str, str, int, str], tuple[float, float]]:
-    """(query, document, rank, documents clicked above) -> (impressions, clicks)."""
+    """(query, document, rank, documents clicked above in their order) -> (impressions, clicks)."""
+    out: dict[tuple[str, str, int, str], tuple[float, float]] = {}
+    for (query, document, rank, above, _), counts in detailed(found).items():
+        shown, clicked = out.get((query, document, rank, above), (0.0, 0.0))
+        out[query, document, rank, above] = (shown + counts[0], clicked + counts[1])
+    return out
+
+
+def detailed(found: Collected) -> dict[tuple[str, str, int, str, int], tuple[float, float]]:
+    """The same with the distance from the last click, or the top."""
     e = found.evidence
     named = [(e.queries[q], e.documents[d]) for q, d in zip(e.pair_query, e.pair_document, strict=True)]
     out = {}
-    for pair, rank, above, shown, clicked in zip(e.pair, e.rank, e.above, e.impressions, e.clicks, strict=True):
+    columns = (e.pair, e.rank, e.above, e.distance, e.impressions, e.clicks)
+    for pair, rank, above, distance, shown, clicked in zip(*columns, strict=True):
         members = e.set_pairs[e.set_start[above] : e.set_start[above + 1]]
-        out[(*named[pair], int(rank), "".join(sorted(named[m][1] for m in members)))] = (float(shown), float(clicked))
+        key = (*named[pair], int(rank), "".join(named[m][1] for m in members), int(distance))
+        out[key] = (float(shown), float(clicked))
     return out
 
 
@@ -77,19 +88,20 @@ def fact(found: Collected, query: str, doc: str, name: str) -> object:
 
 
 def test_aggregates_equal_a_count_by_hand_of_random_pages(shop: Shop) -> None:
-    """The SQL counts what a plain loop over pages, ranks and clicks counts, with the clicks above each result."""
+    """The SQL counts what a plain loop counts, with the clicks above each result in order and how far the last is."""
     rng = np.random.default_rng(3)
-    expected: dict[tuple[str, str, int, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    expected: dict[tuple[str, str, int, str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for _ in range(60):
         text, hits = f"query {rng.integers(3)}", "".join(rng.permutation(list("abcdef"))[: rng.integers(1, 6)])
         clicked = {doc for doc in hits if rng.random() < 0.3}
         page = shop.page(text, hits, user=f"u{rng.integers(30)}")
         shop.click(page, "".join(clicked))
         for rank, doc in enumerate(hits, start=1):
-            above = "".join(sorted(clicked & set(hits[: rank - 1])))
-            expected[text, doc, rank, above][0] += 1
-            expected[text, doc, rank, above][1] += doc in clicked
-    assert rows(shop.collect()) == {key: tuple(value) for key, value in expected.items()}
+            above = "".join(hit for hit in hits[: rank - 1] if hit in clicked)
+            key = (text, doc, rank, above, rank - (hits.index(above[-1]) + 1 if above else 0))
+            expected[key][0] += 1
+            expected[key][1] += doc in clicked
+    assert detailed(shop.collect()) == {key: tuple(value) for key, value in expected.items()}
 
 
 def test_pages_that_log_impressions_as_events_count_at_their_ranks(shop: Shop) -> None:
@@ -154,6 +166,25 @@ def test_late_feedback_changes_the_next_collection(shop: Shop) -> None:
     assert rows(later)["shoes", "a", 1, ""] == (1, 1)
 
 
+def test_dwell_thresholds_come_from_the_dwells_themselves(shop: Shop) -> None:
+    """People who leave after 0.6 s or read for 6 s bounce and are satisfied, though the settings ask for 5 and 30 s."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        page = shop.page(f"query {number % 4}", "abcdefghijklmnopqrstuvwxyz", user=f"u{number}")
+        for place, doc in enumerate("abcdefghijklmnopqrstuvwxyz"):
+            dwell = (600 if place % 2 else 6_000) * np.exp(0.4 * rng.standard_normal())
+            shop.event(Kind.DWELL, page, doc, dwell=int(dwell))
+    signals = Signals(half_life_days=1e9, user_cap=1e9, user_share=1.0)
+    fixed = shop.collect(signals.model_copy(update={"learn_dwell": False}))
+    assert fixed.facts.satisfied.sum() == 0
+    found = shop.collect(signals)
+    (threshold,) = found.dwell
+    assert (threshold.segment, threshold.dwells, threshold.source) == ("unknown document, short query", 1040, "segment")
+    shares = found.facts.satisfied / found.facts.clicks
+    assert shares[::2].mean() > 0.95 > 0.05 > shares[1::2].mean()
+    assert found.evidence.bounced[1::2].sum() > 0.95 * found.evidence.measured[1::2].sum()
+
+
 def test_explicit_feedback_is_counted_by_people(shop: Shop) -> None:
     """Two votes of one person are one vote, the latest; a purchase implies its click; a vote needs no place."""
     first, second = shop.page("shoes", "ab", user="x"), shop.page("shoes", "ab", user="x", version="v1")
@@ -194,20 +225,27 @@ def test_bots_are_left_out_and_named(shop: Shop) -> None:
 
 
 def test_never_dwelling_tells_only_where_dwell_is_measured(shop: Shop) -> None:
-    """Without any dwell events nobody is excluded for lacking them; with them, the one user who lacks them is."""
-    pages = [shop.page(f"query {n}", "abcdef", user=f"user {n % 2}", at=T0 + n * 60_000) for n in range(60)]
-    for number, page in enumerate(pages):
-        shop.click(page, "abcdef"[number % 6])
-    until = T0 + DAY_MS
-    assert shop.collect(until=until).excluded == ()
-    for number, page in enumerate(pages):
-        if number % 2 and number < 50:
-            shop.event(Kind.DWELL, page, "abcdef"[number % 6], dwell=9_000)
-    shop.event(Kind.DWELL, pages[1], "a", dwell=9_000)
-    for number in range(10):
-        extra = shop.page(f"query {number}", "abcdef", user="user 1")
-        shop.event(Kind.DWELL, extra, "abcdef"[number % 6], dwell=9_000)
-    assert [(user.user_key, user.reason) for user in shop.collect(until=until).excluded] == [("user 0", "never dwells")]
+    """Nobody is excluded where no dwell is sent, nor where a whole app sends none; the one who lacks it alone is."""
+    names, pages = [f"user {n}" for n in range(8)], defaultdict(list)
+    for number in range(160):
+        pages[names[number % 8]].append(shop.page(f"query {number}", "abcdef", user=names[number % 8], at=T0 + number))
+    for sent in (names[2:], names[1:2]):
+        for user in sent:
+            for number, page in enumerate(pages[user]):
+                shop.event(Kind.DWELL, page, "abcdef"[number % 6], dwell=9_000)
+        if sent == names[2:]:  # two of eight are silent: an app without dwell
+            for user in names[:2]:
+                for number, page in enumerate(pages[user]):
+                    shop.click(page, "abcdef"[number % 6])
+            assert shop.collect().excluded == ()
+    assert [(user.user_key, user.reason) for user in shop.collect().excluded] == [("user 0", "never dwells")]
+
+
+def test_without_any_dwell_nobody_is_excluded_for_lacking_it(shop: Shop) -> None:
+    """Where products send clicks alone, clicks alone are enough."""
+    for number in range(25):
+        shop.click(shop.page(f"query {number}", "abcdef", user="reader"), "abcdef"[number % 6])
+    assert shop.collect().excluded == ()
 
 
 def test_the_same_data_give_the_same_evidence(shop: Shop) -> None:

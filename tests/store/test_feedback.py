@@ -94,13 +94,23 @@ def test_hostile_values_do_not_stop_a_batch(store: Store) -> None:
 
 
 def test_the_watermark_follows_events_and_not_one_broken_clock(store: Store) -> None:
-    """It lies half an hour behind the latest event time that is at most a day ahead of the clock."""
+    """It lies half an hour behind the latest event time; a clock that runs ahead takes it no further than now."""
     assert store.feedback.watermark_ms() == 0
-    given = [event("e1", NOW), event("e2", NOW + 400 * DAY), event("e3", NOW + HOUR)]
-    store.feedback.ingest(batch(events=given), CLUSTER, NOW)
-    assert store.feedback.watermark_ms() == NOW + HOUR - 30 * 60_000
+    store.feedback.ingest(batch(events=[event("e0", NOW - HOUR), event("e2", NOW + 400 * DAY)]), CLUSTER, NOW)
+    assert store.feedback.watermark_ms() == NOW - HOUR - 30 * 60_000
+    store.feedback.ingest(batch(events=[event("e3", NOW + HOUR)], start=5), CLUSTER, NOW)
+    assert store.feedback.watermark_ms() == NOW - 30 * 60_000
+    assert store.feedback.latest_ms() == NOW + HOUR
     store.feedback.ingest(batch(events=[event("e4", NOW - DAY)], start=9), CLUSTER, NOW)
-    assert store.feedback.watermark_ms() == NOW + HOUR - 30 * 60_000
+    assert store.feedback.watermark_ms() == NOW - 30 * 60_000
+
+
+def test_a_few_clocks_of_a_replayed_batch_close_no_window(store: Store) -> None:
+    """History is replayed: of 300 events two come from clocks that are months ahead, and the watermark stays behind."""
+    history = [event(f"h{number}", NOW - 90 * DAY + number) for number in range(298)]
+    ahead = [event("a1", NOW - DAY), event("a2", NOW - HOUR)]
+    store.feedback.ingest(batch(events=[*ahead, *history]), CLUSTER, NOW)
+    assert store.feedback.watermark_ms() < NOW - 90 * DAY
 
 
 def test_totals_and_watermark_survive_a_restart(path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from flywheel.clicks import ClickModel, Curve
-from flywheel.evidence import ExcludedUser, PairFacts
+from flywheel.dwell import Threshold
+from flywheel.evidence import Collected, Evidence, ExcludedUser, PairFacts
 from flywheel.pairs import COUNTS, Label, Pairs
 from flywheel.store.store import Store
 
@@ -113,6 +114,28 @@ def test_curves_are_kept_with_their_warnings(store: Store) -> None:
     assert last.relevant.tolist() == curve.relevant.tolist()
     assert last.impressions.tolist() == seen.tolist()
     assert store.pairs.curve("run-0") is None
+
+
+def test_what_the_click_model_thought_is_kept(store: Store) -> None:
+    """The scheme with its chances, the warnings and the dwell thresholds of a run each have their row."""
+    curve = Curve(*(np.full((1, 3), rate) for rate in (0.9, 0.1, 9.0)), np.ones(3) / 3, np.ones(3) / 3)
+    nothing, zeros = np.zeros(0, np.int32), np.zeros(0)
+    evidence = Evidence(
+        (), (), nothing, nothing, zeros, zeros, zeros, nothing, nothing, nothing, zeros, zeros,
+        np.zeros(2, np.int64), nothing,
+    )  # fmt: skip
+    facts = PairFacts(**dict.fromkeys((*COUNTS, "first_ms", "last_ms"), np.zeros(0, np.int64)), model_versions=())
+    collected = Collected(evidence, facts, (), 0, dwell=(Threshold("long document", 900, 8_000, 1_200, "segment"),))
+    model = ClickModel(curve, zeros, zeros, zeros, 9, False, 9.0, True, ("slow",), "cascade", (0.8, 0.2, 0.9))
+    store.pairs.write("run-1", pairs([]), model=model, collected=collected)
+    store.pairs.write("run-1", pairs([]), model=model, collected=collected)
+    with store.database.read() as con:
+        (kept,) = con.execute(
+            "SELECT scheme, after_irrelevant, after_relevant, after_skip, converged, moved, warnings FROM click_models"
+        ).fetchall()
+        dwell = con.execute("SELECT * EXCLUDE (run_id) FROM dwell_thresholds").fetchall()
+    assert kept == ("cascade", 0.8, 0.2, 0.9, False, 0, ["slow"])
+    assert dwell == [("long document", 900, 8_000, 1_200, "segment")]
 
 
 def test_pruning_drops_old_ambiguous_pairs_only(store: Store) -> None:

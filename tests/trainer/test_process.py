@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.trainer.collection import snapshot
 from trainer.launch import checkpoint_path, launch, read_progress, read_report
-from trainer.recipe import Budget
+from trainer.recipe import Budget, Tier
 
 BUDGET = Budget(threads=1)
 
@@ -19,14 +20,20 @@ def finish(folder: Path, out: Path) -> int:
     return launch(folder, out, BUDGET).wait(timeout=300)
 
 
-def weights(out: Path) -> bytes:
-    return (out / "query_0_Transformer" / "model.safetensors").read_bytes()
+def weights(out: Path) -> dict[str, bytes]:
+    found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.safetensors")}
+    assert found
+    return found
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("tier", "recipe"), [("query_tower", {}), ("query_tower", {"lora_rank": 4}), ("full", {})])
+def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(
+    tier: Tier, recipe: dict[str, object], tmp_path: Path
+) -> None:
     """kill -9 in the middle of training leaves no model; the same call again ends with the same weights as no kill."""
-    folder = snapshot(tmp_path / "snapshot", steps=120, batch_size=64)
+    steps = {"full": 60}.get(tier, 120)
+    folder = snapshot(tmp_path / "snapshot", tier=tier, **{"steps": steps, "batch_size": 64, **recipe})
     whole, broken = tmp_path / "models" / "whole", tmp_path / "models" / "broken"
     process = launch(folder, broken, BUDGET)
     give_up = time.monotonic() + 240
@@ -61,3 +68,31 @@ def test_a_run_over_its_memory_budget_leaves_a_reason_and_no_model(tmp_path: Pat
     assert "limits.train_memory_gb" in report["error"]
     assert not out.exists()
     assert not list(out.parent.glob(".v1*"))
+
+
+@pytest.mark.slow
+def test_a_run_out_of_time_keeps_what_it_has(tmp_path: Path) -> None:
+    """The time budget ends training early, with room to merge, score and save; the report says what stopped it."""
+    budget = Budget(threads=1, minutes=0.5)
+    folder = snapshot(tmp_path / "snapshot", steps=20_000, batch_size=64, layers="all", budget=budget)
+    out = tmp_path / "models" / "v1"
+    assert launch(folder, out, budget).wait(timeout=600) == 0
+    report = read_report(out)
+    assert report is not None
+    assert report["stopped"] == "time budget"
+    assert 0 < report["steps"] < 20_000
+    assert (out / "flywheel.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_keeps_to_its_threads(tmp_path: Path) -> None:
+    """With one thread allowed, a training process burns no more processor time than one thread can."""
+    folder, out = snapshot(tmp_path / "snapshot", steps=120, batch_size=64, layers="all"), tmp_path / "models" / "v1"
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    assert finish(folder, out) == 0
+    after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 1.15 * seconds
+    report = read_report(out)
+    assert report is not None
+    assert report["threads"] == 1

@@ -14,7 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
-from flywheel.encoder import Encoder, has_bf16, pick_device, route
+from flywheel.encoder import Encoder, pick_device, route, uses_bf16
 from trainer import examples as pairs
 from trainer import fit, modeldir
 from trainer.dataset import Snapshot
@@ -25,6 +25,7 @@ from trainer.run import Run
 Rows = npt.NDArray[np.int64]
 LEARNING_RATE = 3e-4  # at 1e-3 a map forgets earlier domains
 STEPS = 120
+EVALUATE_EVERY = 20  # over 100,000 documents a look costs as much as six steps
 
 
 class ResidualMap:
@@ -60,7 +61,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     tower = ResidualMap(_query_vectors(champion, snapshot, plan.examples.queries, device), device=device)
     objective = Objective(snapshot, tower, plan, device=device)
     before = objective.score()
-    fitted = fit.fit(objective, run, steps=STEPS, learning_rate=LEARNING_RATE)
+    fitted = fit.fit(objective, run, steps=STEPS, learning_rate=LEARNING_RATE, evaluate_every=EVALUATE_EVERY)
     share, after = fit.merge(objective, {"weight": torch.zeros_like(tower.weight)}, share=recipe.merge)
     document, query = route(champion, "document"), route(champion, "query")
     model = modeldir.join(champion, [*query, *_modules(query, tower.weight.detach().cpu())], document)
@@ -79,7 +80,7 @@ def _query_vectors(
     for row, text in enumerate(queries):
         if text in known:
             vectors[row] = known[text]
-    bf16 = recipe.bf16 == "on" or (recipe.bf16 == "auto" and has_bf16(device))
+    bf16 = uses_bf16(recipe.bf16, device)
     if missing:
         encoder = Encoder(champion, device=device, bf16=bf16)
         vectors[missing] = encoder.encode_queries([queries[row] for row in missing])

@@ -1,11 +1,12 @@
 """Both towers at once: new document vectors, so the caller re-embeds the corpus and builds a new index beside the old.
 
-In-batch and mined negatives; a document known or suspected to answer a query is never its negative.
+In-batch and hard negatives; a document known or suspected to answer a query is never its negative.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,32 +14,49 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
-from flywheel.encoder import Encoder, has_bf16, pick_device, prompt_of, route
+from flywheel.encoder import Encoder, pick_device, prompt_of, route, uses_bf16
 from trainer import examples as pairs
-from trainer import fit, modeldir
+from trainer import fit, modeldir, negatives
 from trainer.dataset import ANCHORS, Snapshot
+from trainer.losses import contrast, distil, nested
 from trainer.objective import metrics as metrics_of
 from trainer.run import Run
+from trainer.softmax import Sparse
+from trainer.teacher import Teacher
 from trainer.tower import Tower, tower_of, vectors
 
 Rows = npt.NDArray[np.int64]
-LEARNING_RATE = 2e-5
-BATCH = 32  # every query brings a document and a negative, of hundreds of tokens each
-MINED = 100  # how deep the champion's ranking is searched for negatives
-MARGIN = 0.95  # a negative scores below this share of the positive, else it may be an answer nobody marked
+LEARNING_RATE = 3e-5  # the usual 2e-5 for batches of 16, times the root of two
+BATCH = 32  # every query brings a document and hard negatives, of hundreds of tokens each
 POOL = 500  # documents that development queries are ranked against
 
 
-class BothTowers:
-    """Multiple negatives ranking over a batch's documents; see `fit.Learner`."""
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A step: query i's own document is `documents[i]`; its hard negatives are `documents[hard[i]]`, -1 for none."""
 
-    def __init__(self, snapshot: Snapshot, plan: pairs.Plan, towers: tuple[Tower, Tower], negatives: Rows) -> None:
-        self._plan, self._scale, self._negatives = plan, snapshot.recipe.scale, negatives
+    queries: Rows
+    documents: Rows
+    hard: Rows
+
+
+class BothTowers:
+    """Ranking over a batch's documents, with a teacher's say where there is one; see `fit.Learner`."""
+
+    def __init__(self, snapshot: Snapshot, plan: pairs.Plan, towers: tuple[Tower, Tower], groups: list[Group]) -> None:
+        self._recipe, self._plan, self._groups = snapshot.recipe, plan, groups
         self._query, self._document = towers
-        self._generator_seed = snapshot.header.seed
+        self._taught: dict[tuple[int, int], float] = {}
         judged = plan.examples.judged.take(np.concatenate([plan.examples.dev_seen, plan.examples.dev_unseen]))
-        others = np.random.default_rng(self._generator_seed).permutation(len(snapshot.doc_ids))[:POOL]
+        others = np.random.default_rng(snapshot.header.seed).permutation(len(snapshot.doc_ids))[:POOL]
         self._pool = np.union1d(judged.rows, others)
+
+    def learn_from(self, teacher: Teacher, snapshot: Snapshot) -> None:
+        """Ask the teacher once about every query and document that will meet in a step."""
+        asked = sorted({pair for group in self._groups for pair in _meetings(group)})
+        queries, texts = self._plan.examples.queries, snapshot.texts
+        scores = teacher.score([(queries[query], texts[snapshot.doc_ids[document]]) for query, document in asked])
+        self._taught = dict(zip(asked, scores.tolist(), strict=True))
 
     def parameters(self) -> fit.Parameters:
         """See `fit.Learner`; a tower that serves both sides counts once."""
@@ -48,18 +66,22 @@ class BothTowers:
         return both | {f"query.{name}": value for name, value in queries if id(value) not in known}
 
     def loss(self, step: int) -> torch.Tensor:
-        """Softmax of each query over the positives and mined negatives of the whole batch."""
-        rows, data = self._plan.steps[step], self._plan.examples
-        generator = np.random.default_rng((self._generator_seed, step))
-        positive = np.array([_draw(data, row, generator) for row in rows])
-        mined = self._negatives[rows]
-        documents = np.concatenate([positive, mined[mined >= 0]])
-        logits = self._scale * self._query.forward(rows) @ self._document.forward(documents).T
-        logits = logits.masked_fill(torch.from_numpy(_answers(data, rows, documents)).to(logits.device), -torch.inf)
-        wanted = torch.arange(len(rows), device=logits.device)
-        loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
-        weight = torch.from_numpy(data.weight[rows]).to(loss)
-        return (loss * weight).sum() / weight.sum()
+        """Each query against the documents and hard negatives of the whole batch, at every length that must rank."""
+        group, recipe, data = self._groups[step], self._recipe, self._plan.examples
+        sizes = recipe.matryoshka
+        asked, read = (
+            nested(self._query.forward(group.queries), sizes),
+            nested(self._document.forward(group.documents), sizes),
+        )
+        answers = torch.from_numpy(_answers(data, group)).to(asked[0].device)
+        weight = torch.from_numpy(data.weight[group.queries]).to(asked[0])
+        total = asked[0].new_zeros(())
+        for query, document in zip(asked, read, strict=True):
+            loss = contrast(query @ document.T, answers, kind=recipe.loss, scale=recipe.scale)
+            total = total + (loss * weight).sum() / weight.sum() / len(asked)
+        if self._taught:
+            total = total + recipe.teacher_weight * self._lesson(group, asked[0] @ read[0].T)
+        return total
 
     def score(self) -> fit.DevScore:
         """See `fit.Learner`; against a pool of documents, because these move as well."""
@@ -74,6 +96,17 @@ class BothTowers:
         judged.rows = np.searchsorted(self._pool, judged.rows)
         return pairs.dev_ndcg(vectors(self._query, rows) @ documents.T, judged)
 
+    def _lesson(self, group: Group, cosines: torch.Tensor) -> torch.Tensor:
+        own = np.concatenate([np.arange(len(group.queries))[:, None], group.hard], axis=1)
+        wanted = np.zeros(own.shape, np.float32)
+        for place, columns in enumerate(own.tolist()):
+            for slot, column in enumerate(columns):
+                if column >= 0:
+                    wanted[place, slot] = self._taught[int(group.queries[place]), int(group.documents[column])]
+        logits = self._recipe.scale * cosines.gather(1, torch.from_numpy(own.clip(0)).to(cosines.device))
+        taught, there = (torch.from_numpy(value).to(cosines.device) for value in (wanted, own >= 0))
+        return distil(logits, taught, there, kind=self._recipe.teacher_loss)
+
 
 def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     """Train both towers and save the version at `run.out`; returns its metrics. Raises ValueError as `query_tower`."""
@@ -84,19 +117,39 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
         raise ValueError(f"the tier full reads documents, and {missing} have no text in the snapshot")
     champion = modeldir.load(snapshot.header.champion_path, max_seq_length=recipe.max_seq_length, device=device)
     modeldir.check_space(champion, snapshot)
-    bf16 = recipe.bf16 == "on" or (recipe.bf16 == "auto" and has_bf16(device))
+    bf16 = uses_bf16(recipe.bf16, device)
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
     snapshot = dataclasses.replace(snapshot, anchors=ANCHORS.empty_table())  # nothing can stay put while all moves
-    plan = pairs.plan(snapshot, steps=recipe.steps, batch_size=min(BATCH, recipe.batch_size))
+    batch = min(BATCH, recipe.batch_size)
+    plan = pairs.plan(snapshot, steps=recipe.steps, batch_size=batch, curated_share=recipe.curated_share)
     towers = _towers(champion, snapshot, plan, bf16=bf16, device=device)
-    negatives = _mine(Encoder(champion, device=device, bf16=bf16), snapshot, plan.examples)
-    learner = BothTowers(snapshot, plan, towers, negatives)
+    mined = _mine(Encoder(champion, device=device, bf16=bf16), snapshot, plan.examples)
+    learner = BothTowers(snapshot, plan, towers, groups_of(plan, mined, recipe.hard_negatives, snapshot.header.seed))
+    if recipe.teacher:
+        learner.learn_from(Teacher(recipe.teacher, scale=recipe.scale, device=device), snapshot)
     before = learner.score()
     fitted = fit.fit(learner, run, steps=recipe.steps, learning_rate=LEARNING_RATE, evaluate_every=20)
-    after = learner.score()
-    metrics = metrics_of(plan, fitted, before, after) | {"merge": 1.0, "mined": int((negatives >= 0).sum())}
+    # Not merged with the base: these steps are few and small, and a share of the gain would go with them.
+    metrics = metrics_of(plan, fitted, before, learner.score()) | {"merge": 1.0, "mined": len(mined)}
     modeldir.save(champion, run.out, snapshot, metrics=metrics)
     return metrics
+
+
+def groups_of(plan: pairs.Plan, mined: negatives.Negatives, count: int, seed: int) -> list[Group]:
+    """The documents of each step, drawn by step and seed alone: one answer for each query, its hard negatives after."""
+    data, groups = plan.examples, []
+    first_curated = len(plan.steps) - plan.curated_steps
+    for step, rows in enumerate(plan.steps):
+        generator = np.random.default_rng((seed, step))
+        positive = [_draw(data, row, generator, curated=step >= first_curated) for row in rows.tolist()]
+        hard = np.full((len(rows), count), -1, np.int64)
+        documents = list(positive)
+        for place, row in enumerate(rows.tolist()):
+            drawn = mined.draw(row, count, generator).tolist()
+            hard[place, : len(drawn)] = range(len(documents), len(documents) + len(drawn))
+            documents += drawn
+        groups.append(Group(rows, np.array(documents, np.int64), hard))
+    return groups
 
 
 def _towers(
@@ -110,31 +163,33 @@ def _towers(
     return query, document
 
 
-def _mine(encoder: Encoder, snapshot: Snapshot, data: pairs.Examples) -> Rows:
-    """One negative for each query (n,), -1 where none is safe: the best-ranked that is no answer, within the margin."""
-    found = np.full(len(data.queries), -1, np.int64)
-    rows = np.flatnonzero(np.diff(data.targets.start) > 0)
-    queries = encoder.encode_queries([data.queries[row] for row in rows])
-    for row, vector in zip(rows.tolist(), queries, strict=True):
-        scores = snapshot.vectors @ vector
-        limit = MARGIN * scores[data.targets.of(row)].max()
-        best = np.argpartition(-scores, min(MINED, len(scores) - 1))[:MINED]
-        safe = best[(scores[best] < limit) & ~np.isin(best, data.answers(row))]
-        if len(safe):
-            found[row] = safe[np.argmax(scores[safe])]
-    return found
+def _mine(encoder: Encoder, snapshot: Snapshot, data: pairs.Examples) -> negatives.Negatives:
+    texts: Sequence[str] | None = None
+    if "bm25" in snapshot.recipe.negative_sources:
+        texts = [snapshot.texts[doc_id] for doc_id in snapshot.doc_ids]
+    return negatives.mine(data, snapshot.recipe, encoder.encode_queries(data.queries), snapshot.vectors, texts)
 
 
-def _draw(data: pairs.Examples, row: int, generator: np.random.Generator) -> int:
-    start, end = data.targets.start[row : row + 2]
-    share = data.targets.values[start:end].astype(np.float64)
-    return int(generator.choice(data.targets.rows[start:end], p=share / share.sum()))
+def _draw(data: pairs.Examples, row: int, generator: np.random.Generator, *, curated: bool) -> int:
+    table: Sparse = data.curated if curated and len(data.curated.of(row)) else data.targets
+    start, end = table.start[row : row + 2]
+    share = table.values[start:end].astype(np.float64)
+    return int(generator.choice(table.rows[start:end], p=share / share.sum()))
 
 
-def _answers(data: pairs.Examples, rows: Rows, documents: Rows) -> npt.NDArray[np.bool_]:
+def _answers(data: pairs.Examples, group: Group) -> npt.NDArray[np.bool_]:
     """Where (queries, documents) a column other than the query's own is, or may be, an answer too."""
-    result = np.zeros((len(rows), len(documents)), bool)
-    for place, row in enumerate(rows):
-        result[place] = np.isin(documents, data.answers(int(row)))
+    result = np.zeros((len(group.queries), len(group.documents)), bool)
+    for place, row in enumerate(group.queries.tolist()):
+        result[place] = np.isin(group.documents, data.answers(row))
         result[place, place] = False
     return result
+
+
+def _meetings(group: Group) -> list[tuple[int, int]]:
+    """(query, document) of each query's own document and hard negatives."""
+    found = []
+    for place, row in enumerate(group.queries.tolist()):
+        columns = [place, *(column for column in group.hard[place].tolist() if column >= 0)]
+        found += [(row, int(group.documents[column])) for column in columns]
+    return found

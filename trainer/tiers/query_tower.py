@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
-from flywheel.encoder import has_bf16, pick_device, prompt_of, route
+from flywheel.encoder import pick_device, prompt_of, route, uses_bf16
 from trainer import examples as pairs
 from trainer import fit, modeldir
 from trainer.dataset import Snapshot
+from trainer.lora import RATE as LORA_RATE
+from trainer.lora import LoraTower
 from trainer.objective import Objective
 from trainer.objective import metrics as metrics_of
+from trainer.recipe import Recipe
 from trainer.run import Run
 from trainer.tower import tower_of
 
@@ -34,17 +37,19 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     modeldir.check_space(champion, snapshot)
     plan = pairs.plan(snapshot, steps=recipe.steps)
     query = copy.deepcopy(route(champion, "query"))
-    bf16 = recipe.bf16 == "on" or (recipe.bf16 == "auto" and has_bf16(device))
+    bf16 = uses_bf16(recipe.bf16, device)
     tower = tower_of(query, layers=recipe.layers, bf16=bf16, device=device)
+    if recipe.lora_rank:
+        tower = LoraTower(tower, query[0].model, rank=recipe.lora_rank, layers=recipe.layers)  # type: ignore[arg-type]
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
     prompt, began = prompt_of(champion, "query") or "", run.seconds
     tower.read([prompt + text for text in plan.examples.queries])
     objective = Objective(snapshot, tower, plan, device=device)
     prepared = run.seconds - began
     before = objective.score()
-    fitted = fit.fit(
-        objective, run, steps=recipe.steps, learning_rate=recipe.learning_rate, evaluate_every=EVALUATE_EVERY
-    )
+    fitted = fit.fit(objective, run, steps=recipe.steps, learning_rate=rate(recipe), evaluate_every=EVALUATE_EVERY)
+    if isinstance(tower, LoraTower):
+        tower.fold()
     base = base_parameters(query, header.base_path, recipe.max_seq_length)
     share, after = fit.merge(objective, base, share=recipe.merge)
     run.report(phase="saving", step=recipe.steps, steps=recipe.steps, loss=None, dev=after.means()["all"])
@@ -52,6 +57,11 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     metrics["seconds"] = {"prepare": round(prepared, 2), "fit": round(fitted.seconds, 2)}
     modeldir.save(modeldir.join(champion, query, route(champion, "document")), run.out, snapshot, metrics=metrics)
     return metrics
+
+
+def rate(recipe: Recipe) -> float:
+    """The peak learning rate: low-rank factors take a greater one than whole matrices."""
+    return recipe.learning_rate * (LORA_RATE if recipe.lora_rank else 1.0)
 
 
 def base_parameters(

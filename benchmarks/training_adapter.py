@@ -1,0 +1,78 @@
+"""The tier `adapter` on generated vectors, by the product's own path: snapshot, subprocess, model directory.
+
+Only the time is of interest: random vectors have nothing to teach.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel.encoder import Encoder, resolve_base_model
+from trainer.dataset import Corpus, write_snapshot
+from trainer.launch import launch, read_report
+from trainer.recipe import Budget, Header, Recipe
+
+WORDS = ["valve", "rotor", "pressure", "leaks", "noise", "replace", "how", "to", "oil", "cold", "start", "sensor"]
+QUERY_WORDS = 6
+
+
+def measure(folder: Path, *, pairs: int, documents: int, threads: int, seed: int = 0) -> dict[str, Any]:
+    """Seconds from the written snapshot to the model directory, wall and processor, each pair with a query of its own.
+
+    Raises:
+        RuntimeError: the run failed.
+    """
+    generator = np.random.default_rng(seed)
+    base = resolve_base_model("auto")
+    encoder = Encoder.load("auto", device="cpu", max_seq_length=Recipe().max_seq_length)
+    vectors = generator.standard_normal((documents, encoder.dimension), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    words = generator.integers(len(WORDS), size=(pairs, QUERY_WORDS))
+    doc_ids = [f"d{number}" for number in range(documents)]
+    table = pa.table(
+        {
+            "query": [
+                " ".join(WORDS[word] for word in row) + f" {number}" for number, row in enumerate(words.tolist())
+            ],
+            "doc_id": [doc_ids[row] for row in generator.integers(documents, size=pairs).tolist()],
+            "label": ["positive"] * pairs,
+            "weight": np.ones(pairs, np.float32),
+            "posterior": np.ones(pairs, np.float32),
+            "source": ["new" if number % 2 else "replay" for number in range(pairs)],
+        }
+    )
+    recipe, budget = Recipe(tier="adapter"), Budget(threads=threads)
+    started = time.perf_counter()
+    header = Header("benchmark", "adapter", "base", base, base, encoder.index_id, tier="adapter")
+    snapshot = write_snapshot(
+        folder / "s", header=header, recipe=recipe, budget=budget, pairs=table, documents=Corpus(doc_ids, vectors)
+    )
+    written, before = time.perf_counter(), _processor()
+    out = folder / "m" / "adapter"
+    code = launch(snapshot, out, budget).wait()
+    ended = time.perf_counter()
+    report = read_report(out) or {}
+    if code or report.get("error"):
+        raise RuntimeError(f"the adapter failed: {report.get('error') or code}")
+    return {
+        "pairs": pairs,
+        "documents": documents,
+        "threads": threads,
+        "seconds": round(ended - written, 1),
+        "processor_seconds": round(_processor() - before, 1),
+        "snapshot_seconds": round(written - started, 1),
+        "steps": report["steps"],
+        "peak_gb": report["peak_gb"],
+        "phases": report.get("seconds"),
+    }
+
+
+def _processor() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,152 @@
+"""What annotators said about (query, document) pairs, as Label Studio exports it or as plain rows: one grade a pair.
+
+It reads shapes, not files, and asks nobody twice: an annotator's latest word on a pair is the one that counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+Skip = Callable[[str], None]
+# Names of the labelling control; JSON-MIN and CSV exports carry its answer under that name.
+_ANSWERS = ("grade", "relevance", "rating", "label", "choice")
+_GRADES = {"highly relevant": 2.0, "partially relevant": 1.0, "relevant": 1.0, "yes": 1.0, "true": 1.0} | dict.fromkeys(
+    ("irrelevant", "not relevant", "no", "false"), 0.0
+)
+_LEADING_NUMBER = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:[-–—:.)=]|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One annotator's answer; `when` orders an annotator's own answers, `truth` marks Label Studio's ground truth."""
+
+    annotator: str
+    when: str
+    grade: float
+    truth: bool
+
+
+def judgements(rows: Iterable[Row], skip: Skip) -> Iterator[dict[str, Any]]:
+    """`{query, doc_id, grade}` of every pair that has an answer, in the order in which the pairs first came.
+
+    A row is a task of Label Studio's JSON export with its `annotations`, a line of its JSON-MIN or CSV export (one an
+    annotation), or a plain row with `grade`. Cancelled annotations and tasks that nobody answered are skipped with a
+    reason. Where annotators differ the middle grade counts, the lower of two middle ones: a tie is not relevant enough
+    to teach from. Annotations marked as ground truth overrule the others.
+    """
+    votes: dict[tuple[str, str], list[Vote]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        nested = row.get("data")
+        data = nested if isinstance(nested, Mapping) else row
+        query, doc_id = data.get("query"), data.get("doc_id")
+        if query in (None, "") or doc_id in (None, ""):
+            skip("no query or doc_id")
+            continue
+        given, reason = _votes(row, str(number))
+        votes[str(query), str(doc_id)] += given
+        if reason:
+            skip(reason)
+    for (query, doc_id), given in votes.items():
+        if given:
+            yield {"query": query, "doc_id": doc_id, "grade": agreed(given)}
+
+
+def agreed(votes: Iterable[Vote]) -> float:
+    """The middle grade over annotators, each by their latest word; of ground truths alone where there are any."""
+    latest: dict[str, Vote] = {}
+    for vote in sorted(votes, key=lambda vote: vote.when):
+        latest[vote.annotator] = vote
+    truths = [vote.grade for vote in latest.values() if vote.truth]
+    return statistics.median_low(truths or [vote.grade for vote in latest.values()])
+
+
+def _votes(row: Row, place: str) -> tuple[list[Vote], str | None]:
+    """The votes of one row and, where it has none, why."""
+    annotations = row.get("annotations")
+    if not isinstance(annotations, list):
+        return _flat(row, place)
+    cancelled, answers, unread = 0, [], ""
+    for index, annotation in enumerate(annotations):
+        if not isinstance(annotation, Mapping):
+            continue
+        if annotation.get("was_cancelled"):
+            cancelled += 1
+            continue
+        grade, unread = _first_grade(annotation.get("result"), unread)
+        if grade is not None:
+            who = _identity(annotation.get("completed_by"), f"{place}.{index}")
+            when = str(annotation.get("updated_at") or annotation.get("created_at") or "")
+            answers.append(Vote(who, when, grade, bool(annotation.get("ground_truth"))))
+    if answers:
+        return answers, None
+    return [], unread or ("skipped by its annotators" if cancelled else "not annotated")
+
+
+def _flat(row: Row, place: str) -> tuple[list[Vote], str | None]:
+    answers = [row[name] for name in _ANSWERS if row.get(name) not in (None, "")]
+    if not answers:
+        return [], "not annotated"
+    grade = _grade(answers[0])
+    if grade is None:
+        return [], _unread(answers[0])
+    who = _identity(row.get("annotator"), place)
+    return [Vote(who, str(row.get("updated_at") or row.get("created_at") or ""), grade, truth=False)], None
+
+
+def _first_grade(result: Any, unread: str) -> tuple[float | None, str]:
+    """The grade of an annotation's first control that has one; else what could not be read."""
+    for item in result if isinstance(result, list) else ():
+        value = item.get("value") if isinstance(item, Mapping) else None
+        if not isinstance(value, Mapping):
+            continue
+        for name in ("rating", "number", "choices"):
+            if value.get(name) is not None:
+                grade = _grade(value[name])
+                if grade is not None:
+                    return grade, unread
+                unread = _unread(value[name])
+    return None, unread
+
+
+def _grade(answer: Any) -> float | None:
+    """A number, a choice that means one, or a choice that begins with one; None for anything else or below 0."""
+    if isinstance(answer, str) and answer.startswith(("{", "[")):  # several choices in a CSV cell
+        try:
+            answer = json.loads(answer)
+        except ValueError:
+            return None
+    if isinstance(answer, Mapping):
+        answer = answer.get("choices", answer.get("rating"))
+    if isinstance(answer, list):
+        answer = answer[0] if len(answer) == 1 else None
+    if isinstance(answer, bool):
+        return float(answer)
+    if isinstance(answer, str):
+        named = _GRADES.get(answer.strip().lower())
+        if named is not None:
+            return named
+        number = _LEADING_NUMBER.match(answer)
+        return float(number[1]) if number else None
+    number_given = isinstance(answer, int | float) and 0 <= answer < float("inf")
+    return float(answer) if number_given else None
+
+
+def _unread(answer: Any) -> str:
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    shown = answer if isinstance(answer, str) else json.dumps(answer, default=str)
+    return f"an answer that is no grade: {shown[:40]}"
+
+
+def _identity(annotator: Any, otherwise: str) -> str:
+    """Label Studio names an annotator by number, by mail address or by a record of both; unnamed ones are others."""
+    if isinstance(annotator, Mapping):
+        annotator = annotator.get("id", annotator.get("email"))
+    return otherwise if annotator in (None, "") else str(annotator)

@@ -1,0 +1,219 @@
+"""Verdicts on tests by arm: from a file that somebody brings, or from the pages that the product itself tagged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flywheel.commands.display import note, print_json, progress, table
+from flywheel.commands.shell import Shell
+
+if TYPE_CHECKING:
+    from flywheel.arms import Arm, Reading, Test
+    from flywheel.operations import Operations
+
+# One row an experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an experiment
+# is in none of them. Feedback belongs to its page by id, whatever the clocks say.
+_SUMS = """
+with done as (
+    select query_id, bool_or(kind = 'click') as clicked,
+           bool_or(kind = 'dwell' and dwell_ms >= {satisfied_ms:d}) as satisfied
+    from feedback group by query_id
+), pages as (
+    select coalesce(experiment_id, 'all') as experiment, coalesce(arm, model_version) as arm,
+           coalesce(user_key, client_key, session_id, query_id) as person,
+           coalesce(user_key, client_key, session_id) is null as nobody, ts,
+           coalesce(clicked, false)::int as clicked, coalesce(satisfied, false)::int as satisfied
+    from queries left join done using (query_id)
+), tagged as (
+    select * from pages where arm is not null and arm != 'interleaved'
+), begun as (
+    select experiment, min(ts) as start from tagged group by experiment
+), earlier as (
+    select b.experiment, p.person, count(*) as x, sum(p.clicked) as clicked, sum(p.satisfied) as satisfied
+    from begun b join pages p on p.ts < b.start group by b.experiment, p.person
+), usual as (
+    select experiment, sum(clicked) / sum(x) as ctr, sum(satisfied) / sum(x) as satisfied_ctr
+    from earlier group by experiment
+), people as (
+    select experiment, arm, person, bool_and(nobody) as nobody, count(*)::double as x,
+           sum(clicked)::double as clicked, sum(satisfied)::double as satisfied,
+           count(*) over (partition by experiment, person) as arms
+    from tagged group by experiment, arm, person
+), adjusted as (
+    select p.*, coalesce(e.clicked - u.ctr * e.x, 0) as ctr_before,
+           coalesce(e.satisfied - u.satisfied_ctr * e.x, 0) as satisfied_ctr_before,
+           quantile_cont(p.x, 0.95) over (partition by experiment) as most
+    from people p left join earlier e using (experiment, person) left join usual u using (experiment)
+), units as (
+    select *, true as calm from adjusted where arms = 1
+    union all
+    select *, false from adjusted where arms = 1 and x <= most
+)
+select experiment, arm, calm, count(*) as users, sum(x) as pages, sum(x * x) as pages_squared,
+       sum(case when nobody then x else 0 end) as anonymous_pages,
+       {columns},
+       (select count(distinct person) from adjusted a where a.experiment = units.experiment and arms > 1) as crossed
+from units group by experiment, arm, calm order by experiment, arm
+"""
+_COLUMNS = """
+       sum({value}) as {name}_value, sum({value} * {value}) as {name}_value_squared,
+       sum({value} * x) as {name}_value_pages,
+       sum({name}_before) as {name}_before, sum({name}_before * {name}_before) as {name}_before_squared,
+       sum({value} * {name}_before) as {name}_value_before, sum(x * {name}_before) as {name}_pages_before"""
+_VALUES = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
+
+
+def tagged(operations: Operations, *, satisfied_ms: int) -> list[Test]:
+    """The tests that the stored pages were tagged with, by `experiment_id` and `arm` (else `model_version`)."""
+    from flywheel.arms import Test
+
+    columns = ",".join(_COLUMNS.format(name=name, value=value) for name, value in _VALUES.items())
+    rows = operations.sql(_SUMS.format(satisfied_ms=satisfied_ms, columns=columns)).to_pylist()
+    tests: dict[str, dict[str, dict[bool, dict[str, Any]]]] = {}
+    for row in rows:
+        tests.setdefault(row["experiment"], {}).setdefault(row["arm"], {})[row["calm"]] = row
+    return [
+        Test(
+            name, {arm: _arm(parts) for arm, parts in arms.items()}, max(int(p[True]["crossed"]) for p in arms.values())
+        )
+        for name, arms in tests.items()
+    ]
+
+
+def _arm(parts: Mapping[bool, Mapping[str, Any]]) -> Arm:
+    from flywheel.arms import Arm
+    from flywheel.significance.ratio import ArmSums
+
+    def sums(row: Mapping[str, Any], metric: str) -> ArmSums:
+        own = {key.removeprefix(f"{metric}_"): value for key, value in row.items() if key.startswith(f"{metric}_")}
+        return ArmSums.from_dict({key: row[key] for key in ("users", "pages", "pages_squared")} | own)
+
+    metrics = {metric: sums(parts[True], metric) for metric in _VALUES}
+    steady = {metric: sums(parts[False], metric) for metric in _VALUES} if False in parts else {}
+    return Arm(metrics, steady, float(parts[True]["anonymous_pages"]))
+
+
+def read(file: Path) -> tuple[list[Test], dict[str, Any]]:
+    """The tests of a file, and what was read and skipped."""
+    from flywheel.arms import Log
+    from flywheel.imports import Tally, rows
+
+    log, tally = Log(), Tally()
+    with progress(f"reading {file.name}") as report:
+        for row in rows(file, tally):
+            reason = log.add(row)
+            if reason:
+                tally.skip(reason)
+            if tally.read % 10_000 == 0:
+                report(tally.read, 0)
+    return log.tests(), {"read": tally.read, "skipped": tally.reasons.total(), "reasons": dict(tally.reasons)}
+
+
+def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None:
+    """Judge the tests of `options["arms"]`, or those that the home's pages are tagged with, and print them.
+
+    Raises:
+        click.ClickException: nothing to judge, an arm that is not there, or a share that is no number.
+    """
+    from flywheel.arms import judge, summary
+
+    tests, counts = _tests(shell, options)
+    reading = _reading(shell, options)
+    judged: list[dict[str, Any]] = []
+    with progress("judging") as report:
+        for test in tests:
+            try:
+                judged.append(judge(test, reading))
+            except ValueError as error:
+                raise click.ClickException(str(error)) from error
+            report(len(judged), len(tests))
+    answer = {**counts, "alpha": reading.alpha, "verdicts": summary(judged), "experiments": judged}
+    if as_json:
+        print_json(answer)
+    else:
+        _show(judged, counts)
+
+
+def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[Test], dict[str, Any]]:
+    file, name = options["arms"], options["experiment"]
+    if file is not None:
+        tests, counts = read(file)
+    else:
+        from flywheel.config import load
+
+        with shell.operations() as operations:
+            tests = tagged(operations, satisfied_ms=load(shell.home, shell.environ).signals.satisfied_ms)
+        counts = {}
+    chosen = [test for test in tests if name in (None, "*", test.name)]
+    if not chosen:
+        there = ", ".join(test.name for test in tests[:20]) or "none"
+        raise click.ClickException(f"nothing to judge: no experiment {name or ''} with arms; there are: {there}")
+    return chosen, counts
+
+
+def _reading(shell: Shell, options: Mapping[str, Any]) -> Reading:
+    from flywheel.arms import Reading
+    from flywheel.config import load
+    from flywheel.gate import policy_of
+
+    policy = policy_of(load(shell.home, shell.environ))
+    if options["once"]:
+        policy = replace(policy, looks=(1.0,))
+    return Reading(
+        policy=replace(policy, live_metric=options["metric"]),
+        alpha=options["alpha"],
+        control=options["control"],
+        shares=dict(_share(given) for given in options["share"]),
+        days=options["days"],
+    )
+
+
+def _share(given: str) -> tuple[str, float]:
+    name, _, share = given.rpartition("=")
+    try:
+        number = float(share)
+    except ValueError:
+        number = 0.0
+    if not name or not 0 < number < float("inf"):
+        raise click.ClickException(f"--share {given!r} is no ARM=NUMBER, such as --share treatment=0.1")
+    return name, number
+
+
+def _show(judged: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> None:
+    table(
+        ("experiment", "arm", "against", "metric", "effect", "95 %", "sequence", "e-value", "verdict"),
+        (_line(test, found) for test in judged for found in test["comparisons"]),
+    )
+    if len(judged) == 1:
+        for found in judged[0]["comparisons"]:
+            for reason in found["reasons"]:
+                click.echo(f"{found['arm']}: {reason}")
+    for warning in sorted(_all(test["warnings"] for test in judged)):
+        note(f"note: {warning}")
+    for reason, count in (counts.get("reasons") or {}).items():
+        note(f"skipped {count} rows: {reason}")
+
+
+def _line(test: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Any, ...]:
+    head = (test["experiment"], found["arm"], test["control"], test["metric"])
+    return (
+        *head,
+        None if found["effect"] is None else f"{found['effect']:+.1%}",
+        _range(found["low"], found["high"]),
+        _range(*(found["sequence"] or (None, None))),
+        found["e_gain"],
+        found["verdict"],
+    )
+
+
+def _range(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{low:+.1%} to {high:+.1%}"
+
+
+def _all(lists: Iterable[Iterable[str]]) -> set[str]:
+    return {item for items in lists for item in items}

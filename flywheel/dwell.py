@@ -1,0 +1,126 @@
+"""When a dwell satisfies and when it is a bounce: thresholds by segment, from the dwells themselves.
+
+Nothing here knows what a segment is; it refuses to split dwells that are one heap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+BINS = 108
+PER_DOUBLING = 4
+"""Bin i counts dwells from 2 ** (i / 4) to 2 ** ((i + 1) / 4) ms; the last ends at 37 hours."""
+_CENTRES = (np.arange(BINS) + 0.5) * np.log(2) / PER_DOUBLING
+MIN_DWELLS, MIN_IN_SEGMENT, SHRINKAGE = 1_000, 200, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What counts in one segment: a dwell below `bounce_ms` is a bounce, one of `satisfied_ms` or more satisfies.
+
+    `source`: the segment's own dwells, those of all segments, or the settings, where dwells do not fall into two heaps.
+    """
+
+    segment: str
+    bounce_ms: int
+    satisfied_ms: int
+    dwells: int
+    source: Literal["segment", "all", "settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixture:
+    """Two normal distributions of log dwell, the shorter first: weights, means and standard deviations, (2,) each."""
+
+    weight: Floats
+    mean: Floats
+    spread: Floats
+
+    def densities(self) -> Floats:
+        """Of each bin's centre, under each part: (2, bins)."""
+        distance = (_CENTRES - self.mean[:, None]) / self.spread[:, None]
+        density: Floats = (
+            self.weight[:, None] * np.exp(-0.5 * distance**2) / (self.spread[:, None] * np.sqrt(2 * np.pi))
+        )
+        return density
+
+
+def thresholds(counts: Mapping[str, Counts], *, bounce_ms: int, satisfied_ms: int) -> tuple[Threshold, ...]:
+    """Thresholds of each segment; `counts` holds its histogram of dwells, (BINS,).
+
+    A mixture of two log-normals (dwell by kind of click, after Kim et al., WSDM 2014) over all dwells, then for each
+    segment with its own dwells and 300 more as the whole would have them. A bounce is a dwell that belongs to the
+    longer part with probability below 0.1, a satisfied one with 0.9. Fewer than 1,000 dwells, or parts that do not
+    stand apart (Ashman's D of 2, and by the Bayesian information criterion), leave the settings as they are; a segment
+    of fewer than 200 takes what all of them say.
+    """
+    total = sum(counts.values(), start=np.zeros(BINS, dtype=np.int64)).astype(np.float64)
+    whole = _fitted(total, None)
+    split = total.sum() >= MIN_DWELLS and _stands_apart(total, whole)
+    made = []
+    for segment, own in sorted(counts.items()):
+        dwells = int(own.sum())
+        if not split:
+            made.append(Threshold(segment, bounce_ms, satisfied_ms, dwells, "settings"))
+        elif dwells < MIN_IN_SEGMENT:
+            made.append(Threshold(segment, *_crossings(whole), dwells, "all"))
+        else:
+            made.append(Threshold(segment, *_crossings(_fitted(own.astype(np.float64), whole)), dwells, "segment"))
+    return tuple(made)
+
+
+def _fitted(counts: Floats, prior: _Mixture | None, steps: int = 200) -> _Mixture:
+    """EM over a histogram; `prior` stands for `SHRINKAGE` dwells of its own kind."""
+    total = max(1.0, float(counts.sum()))
+    middle = float(counts @ _CENTRES) / total
+    spread = max(0.3, float(np.sqrt(counts @ (_CENTRES - middle) ** 2 / total)))
+    mixture = prior or _Mixture(np.array([0.5, 0.5]), middle + spread * np.array([-1.0, 1.0]), np.full(2, spread / 2))
+    for _ in range(steps):
+        density = mixture.densities()
+        share = counts * density / np.maximum(density.sum(axis=0), 1e-300)
+        number, first = share.sum(axis=1), share @ _CENTRES
+        second = share @ _CENTRES**2
+        if prior is not None:
+            more = SHRINKAGE * prior.weight
+            number, first = number + more, first + more * prior.mean
+            second = second + more * (prior.spread**2 + prior.mean**2)
+        number = np.maximum(number, 1e-6)
+        mean = first / number
+        spreads = np.sqrt(np.maximum(second / number - mean**2, 0.15**2))
+        mixture = _Mixture(number / number.sum(), mean, spreads)
+    order = np.argsort(mixture.mean)
+    return _Mixture(mixture.weight[order], mixture.mean[order], mixture.spread[order])
+
+
+def _stands_apart(counts: Floats, mixture: _Mixture) -> bool:
+    """Ashman, Bird & Zepf, Astronomical Journal 1994, eq. 4, with 5 % of the dwells at least in the smaller part."""
+    total = float(counts.sum())
+    middle = float(counts @ _CENTRES) / total
+    spread = max(0.15, float(np.sqrt(counts @ (_CENTRES - middle) ** 2 / total)))
+    one = _Mixture(np.array([1.0]), np.array([middle]), np.array([spread])).densities()[0]
+    gain = float(
+        counts @ (np.log(np.maximum(mixture.densities().sum(axis=0), 1e-300)) - np.log(np.maximum(one, 1e-300)))
+    )
+    apart = abs(mixture.mean[1] - mixture.mean[0]) * np.sqrt(2 / (mixture.spread**2).sum())
+    return bool(apart > 2 and mixture.weight.min() >= 0.05 and gain > 1.5 * np.log(total))
+
+
+def _crossings(mixture: _Mixture) -> tuple[int, int]:
+    """Dwells, in ms, at which the longer part's probability passes 0.1 and 0.9 on the way from mean to mean."""
+    grid = np.linspace(mixture.mean[0], mixture.mean[1], 512)
+    density = (
+        mixture.weight[:, None]
+        / mixture.spread[:, None]
+        * np.exp(-0.5 * ((grid - mixture.mean[:, None]) / mixture.spread[:, None]) ** 2)
+    )
+    longer = density[1] / density.sum(axis=0)
+    low, high = (grid[min(len(grid) - 1, int((longer < level).sum()))] for level in (0.1, 0.9))
+    return round(float(np.exp(low))), round(float(np.exp(high)))

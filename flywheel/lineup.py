@@ -1,0 +1,105 @@
+"""What is to be served, from what the database says: the champion, and whom the live experiment tries beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from flywheel.indexer import Indexer
+from flywheel.serving.live import Encoder, Experiment, Live, Method, Ranker
+from flywheel.shadow import Side
+from flywheel.stages import CONFIRMATION
+from flywheel.store.decisions import CHAMPION
+from flywheel.store.experiments import Experiment as Row
+from flywheel.store.store import Store
+
+log = logging.getLogger(__name__)
+
+METHODS: dict[str, Method] = {"interleaving": "interleaving", "split": "split", CONFIRMATION: "holdback"}
+
+
+class Indexers(Protocol):
+    """One indexer for each vector space."""
+
+    def of(self, version: str) -> Indexer: ...
+
+
+class Lineup:
+    """Builds what the search engine serves.
+
+    Args:
+        encoder: a version, loaded.
+        indexers: indexes, and what keeps a challenger's own equal to the documents.
+    """
+
+    def __init__(self, store: Store, encoder: Callable[[str], Encoder], indexers: Indexers) -> None:
+        self._store, self._encoder, self._indexers = store, encoder, indexers
+
+    def build(self) -> Live:
+        """The champion serves alone where the other one cannot be loaded. Raises what loading the champion raises."""
+        champion = self._ranker(self._store.models.aliases()[CHAMPION])
+        alone = Live(champion.version, champion.encoder, champion.index)
+        row = self.tried()
+        if row is None:
+            return alone
+        try:
+            other = self._ranker(_other(row))
+        except (OSError, ValueError):
+            log.exception("%s cannot be loaded; %s serves alone", _other(row), champion.version)
+            return alone
+        experiment = None
+        if row.stage in METHODS:
+            experiment = Experiment(row.experiment_id, METHODS[row.stage], row.share or 0.0)
+        return dataclasses.replace(alone, challenger=other, experiment=experiment)
+
+    def tried(self) -> Row | None:
+        """The live experiment, where it has to do with the champion of this moment."""
+        row = self._store.experiments.live()
+        if row is None:
+            return None
+        champion = self._store.models.aliases()[CHAMPION]
+        return row if champion == (row.version if row.stage == CONFIRMATION else row.champion) else None
+
+    def make_ready(self, version: str) -> None:
+        """Load it and fill its index, before anybody is shown it."""
+        self._ranker(version)
+        self._indexers.of(version).catch_up()
+
+    def follow(self) -> bool:
+        """Keep the index of whoever is tried beside the champion equal to the documents; whether there is more to do.
+
+        An index that the two share is the champion's, and is kept by whoever keeps that one.
+        """
+        row = self.tried()
+        if row is None:
+            return False
+        indexer = self._indexers.of(_other(row))
+        champion = self._store.models.aliases()[CHAMPION]
+        return indexer is not self._indexers.of(champion) and indexer.step()
+
+    def side(self, version: str) -> Side:
+        """The version as the shadow ranks with it."""
+        return Side(self._encoder(version), self._indexers.of(version).index)
+
+    def _ranker(self, version: str) -> Ranker:
+        return Ranker(version, self._encoder(version), self._indexers.of(version).index)
+
+    def stale(self, live: Live | None) -> bool:
+        """Whether what is served is not what should be: another champion, challenger, experiment, or share of it."""
+        if live is None:
+            return True
+        row = self.tried()
+        wanted = [self._store.models.aliases()[CHAMPION], row and _other(row), None, None]
+        if row is not None and row.stage in METHODS:
+            wanted[2:] = [row.experiment_id, str(row.share or 0.0)]
+        served = [live.version, live.challenger and live.challenger.version, None, None]
+        if live.experiment is not None:
+            served[2:] = [live.experiment.experiment_id, str(live.experiment.share)]
+        return wanted != served
+
+
+def _other(row: Row) -> str:
+    """Who stands beside the champion: in a confirmation the champion before it."""
+    return row.champion if row.stage == CONFIRMATION else row.version

@@ -1,0 +1,114 @@
+"""A run that stops between two steps goes on to the bits of an unbroken one, in every tier; what stops it is said."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from tests.trainer.collection import snapshot
+from trainer import __main__ as program
+from trainer import fit, modeldir
+from trainer.dataset import read_snapshot
+from trainer.launch import checkpoint_path, read_report
+from trainer.recipe import Budget, Tier
+from trainer.run import OverBudget, Run
+
+RUNS: list[tuple[Tier, dict[str, Any]]] = [
+    ("query_tower", {}),
+    ("query_tower", {"lora_rank": 2, "layers": 1}),
+    ("query_tower", {"exact_documents": 10}),
+    ("adapter", {}),
+    ("full", {"matryoshka": [192], "hard_negatives": 1}),
+]
+
+
+class PowerCut(Exception):
+    """Stands for the end of the process: nothing after it runs."""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True).state_dict()
+
+
+@pytest.mark.parametrize(("tier", "recipe"), RUNS, ids=lambda value: value if isinstance(value, str) else str(value))
+def test_a_broken_run_ends_as_an_unbroken_one(
+    tier: Tier, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off after its third step's checkpoint, no model is there; started again, it ends with the same weights."""
+    given = read_snapshot(snapshot(tmp_path / "s", tier=tier, **{"steps": 6, "batch_size": 8, "layers": 2, **recipe}))
+    monkeypatch.setattr("trainer.tiers.adapter.STEPS", 6)
+    monkeypatch.setattr("trainer.run.CHECKPOINT_SECONDS", 0.0)
+    save, broken, whole = Run.save_checkpoint, tmp_path / "broken", tmp_path / "whole"
+
+    def cut(self: Run, tensors: Any, facts: Any) -> None:
+        save(self, tensors, facts)
+        if facts["step"] == 3:
+            raise PowerCut
+
+    monkeypatch.setattr(Run, "save_checkpoint", cut)
+    with pytest.raises(PowerCut):
+        program.train(given, broken)
+    assert checkpoint_path(broken).exists()
+    assert not broken.exists()
+    monkeypatch.setattr(Run, "save_checkpoint", save)
+    report = program.train(given, broken)
+    assert report["resumed_from"] == 3
+    assert report["steps"] == program.train(given, whole)["steps"] == 6
+    ours, theirs = weights(broken), weights(whole)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
+
+
+def test_another_seed_trains_other_weights(tmp_path: Path) -> None:
+    """What makes two runs equal is the seed: another one draws other batches."""
+    found = []
+    for seed in (0, 1):
+        given = read_snapshot(snapshot(tmp_path / f"s{seed}", tier="adapter", seed=seed, batch_size=8))
+        header = given.header.__class__(**{**vars(given.header), "seed": seed})
+        program.train(given.__class__(**{**vars(given), "header": header}), tmp_path / f"m{seed}")
+        found.append(weights(tmp_path / f"m{seed}"))
+    assert any(not torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_a_crash_while_saving_leaves_a_reason_and_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk full in the middle of the weights: exit code 1, the cause in the report, no directory of that name."""
+    folder, out = snapshot(tmp_path / "s", tier="adapter", steps=2), tmp_path / "models" / "v1"
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(modeldir, "_flush", full)
+    monkeypatch.setattr("trainer.tiers.adapter.STEPS", 2)
+    assert program.main(["--snapshot", str(folder), "--out", str(out)]) == 1
+    assert "No space left" in (read_report(out) or {})["error"]
+    assert not out.exists()
+
+
+def test_no_time_at_all_is_a_refusal(tmp_path: Path) -> None:
+    """A run whose time is up before its first step makes no version that equals its champion: it names the setting."""
+    clock = itertools.count(step=100.0)
+    run = Run(tmp_path / "v1", "id", Budget(minutes=1.0), clock=lambda: float(next(clock)))
+    with pytest.raises(OverBudget, match=r"limits\.train_minutes"):
+        fit.fit(Flat(), run, steps=5, learning_rate=0.1)
+
+
+class Flat:
+    """A learner with one weight and nothing held out."""
+
+    def __init__(self) -> None:
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        return {"weight": self.weight}
+
+    def loss(self, step: int) -> torch.Tensor:
+        return self.weight.square().sum() + step
+
+    def score(self) -> fit.DevScore:
+        return fit.DevScore(*(torch.empty(0).double().numpy(),) * 2)
