@@ -24,7 +24,7 @@ from scipy import stats
 from flywheel.config import Promotion
 from flywheel.counterfactual import WeightedSums
 from flywheel.interleaving import PreferenceSums
-from flywheel.live import LiveEvidence, decide_live
+from flywheel.live import SRM_LEVEL, LiveEvidence, decide_live
 from flywheel.promotion import Policy, Verdict
 from flywheel.significance.estimate import Estimate, Inconclusive
 from flywheel.significance.paired import PairedSums
@@ -201,7 +201,7 @@ def srm(seed: int, runs: int = 2_000, users: int = 200_000) -> dict[str, Any]:
         for _ in range(runs):
             days = rng.binomial(users // 28, 0.5, 28).cumsum()
             counts = ({"a": int(a), "b": day * (users // 28) - int(a)} for day, a in enumerate(days, 1))
-            ever += any(sample_ratio(count, {"a": 0.5, "b": 0.5}).mismatch for count in counts)
+            ever += any(sample_ratio(count, {"a": 0.5, "b": 0.5}, level=SRM_LEVEL).mismatch for count in counts)
         return ever / runs
 
     found = {"caught": alarms(0.51), "caught_half_a_point": alarms(0.505), "false_alarms": alarms(0.5)}

@@ -65,9 +65,9 @@ def _golden(rng: np.random.Generator, seen: float, unseen: float, queries: int =
 def _live(
     rng: np.random.Generator, satisfied: float, clicked: float, slower: float, busiest: float, *, alpha: float
 ) -> Decision:
-    """A split of 12,000 users, a third of them new every day, looked at daily until it is decided."""
-    users = 12_000
-    busy = rng.pareto(1.6, users).clip(max=1_000)
+    """A split of 40,000 users, looked at daily until decided; nobody has many more pages than the tally caps."""
+    users = 40_000
+    busy = rng.pareto(1.6, users).clip(max=40)
     heavy = busy > np.quantile(busy, 0.95)
     rate = rng.beta(1.5, 4.5, users)
     treated = rng.random(users) < 0.5

@@ -39,6 +39,7 @@ from flywheel.shadow import Shadow, Side
 from flywheel.shadow_verdict import ShadowPolicy
 from flywheel.store.rows import FEEDBACK, QUERIES
 from flywheel.store.runs import Run
+from flywheel.store.shadow import Reading
 from flywheel.store.tally import Comparison
 from trainer.launch import launch, read_report
 from trainer.recipe import Budget
@@ -111,7 +112,7 @@ def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _answer(pipe: Any, work: Callable[..., Any], *arguments: Any) -> None:
-    os.environ["OMP_NUM_THREADS"] = "2"
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
     pipe.send(work(*arguments))
 
 
@@ -228,6 +229,8 @@ def _write_pages(
         acts |= {"event_id": np.char.add(f"{kind}-{numbers[0]}-", np.arange(len(page)).astype(str))}
         _insert(parts, "feedback", FEEDBACK, acts | {"kind": [kind] * len(page)})
     _insert(parts, "queries", QUERIES, columns)
+    with parts.store.database.write() as con:  # as ingestion would: late pages are told by their batch
+        con.execute("INSERT OR REPLACE INTO ingest_totals VALUES ('batch', ?)", [int(batch[-1])])
 
 
 def _insert(parts: Installation, table: str, schema: pa.Schema, columns: dict[str, Any]) -> None:
@@ -254,7 +257,8 @@ def _judge(room: Room, name: str) -> dict[str, Any]:
         started = time.perf_counter()
         champion, challenger = _side(parts, "base"), _side(parts, "v1")
         loaded = time.perf_counter()
-        shadow = Shadow(parts.store.shadows, name, ShadowPolicy(step_pages=50_000), time.perf_counter)
+        policy = ShadowPolicy(step_pages=50_000, step_queries=256, reading=Reading(cap=10_000_000))
+        shadow = Shadow(parts.store.shadows, name, policy, time.perf_counter)
         shadow.begin("run-0001", SPLIT_MS)
         steps = 0
         while shadow.step(champion, challenger, END_MS + DAY_MS):
@@ -272,9 +276,11 @@ def _judge(room: Room, name: str) -> dict[str, Any]:
         decision = decide_live(evidence, Policy(), 0.05)
         ended = time.perf_counter()
         progress = parts.store.shadows.progress(name)
+    used = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "seconds": round(ended - started, 2),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "peak_mb": round(used.ru_maxrss / 1024),
         "load_seconds": round(loaded - started, 2),
         "shadow_seconds": round(read - loaded, 2),
         "shadow_verdict_seconds": round(screened_at - read, 2),

@@ -7,8 +7,9 @@ that was shown, `perfect_all` from the true labels of all pairs. The test split 
 
 "seen" are test queries some of whose documents are relevant to a training query, "unseen" all others.
 With `--holdout 0.2` that share of the training queries is searched by nobody and scored instead of the test split:
-what settings are to be chosen by. `--explore` lets the product's own explorer put documents into the pages, and plays
-the same people without it as well: `without` beside `champion`, and in `exploration` what it took and cost.
+what settings are to be chosen by. Pages are explored as the settings say, by the product's own explorer (by default
+they are, `--set exploration.enabled=false` ends it); `--explore` plays the same people without exploration as well:
+`without` beside `champion`. `exploration` says what it took and cost.
 
     python benchmarks/learning.py --beir DIR --clicks pbm --rounds 4 --sessions 8000 --tier query_tower --seeds 3
 """
@@ -178,13 +179,13 @@ def turn(lines: dict[str, Line], people: Searchers, number: int, arm: Arm | None
 
 
 def play(options: argparse.Namespace, room: Path, seed: int, explore: bool) -> dict[str, Any]:
-    """All rounds with one seed."""
+    """All rounds with one seed; without `explore` no page is explored, whatever the settings say."""
     searched, judged, seen = truth(options.beir, options.holdout, seed)
     with line("champion", room, options, seed) as ours:
         lines = {"champion": ours}
         base = scores(ours, judged, seen)
         people = Searchers(searched, options.clicks, options.sessions, seed)
-        arm = Arm(ours.parts) if explore else None
+        arm = Arm(ours.parts) if explore and ours.parts.config.exploration.enabled else None
         with others(options, room, seed, lines):
             rounds = [turn(lines, people, number, arm) for number in range(options.rounds)]
             ends = {name: scores(made, judged, seen) for name, made in lines.items()}
@@ -197,7 +198,7 @@ def play(options: argparse.Namespace, room: Path, seed: int, explore: bool) -> d
 
 def play_both(options: argparse.Namespace, room: Path, seed: int) -> dict[str, Any]:
     """The rounds, and where `--explore` asks for it the same people without exploration beside them."""
-    found = play(options, room, seed, options.explore)
+    found = play(options, room, seed, True)
     if options.explore:
         alone = argparse.Namespace(**{**vars(options), "arms": ["champion"]})
         found["without"] = play(alone, room, seed, False)["champion"]
@@ -229,7 +230,7 @@ def summary(played: list[dict[str, Any]], options: argparse.Namespace) -> dict[s
             result[name] = {part: mean(one[name][part] for one in played) for part in played[0][name]}
     gains = [one["champion"]["all"] - one["base"]["all"] for one in played]
     result["gain"] = {"mean": mean(gains), "sd": spread(gains)}
-    if "without" in played[0]:
+    if "exploration" in played[0]:
         result["exploration"] = explored(played, gains)
     if "perfect_shown" in played[0]:
         most = [one["perfect_shown"]["all"] - one["base"]["all"] for one in played]
@@ -245,9 +246,13 @@ def summary(played: list[dict[str, Any]], options: argparse.Namespace) -> dict[s
 
 
 def explored(played: list[dict[str, Any]], gains: Sequence[float]) -> dict[str, Any]:
-    """What exploration took and cost, and the gain over base beside that without it."""
+    """What exploration took and cost, and where it was played the gain without it beside that with it."""
+    means: dict[str, Any] = {
+        name: mean(one["exploration"][name] for one in played) for name in played[0]["exploration"]
+    }
+    if "without" not in played[0]:
+        return means
     alone = [one["without"]["all"] - one["base"]["all"] for one in played]
-    means = {name: mean(one["exploration"][name] for one in played) for name in played[0]["exploration"]}
     ratio = round(sum(gains) / sum(alone), 4) if sum(alone) > 0 else None
     return {**means, "gain_without": mean(alone), "gain_ratio": ratio}
 
@@ -278,7 +283,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
     parser.add_argument("--arms", default=",".join(ARMS), help="lines to train; champion always is")
     parser.add_argument("--holdout", type=float, default=0.0, help="score this share of the training queries instead")
-    parser.add_argument("--explore", action="store_true", help="with directed exploration, and without it beside")
+    parser.add_argument("--explore", action="store_true", help="play it without exploration too, beside")
     parser.add_argument("--set", type=_setting, action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--indexes", type=Path, help="keep document vectors here, and take them from here next time")
     options = parser.parse_args()

@@ -158,6 +158,7 @@ def _best(rows: Rows, columns: Floats, options: Options, lent: dict[int, Rates])
 START_PRIOR = 0.1
 APPEALS = np.array([1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0])
 BAIT = 5e-4
+_BLIND_STEPS = 15
 APPEAL_PRIOR = np.log([1 - BAIT, *np.full(len(APPEALS) - 1, BAIT / (len(APPEALS) - 1))])
 
 
@@ -251,18 +252,24 @@ def _separability(em: _Em) -> tuple[float, bool]:
     """Log likelihood gained over rates that ignore relevance, against what its parameters gain by chance.
 
     Relevance must also explain more than that some queries draw more clicks than others, on whatever they show, and
-    than that people click less, or more, after a click.
+    than that people click less, or more, after a click, or stop.
     """
     rows, evidence = em.rows, em.rows.evidence
-    cell = 2 * rows.place + (evidence.above > 0)
-    clicks, shown = sums(cell, evidence.clicks, 2 * rows.ranks), sums(cell, evidence.impressions, 2 * rows.ranks)
-    rate = np.clip(clicks / np.maximum(shown, 1e-9), 1e-9, 1 - 1e-9)[cell]
-    query, count = evidence.pair_query[evidence.pair], len(evidence.queries)
-    lively = (sums(query, evidence.clicks, count) + 3) / (sums(query, evidence.impressions * rate, count) + 3)
 
     def null(rate: Floats) -> float:
         return float(evidence.clicks @ np.log(rate) + em.skips @ np.log1p(-rate))
 
+    cell = 2 * rows.place + (evidence.above > 0)
+    clicks, shown = sums(cell, evidence.clicks, 2 * rows.ranks), sums(cell, evidence.impressions, 2 * rows.ranks)
+    blind = [np.clip(clicks / np.maximum(shown, 1e-9), 1e-9, 1 - 1e-9)[cell]]
+    if isinstance(em.scheme, Cascade) and evidence.distance is not None:
+        idle, nobody = Cascade(rows, evidence.distance), np.zeros(evidence.pairs)
+        for _ in range(_BLIND_STEPS):
+            idle.update(nobody, np.ones(evidence.pairs))
+        blind.append(np.clip(idle.rates()[1], 1e-9, 1 - 1e-9))
+    rate = max(blind, key=null)
+    query, count = evidence.pair_query[evidence.pair], len(evidence.queries)
+    lively = (sums(query, evidence.clicks, count) + 3) / (sums(query, evidence.impressions * rate, count) + 3)
     gain = em.log_likelihood() - null(rate)
     by_query = null(np.minimum(rate * lively[query], 0.999)) - null(rate) - count / 2
     cells = int((shown > 0).sum())

@@ -6,6 +6,7 @@ first finishes what an earlier process left, 5. the scheduler with thresholds, a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import signal
@@ -112,13 +113,14 @@ class Daemon:
             cache_queries=parts.config.serving.cache_queries,
         )
         self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers)
-        self._exploring = Repeater("explore", self._explore_step, stop)
         self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
         self._operations = LocalOperations(parts, Live(turn=self._turn, activate=self.activate, status=self._status))
         self._ingest = self._build_ingest()
         self._indexing = Repeater("index", self._index_step, stop)
         self._announcing = Repeater("announce", self._announce_step, stop)
         self._experimenting = Repeater("experiment", self._experiment_step, stop)
+        self._exploring = Repeater("explore", self._explore_step, stop)
+        self._loops = (self._indexing, self._announcing, self._experimenting, self._exploring)
         self._announcer = Announcer(
             parts.store.decisions,
             lambda key, value: self._producer.send(parts.config.kafka.topic_models, key, value),
@@ -145,8 +147,7 @@ class Daemon:
             self._in.home.announce(server.url)
             stack.callback(self._in.home.retract)
             log.info("serving %s on %s", self._in.home.root, server.url)
-            threads: list[threading.Thread] = [self._indexing, self._announcing, self._exploring]
-            threads += [self._experimenting, self._worker]
+            threads: list[threading.Thread] = [*self._loops, self._worker]
             threads.append(threading.Thread(target=self._ingest.run, args=(self._stop,), name="ingest", daemon=True))
             scheduler = self._schedule()
             for thread in threads:
@@ -157,10 +158,8 @@ class Daemon:
             self._in.home.retract()
             server.stop_soon()
             scheduler.shutdown(wait=False)
-            self._indexing.wake()
-            self._announcing.wake()
-            self._exploring.wake()
-            self._experimenting.wake()
+            for loop in self._loops:
+                loop.wake()
             deadline = time.monotonic() + _JOIN_SECONDS
             for thread in threads:
                 thread.join(max(0.1, deadline - time.monotonic()))
@@ -173,7 +172,7 @@ class Daemon:
         The same swap brings in whom an experiment tries beside it, or takes them out.
         """
         with self._activating:
-            live = replace(self._in.lineup.build(), explorer=self._planner.explorer)
+            live = dataclasses.replace(self._in.lineup.build(), explorer=self._planner.explorer)
             self._engine.swap(live)
         self._announcing.wake()
         self._exploring.wake()
@@ -310,11 +309,7 @@ class Daemon:
         state = self._ingest.state
         kafka = self._in.config.kafka
         phase = {"bootstrap": kafka.bootstrap, "phase": state.phase, "error": state.error}
-        broken = {
-            loop.name: loop.error
-            for loop in (self._indexing, self._announcing, self._exploring, self._experimenting)
-            if loop.error is not None
-        }
+        broken = {loop.name: loop.error for loop in self._loops if loop.error is not None}
         return {
             "uptime": round(time.monotonic() - self._started, 1),
             "broker": {**phase, "cluster_id": state.cluster_id, "unsent": self._producer.pending},

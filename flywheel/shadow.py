@@ -112,7 +112,8 @@ class Shadow:
 
     def _time(self, texts: Sequence[str], champion: Side, challenger: Side) -> dict[int, tuple[float, float]]:
         """Milliseconds of the first queries alone, as they would be served; the two take turns in going first."""
-        wanted = min(len(texts), self.policy.timed - self.shadows.timed(self.experiment_id))
+        left = self.policy.timed - self.shadows.timed(self.experiment_id)
+        wanted = min(len(texts), self.policy.step_timed, left)
         if wanted <= 0:
             return {}
         depth = self.policy.reading.depth

@@ -20,7 +20,7 @@ class ShadowPolicy:
 
     It waits for `pages`, or for `days` of event time where there are fewer, looks once, and rejects where the whole
     95 % interval of satisfied clicks lies more than `margin` (relative) below the champion's, or where `latency` is
-    broken for sure. `step_pages` and `step_queries` bound one step, `timed` is how many queries are timed.
+    broken for sure. `step_pages`, `step_queries` and `step_timed` bound one step; `timed` queries are timed in all.
     """
 
     pages: int = 2_000
@@ -31,6 +31,7 @@ class ShadowPolicy:
     latency: Guardrail = LATENCY
     step_pages: int = 20_000
     step_queries: int = 64
+    step_timed: int = 16
     timed: int = 200
     reading: Reading = field(default_factory=Reading)
 

@@ -69,8 +69,10 @@ class TalliedStage:
 
     def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> Decision:
         """See `flywheel.live`."""
-        days = max(0.0, (until_ms - int(experiment.progress.get(FROM, until_ms))) / DAY_MS)
         tallied = self.tally.sums(experiment.experiment_id)
+        # a watermark that stood still for long before the first page says nothing about how long this has run
+        since_ms = max(int(experiment.progress.get(FROM, 0)), tallied.first_ms or until_ms)
+        days = max(0.0, (until_ms - since_ms) / DAY_MS)
         looks = tuple(Look(**look) for look in experiment.progress.get("looks", ()))
         evidence = dataclasses.replace(self.gather(tallied, days), looks=looks)
         decision = self.decide(evidence, self.policy, alpha)

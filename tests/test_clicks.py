@@ -150,6 +150,20 @@ def test_random_clicks_yield_no_positives(sessions: int) -> None:
     assert any("do not tell" in warning for warning in model.warnings)
 
 
+def test_people_who_stop_but_do_not_choose_yield_no_positives() -> None:
+    """A cascade that clicks three in ten of whatever it looks at says nothing of relevance, and the fit says so."""
+    world, rng = World(), np.random.default_rng(0)
+    query = rng.integers(0, QUERIES, 6000)
+    hit, looking = np.zeros((6000, K), bool), np.ones(6000, bool)
+    for place in range(K):
+        hit[:, place] = looking & (rng.random(6000) < 0.3)
+        looking &= rng.random(6000) < np.where(hit[:, place], 0.5, 0.9)
+    model, _, _ = learned(world, evidence(world.documents, query, hit, np.zeros(hit.shape)))
+    assert model.scheme == "cascade"
+    assert not model.separable
+    assert not (model.posterior > 0.5).any()
+
+
 def test_lively_queries_are_not_mistaken_for_relevance() -> None:
     """Clicks whose rate depends on the query alone make no positives either."""
     world, rng = World(), np.random.default_rng(0)

@@ -183,7 +183,7 @@ def test_a_slow_challenger_is_rejected(opened: Opener) -> None:
             clock[0] += 0.030 if self.order is world.challenger else 0.010
             return super().encode_queries(texts)
 
-    shadow = Shadow(store.shadows, "e", world.shadow(store, timed=20).policy, lambda: clock[0])
+    shadow = Shadow(store.shadows, "e", world.shadow(store, timed=20, step_timed=20).policy, lambda: clock[0])
     ours, theirs = Slow(world.champion), Slow(world.challenger)
     while shadow.step(Side(ours, ours), Side(theirs, theirs), LATER_MS):
         pass

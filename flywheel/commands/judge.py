@@ -111,7 +111,7 @@ def _show(result: dict[str, Any], model: str) -> None:
     columns = ("", "part", "queries", compared["model"], model, "difference", "95 %", "better", "worse", "equal")
     table(columns, [_difference(result, compared, metric, part) for metric in METRICS for part in _PARTS])
     for title, moves in (("wins", compared["wins"]), ("loses", compared["losses"])):
-        click.echo(f"{model} {title} most, by {compared['metric']} ({len(moves)} shown; ● relevant):")
+        click.echo(f"{model} {title} most, by {compared['metric']} (● relevant):")
         for move in moves[:_SHOWN]:
             _show_move(move, compared["model"], model)
 

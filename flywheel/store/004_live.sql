@@ -5,6 +5,7 @@ CREATE TABLE tallies (
     experiment_id VARCHAR PRIMARY KEY, -- the experiment
     until_ts TIMESTAMP NOT NULL, -- pages shown before this event time are counted, UTC
     until_batch BIGINT NOT NULL, -- batch of ingestion up to which earlier pages are counted; later ones came late
+    first_ts TIMESTAMP, -- event time of the first page, UTC; null: none yet
     pages BIGINT NOT NULL, -- pages that were counted
     over_cap BIGINT NOT NULL, -- pages beyond a person's cap, left out
     anonymous BIGINT NOT NULL -- pages of nobody that could be followed, left out

@@ -12,6 +12,8 @@ CREATE TABLE click_models (
     gain DOUBLE NOT NULL, -- log likelihood above clicks that ignore relevance
     separable BOOLEAN NOT NULL, -- false: clicks did not tell relevant documents apart, and there are no positives from them
     moved BIGINT, -- pairs shown at two ranks or more: the interventions that tie the ranks together
+    moved_examination DOUBLE[], -- examination of ranks 1, 2, ... relative to rank 1 as those pairs alone tell it; biased upwards where clicks moved them; null: too few
+    moved_error DOUBLE[], -- its standard errors
     warnings VARCHAR[] NOT NULL -- what to know before trusting it
 );
 

@@ -30,7 +30,8 @@ _TABLES = (
         "trigger_checks",
     ),
     *("decisions", "experiments", "experiment_daily", "ab_outcomes", "golden_sets", "golden_queries"),
-    *("golden_judgements", "exploration", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
+    *("golden_judgements", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
+    "exploration",
 )
 # an unreadable message may hold ids that were never hashed; its bytes stay in the daemon's own database
 _SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload) FROM dead_letters"}

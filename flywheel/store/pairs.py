@@ -10,6 +10,7 @@ import pyarrow as pa
 from flywheel.clicks import CONTEXTS, ClickModel, Curve
 from flywheel.dwell import Threshold
 from flywheel.evidence import Collected, ExcludedUser
+from flywheel.interventions import harvest
 from flywheel.pairs import COUNTS, Pairs
 from flywheel.store.database import Database
 
@@ -189,6 +190,7 @@ def _excluded(run_id: str, excluded: tuple[ExcludedUser, ...]) -> pa.Table:
 
 def _model(run_id: str, model: ClickModel, collected: Collected | None) -> pa.Table:
     after = model.onward or (None, None, None)
+    found = None if collected is None else harvest(collected.evidence)
     row = {
         "run_id": run_id,
         "scheme": model.scheme,
@@ -200,9 +202,12 @@ def _model(run_id: str, model: ClickModel, collected: Collected | None) -> pa.Ta
         "gain": model.gain,
         "separable": model.separable,
         "moved": None if collected is None else collected.evidence.moved(),
+        "moved_examination": None if found is None else found.examination.tolist(),
+        "moved_error": None if found is None else found.standard_error.tolist(),
         "warnings": list(model.warnings),
     }
     kinds = {name: pa.float64() for name in ("after_irrelevant", "after_relevant", "after_skip")}
+    kinds |= {name: pa.list_(pa.float64()) for name in ("moved_examination", "moved_error")}
     kinds |= {"moved": pa.int64(), "warnings": pa.list_(pa.string())}
     return pa.table({name: pa.array([value], kinds.get(name)) for name, value in row.items()})
 

@@ -40,6 +40,7 @@ class Tallied:
     preference_clicks: PreferenceSums
     users: Mapping[str, int]
     crossed: int
+    first_ms: int | None
     until_ms: int
     pages: int
     over_cap: int
@@ -49,9 +50,9 @@ class Tallied:
 def summed(con: duckdb.DuckDBPyConnection, experiment_id: str) -> Tallied:
     """Everything counted for the experiment, on one snapshot."""
     found = con.execute(
-        "SELECT until_ts, pages, over_cap, anonymous FROM tallies WHERE experiment_id = ?", [experiment_id]
+        "SELECT first_ts, until_ts, pages, over_cap, anonymous FROM tallies WHERE experiment_id = ?", [experiment_id]
     ).fetchall()
-    until, pages, over_cap, anonymous = found[0] if found else (None, 0, 0, 0)
+    first, until, pages, over_cap, anonymous = found[0] if found else (None, None, 0, 0, 0)
     users = con.execute(
         "SELECT arm, count(*), count(*) FILTER (crossed) FROM experiment_people WHERE experiment_id = ? "
         "GROUP BY arm ORDER BY arm",
@@ -68,6 +69,7 @@ def summed(con: duckdb.DuckDBPyConnection, experiment_id: str) -> Tallied:
         preference_clicks=_preference(con, experiment_id, "clicks"),
         users={arm: count for arm, count, _ in users},
         crossed=sum(crossed for _, _, crossed in users),
+        first_ms=millis(first),
         until_ms=millis(until) or 0,
         pages=pages,
         over_cap=over_cap,
@@ -97,7 +99,7 @@ def _arm_sums(
 
 def _columns(top: str, under: str, before: str | None) -> str:
     """The sums of `ArmSums`, in its order; who was not there before has a covariate of 0."""
-    z = f"coalesce({before}, 0)" if before else "0::DOUBLE"
+    z = f"coalesce({before}, 0)::DOUBLE" if before else "0::DOUBLE"
     return (
         f"count(*) FILTER ({under} > 0), sum({under}), sum({under} * {under}), sum({top}), sum({top} * {top}), "
         f"sum({top} * {under}), sum({z}), sum({z} * {z}), sum({top} * {z}), sum({under} * {z})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -199,7 +200,7 @@ class Tally:
                 given["until_ms"] = further[0][0]
             con.execute(_fill(_PAGES, comparison), _used(_PAGES, comparison, given))
             counts = con.execute(
-                "SELECT count(*), count(*) FILTER (person IS NULL) FROM tally_pages WHERE arm IS NOT NULL"
+                "SELECT count(*), count(*) FILTER (person IS NULL), min(ts) FROM tally_pages WHERE arm IS NOT NULL"
             ).fetchall()[0]
             people = con.sql(_PEOPLE, params=_used(_PEOPLE, comparison, given)).to_arrow_table()
             con.execute("DROP TABLE tally_pages")
@@ -252,7 +253,7 @@ def _write(
     experiment_id: str,
     people: pa.Table,
     until: tuple[int, int],
-    counts: tuple[int, int],
+    counts: tuple[int, int, datetime | None],
 ) -> None:
     until_ms, batch = until
     con.register("incoming", people)
@@ -269,10 +270,11 @@ def _write(
     finally:
         con.unregister("incoming")
     con.execute(
-        "INSERT INTO tallies VALUES (?, epoch_ms(?::BIGINT), ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-        "until_ts = excluded.until_ts, until_batch = excluded.until_batch, pages = tallies.pages + excluded.pages, "
+        "INSERT INTO tallies VALUES (?, epoch_ms(?::BIGINT), ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "first_ts = least(tallies.first_ts, excluded.first_ts), until_ts = excluded.until_ts, "
+        "until_batch = excluded.until_batch, pages = tallies.pages + excluded.pages, "
         "over_cap = tallies.over_cap + excluded.over_cap, anonymous = tallies.anonymous + excluded.anonymous",
-        [experiment_id, until_ms, batch, kept, counts[0] - counts[1] - kept, counts[1]],
+        [experiment_id, until_ms, batch, counts[2], kept, counts[0] - counts[1] - kept, counts[1]],
     )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.trainer.collection import snapshot
@@ -96,3 +99,12 @@ def test_a_run_keeps_to_its_threads(tmp_path: Path) -> None:
     report = read_report(out)
     assert report is not None
     assert report["threads"] == 1
+
+
+def test_a_run_is_not_charged_for_the_memory_of_its_starter() -> None:
+    """Started by a process that holds 1.5 GB, a trainer that holds nothing yet is far below that."""
+    held = np.ones(1_500_000_000, np.uint8)
+    code = "from trainer.run import peak_memory_gb; print(peak_memory_gb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(held)
+    assert 0.05 < float(done.stdout) < 1.2

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flywheel.evidence import ScoreFeatures
+from flywheel.relevance import Ends, design, logistic
+from tests.test_clicks import World
+
+FOUND = World(queries=40).clicked("pbm", 2000, 0)
+
+
+def test_the_champions_rank_counts_a_querys_own_pairs() -> None:
+    """Within each query the best score has rank 1 and gap 0, the worst the last rank."""
+    score = np.random.default_rng(0).random(FOUND.pairs)
+    features = ScoreFeatures.of(FOUND, score)
+    for query in range(40):
+        own = FOUND.pair_query == query
+        assert features.rank is not None
+        assert (features.rank[own] == (-score[own]).argsort().argsort() + 1).all()
+        assert features.gap[own].min() == 0
+
+
+def test_a_document_that_exploration_lifted_keeps_the_champions_own_rank() -> None:
+    """Shown at rank 1 but ranked last by the champion, a pair has the feature of the last rank."""
+    score = -FOUND.mean_rank()  # the champion agrees with every page
+    features = ScoreFeatures.of(FOUND, score)
+    plain = design(FOUND, features)[:, 3]
+    assert plain == pytest.approx(design(FOUND, dataclasses.replace(features, rank=None))[:, 3], abs=0.05)
+    lifted = int(np.flatnonzero(FOUND.mean_rank() == 1)[0])
+    score[lifted] = -99.0
+    feature = design(FOUND, ScoreFeatures.of(FOUND, score))[:, 3]
+    assert feature[lifted] == pytest.approx(feature[FOUND.pair_query == FOUND.pair_query[lifted]].max())
+    assert plain[lifted] == plain.min()
+
+
+def test_the_regression_recovers_the_weights_that_made_the_labels() -> None:
+    """Newton's method on soft labels finds the coefficients of a logistic world, and the same from a poor start."""
+    rng = np.random.default_rng(1)
+    columns = np.concatenate([np.ones((20_000, 1)), rng.standard_normal((20_000, 2))], axis=1)
+    truth = np.array([-2.0, 1.5, -0.5])
+    target = 1 / (1 + np.exp(-columns @ truth))
+    assert logistic(columns, target, np.zeros(3), steps=50) == pytest.approx(truth, abs=0.01)
+    assert logistic(columns, target, np.array([5.0, -5.0, 5.0]), steps=50) == pytest.approx(truth, abs=0.01)
+
+
+def test_how_clicks_end_speaks_for_relevance_once_it_differs() -> None:
+    """After learning that relevant documents satisfy, a satisfied click raises the odds and a bounce lowers them."""
+    pairs = np.zeros(FOUND.pairs)
+    good = np.arange(FOUND.pairs) % 4 == 0
+    counts = dataclasses.replace(
+        FOUND, measured=pairs + 10, satisfied=np.where(good, 9.0, 1.0), bounced=np.where(good, 1.0, 9.0)
+    )
+    ends = Ends(counts)
+    ends.maximise(good.astype(np.float64))
+    assert ends.log_odds()[good].min() > 5
+    assert ends.log_odds()[~good].max() < -5
