@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flywheel.config import Config, Exploration
+from flywheel.config import Config
 from flywheel.events import Document, Event, Kind, Query
 from flywheel.explorer import Planner
 from flywheel.index import Index
@@ -18,6 +18,7 @@ from flywheel.people import SILENT, People
 from flywheel.registry import BASE
 from flywheel.serving.live import Live
 from flywheel.serving.search import SearchEngine
+from flywheel.settings import Exploration
 from flywheel.store import Store
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.models import Model
