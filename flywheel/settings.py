@@ -95,7 +95,7 @@ class Trainer(Section):
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the query tower")
     steps: int = Field(120, ge=1, description="optimiser steps of one run at most (query_tower)")
     batch_size: int = Field(128, ge=2, description="queries in a step")
-    scale: float = Field(20.0, gt=0, description="logit scale: cosine times this goes into the softmax")
+    scale: float = Field(30.0, gt=0, description="adapter, query_tower: cosine times this goes into the softmax")
     layers: int | Literal["all"] = Field(2, description="top transformer layers that train; all: the whole tower")
     lora_rank: int = Field(0, ge=0, description="query_tower: rank of low-rank updates (extra lora); 0: whole matrices")
     exact_documents: int = Field(200_000, ge=1, description="documents up to which the softmax is over all of them")

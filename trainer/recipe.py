@@ -37,7 +37,7 @@ class Recipe(Plain):
     learning_rate: float = 5e-5
     steps: int = 120
     batch_size: int = 128
-    scale: float = 20.0
+    scale: float = 30.0
     layers: int | Literal["all"] = 2
     lora_rank: int = 0
     exact_documents: int = 200_000

@@ -28,6 +28,7 @@ from trainer.tower import Tower, tower_of, vectors
 Rows = npt.NDArray[np.int64]
 LEARNING_RATE = 3e-5  # the usual 2e-5 for batches of 16, times the root of two
 BATCH = 32  # every query brings a document and hard negatives, of hundreds of tokens each
+SCALE = 20.0  # the library's own for the documents of a batch; trainer.scale is chosen for whole corpora
 POOL = 500  # documents that development queries are ranked against
 
 
@@ -110,7 +111,7 @@ class BothTowers:
 
 def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     """Train both towers and save the version at `run.out`; returns its metrics. Raises ValueError as `query_tower`."""
-    recipe = snapshot.recipe
+    recipe = dataclasses.replace(snapshot.recipe, scale=SCALE)
     device = pick_device(recipe.device)
     missing = sum(doc_id not in snapshot.texts for doc_id in snapshot.doc_ids)
     if missing:
@@ -119,7 +120,8 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     modeldir.check_space(champion, snapshot)
     bf16 = uses_bf16(recipe.bf16, device)
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
-    snapshot = dataclasses.replace(snapshot, anchors=ANCHORS.empty_table())  # nothing can stay put while all moves
+    # nothing can stay put while all moves
+    snapshot = dataclasses.replace(snapshot, recipe=recipe, anchors=ANCHORS.empty_table())
     batch = min(BATCH, recipe.batch_size)
     plan = pairs.plan(snapshot, steps=recipe.steps, batch_size=batch, curated_share=recipe.curated_share)
     towers = _towers(champion, snapshot, plan, bf16=bf16, device=device)
