@@ -23,7 +23,9 @@ def status(shell: Shell, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        facts(answer)
+        # a line for each threshold, as `flywheel triggers` says more of
+        checks = {check["name"]: ("FIRED  " if check["fired"] else "") + check["note"] for check in answer["triggers"]}
+        facts({**answer, "triggers": checks or None})
 
 
 @click.command(epilog=examples("flywheel doctor", "flywheel doctor --json"))
