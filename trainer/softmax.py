@@ -20,7 +20,7 @@ CHUNK = 4_096  # a chunk's logits stay in the processor's cache
 def quick_products(enabled: bool) -> Iterator[None]:
     """Matrix products of float32 that may round their factors to bfloat16; sums and results stay float32.
 
-    On a processor it is also what makes torch take oneDNN, 2.5 times as fast on AMD's even where it rounds nothing.
+    On a processor it is also what makes torch take oneDNN, which is faster even where it rounds nothing.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if enabled else before)
