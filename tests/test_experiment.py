@@ -253,6 +253,7 @@ def test_a_regression_is_rolled_back_by_itself(make: Make) -> None:
         "flywheel",
     )
     assert (world.told, world.store.models.aliases()) == (["v0"], {CHAMPION: "v0"})
+    assert back.evidence["alpha"] == world.config.promotion.rollback_alpha, "at its own level, not the budget's"
     assert (report(world.store)["rolled_back"], "taken back" in problems(world.store)["rollback"]) == (1, True)
     model = world.store.models.get("v1")
     assert model is not None
