@@ -125,7 +125,7 @@ def _show(result: dict[str, Any]) -> None:
         click.echo(f"  before: {', '.join(change['ranked_before'][:3])}")
         click.echo(f"  now:    {', '.join(change['ranked_after'][:3])}")
     if not result["promotions"]:
-        click.echo("No gain was significant, so nothing was promoted: the base model still serves.")
+        click.echo("No gain was significant, so nothing was promoted: the champion stays as it was.")
     home = result["home"]
     click.echo(f"It took {result['seconds']:.0f} s, and everything is in {home}. Try:")
     for call in ("models", "status", 'sql "select kind, version, reasons from decisions"', "rollback", "run"):
