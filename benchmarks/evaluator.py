@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from evaluator_challengers import challengers, stream, variants
-from evaluator_worlds import Pool, Visitors, halves, one_year, pool, shared
 from scipy import stats
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.evaluator_challengers import challengers, stream, variants
+from benchmarks.evaluator_worlds import Pool, Visitors, halves, one_year, pool, shared
 from flywheel.config import Promotion
 from flywheel.counterfactual import WeightedSums
 from flywheel.interleaving import PreferenceSums
@@ -282,7 +284,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=1_000_000, help="scale: how many")
     options = parser.parse_args()
     if options.check == "scale":
-        from evaluator_scale import scale
+        from benchmarks.evaluator_scale import scale
 
         found = scale(options.seed, beir=options.beir, pages=options.pages)
     else:

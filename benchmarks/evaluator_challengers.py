@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from evaluator_worlds import BUDGET, DAY_MS, POLICY, Column, Visitors
 
+from benchmarks.evaluator_worlds import BUDGET, DAY_MS, POLICY, Column, Visitors
 from flywheel.live import Arms, LiveEvidence, decide_live
 from flywheel.promotion import Decision, OfflineEvidence, Spent, Verdict, decide_offline
 from flywheel.significance.estimate import Estimate

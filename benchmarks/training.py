@@ -15,6 +15,7 @@ import csv
 import gzip
 import json
 import os
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import TrainerCallback
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import training_adapter
 from flywheel.encoder import Encoder, resolve_base_model
