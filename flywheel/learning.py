@@ -6,7 +6,8 @@ It trains nothing; the snapshot is all that the trainer ever sees of the store.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import pyarrow as pa
 
 from flywheel.clicks import Curve, NoEvidenceError, Options, ScoreFeatures, fit
 from flywheel.config import Config
-from flywheel.encoder import Encoder
 from flywheel.evidence import Evidence
 from flywheel.home import Home
 from flywheel.index import Index
@@ -28,9 +28,11 @@ from flywheel.store.store import Store
 from trainer.dataset import MANIFEST, Corpus, write_snapshot
 from trainer.recipe import Budget, Header, Recipe
 
+Vectors = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 _CHUNK = 65_536
+_PROBE_WORDS = 16  # about a title
 _COLUMNS = ("query", "doc_id", "label", "weight", "posterior")
 
 
@@ -59,6 +61,8 @@ class Learning:
     store: Store
     registry: Registry
     indexers: Indexers
+    # The champion's vectors of a run's queries, from reading the evidence until its snapshot is written.
+    _asked: dict[str, tuple[Sequence[str], Vectors]] = field(default_factory=dict, repr=False, compare=False)
 
     def gather(self, run: Run) -> Gathered:
         """Fit the click model on everything up to `run.until_ms` and write the run's pairs.
@@ -72,7 +76,7 @@ class Learning:
         evidence = collected.evidence
         options = Options(session_context=signals.session_context)
         try:
-            model = fit(evidence, self._features(str(run.parent), evidence), options, self._last_curve(run))
+            model = fit(evidence, self._features(run, evidence, collected.texts), options, self._last_curve(run))
         except NoEvidenceError as problem:
             raise NothingToLearn((str(problem),), {"until_ms": run.until_ms}) from problem
         rules = Rules(
@@ -110,15 +114,24 @@ class Learning:
         settings, limits = self.config.trainer.model_dump(), self.config.limits
         known = {field.name for field in fields(Recipe)}
         recipe = Recipe.parse({key: value for key, value in {**settings, "tier": tier}.items() if key in known})
+        pairs = self._pairs(run)
         return write_snapshot(
             folder,
             header=self._header(run),
             recipe=recipe,
             budget=Budget(limits.train_minutes, limits.train_memory_gb, limits.train_threads),
-            pairs=self._pairs(run),
-            documents=Corpus(doc_ids, indexer.index.vectors(doc_ids), texts),
+            pairs=pairs,
+            documents=Corpus(doc_ids, indexer.index.vectors(doc_ids), texts, self._probes(run, doc_ids)),
             anchors=self._anchors(),
+            query_vectors=self._asked_in(run, pairs),
         )
+
+    def _asked_in(self, run: Run, pairs: pa.Table) -> tuple[Sequence[str], Vectors] | None:
+        """The champion's vectors of these pairs' queries, where reading the evidence left them."""
+        texts, vectors = self._asked.pop(run.run_id, ((), np.empty((0, 0), np.float32)))
+        wanted = set(pairs["query"].to_pylist())
+        rows = [row for row, text in enumerate(texts) if text in wanted]
+        return ([texts[row] for row in rows], vectors[rows]) if rows else None
 
     def _header(self, run: Run) -> Header:
         return Header(
@@ -155,10 +168,22 @@ class Learning:
             return None
         return pa.table({"query": texts, "doc_id": pa.array([None] * len(texts), pa.string())})
 
-    def _features(self, version: str, evidence: Evidence) -> ScoreFeatures:
-        indexer = self.indexers.of(version)
+    def _probes(self, run: Run, doc_ids: Sequence[str]) -> list[str]:
+        """The first words of some documents, others for each run."""
+        count = min(len(doc_ids), self.config.trainer.probes if run.tier != "full" else 0)
+        rows = np.random.default_rng([run.seed or 0, count]).choice(len(doc_ids), count, replace=False)
+        contents = self.store.documents.contents([doc_ids[row] for row in np.sort(rows)])
+        texts = {" ".join(contents[doc_id].split()[:_PROBE_WORDS]) for doc_id in sorted(contents)}
+        return sorted(texts)
+
+    def _features(self, run: Run, evidence: Evidence, texts: Sequence[str]) -> ScoreFeatures:
+        indexer = self.indexers.of(str(run.parent))
         indexer.catch_up()
-        return ScoreFeatures.of(evidence, scores(self.registry.encoder(version), indexer.index, evidence))
+        queries = self.registry.encoder(str(run.parent)).encode_queries(list(texts))
+        self._asked.clear()
+        if run.tier == "adapter":  # all that this tier needs of a query; the others read its words
+            self._asked[run.run_id] = texts, queries
+        return ScoreFeatures.of(evidence, scores(queries, indexer.index, evidence))
 
     def _last_curve(self, run: Run) -> Curve | None:
         """The curve of the run before, for ranks that are seldom shown now."""
@@ -166,9 +191,8 @@ class Learning:
         return self.store.pairs.curve(last[-1].run_id) if last else None
 
 
-def scores(encoder: Encoder, index: Index, evidence: Evidence) -> npt.NDArray[np.float64]:
-    """The model's cosine for each pair of the evidence: (pairs,); 0 for a document that is not indexed."""
-    queries = encoder.encode_queries(list(evidence.queries))
+def scores(queries: Vectors, index: Index, evidence: Evidence) -> npt.NDArray[np.float64]:
+    """The cosine (pairs,) of each pair's query, by `queries` (n, d), and document; 0 for one that is not indexed."""
     known = set(index.doc_ids)
     documents = np.zeros((len(evidence.documents), index.dimension), np.float32)
     rows = [row for row, doc_id in enumerate(evidence.documents) if doc_id in known]

@@ -38,6 +38,7 @@ PAIRS = pa.schema(
         ("origin", pa.string()),
     ]
 )
+PROBES = "probes.json"
 ANCHORS = pa.schema([("query", pa.string()), ("doc_id", pa.string())])
 
 
@@ -48,6 +49,7 @@ class Corpus:
     doc_ids: Sequence[str]
     vectors: npt.NDArray[np.float32]
     texts: Mapping[str, str] | None = None  # contents by id; only the tier `full` needs them
+    probes: Sequence[str] = ()  # texts like queries about them, which the model goes on to answer as the base does
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Snapshot:
     vectors: npt.NDArray[np.float32]
     texts: Mapping[str, str]
     anchors: pa.Table
+    probes: tuple[str, ...]
     query_vectors: Mapping[str, npt.NDArray[np.float32]]
     snapshot_id: str
 
@@ -98,15 +101,13 @@ def write_snapshot(
         raise ValueError("no positive pair about an indexed document: nothing to learn from")
     if (folder / MANIFEST).exists():
         raise ValueError(f"{folder} already holds a snapshot; give each run its own folder")
-    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+    draft = _draft(folder)
     pq.write_table(table, draft / "pairs.parquet")
     _write_vectors(draft / "documents", documents.doc_ids, documents.vectors)
     if documents.texts is not None:
         pq.write_table(_strings(doc_id=list(documents.texts), content=list(documents.texts.values())), draft / TEXTS)
-    stay = ANCHORS.empty_table() if anchors is None else anchors.select(ANCHORS.names).cast(ANCHORS)
-    pq.write_table(stay, draft / "anchors.parquet")
+    pq.write_table(_stay(anchors), draft / "anchors.parquet")
+    (draft / PROBES).write_text(json.dumps(list(documents.probes)), "utf-8")
     if query_vectors is not None:
         _write_vectors(draft / "queries", *query_vectors)
     manifest = {
@@ -139,6 +140,7 @@ def read_snapshot(folder: Path) -> Snapshot:
         stored = pq.read_table(folder / TEXTS)
         texts = dict(zip(stored["doc_id"].to_pylist(), stored["content"].to_pylist(), strict=True))
     anchors = pq.read_table(folder / "anchors.parquet")
+    probes = json.loads((folder / PROBES).read_text("utf-8")) if (folder / PROBES).exists() else ()
     return Snapshot(
         folder=folder,
         header=Header.parse(manifest),
@@ -149,6 +151,7 @@ def read_snapshot(folder: Path) -> Snapshot:
         vectors=vectors,
         texts=texts,
         anchors=anchors,
+        probes=tuple(probes),
         query_vectors=query_vectors,
         snapshot_id=snapshot_id,
     )
@@ -174,6 +177,17 @@ def _complete(pairs: pa.Table, doc_ids: Sequence[str], recipe: Recipe) -> pa.Tab
         split = ["dev" if out[q] or gone[d] else "train" for q, d in zip(queries, documents, strict=True)]
         pairs = pairs.append_column("split", pa.array(split, pa.string()))
     return pairs.select(PAIRS.names).cast(PAIRS)
+
+
+def _draft(folder: Path) -> Path:
+    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    return draft
+
+
+def _stay(anchors: pa.Table | None) -> pa.Table:
+    return ANCHORS.empty_table() if anchors is None else anchors.select(ANCHORS.names).cast(ANCHORS)
 
 
 def _strings(**columns: list[str]) -> pa.Table:

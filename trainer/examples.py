@@ -18,8 +18,9 @@ from trainer.softmax import Sparse
 
 Rows = npt.NDArray[np.int64]
 DEV_QUERIES = 1_000  # of each part: enough to tell half a point apart, and seconds to score
+DEV_SCORES = 50_000_000  # of each part in one look: over a large corpus fewer queries have to do
 CURATED_PASSES = 2  # more would learn a handful of votes by heart
-ANCHOR_SHARE = 0.25  # anchors in a step, relative to its queries
+ANCHOR_SHARE = 0.25  # anchors in a step, and probes, relative to its queries
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Examples:
     dev_seen: Rows  # held-out queries; documents that train elsewhere
     dev_unseen: Rows  # held-out queries about documents that no target touches
     anchors: Rows  # no pair, only the wish that they stay where they are
+    probes: Rows  # nor here: they stay where the base model has them
     trained_documents: int
 
     def answers(self, row: int) -> Rows:
@@ -63,6 +65,7 @@ class Examples:
             dev_seen=place(self.dev_seen),
             dev_unseen=place(self.dev_unseen),
             anchors=place(self.anchors),
+            probes=place(self.probes),
             trained_documents=self.trained_documents,
         )
 
@@ -97,10 +100,11 @@ def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curat
         size["steps"] = last
         batches[-last:] = replay.schedule(curated, others, **size, share=0.5, seed=seed + 1)
         size["steps"] = steps
-    if len(data.anchors):
-        size["batch_size"] = max(1, round(size["batch_size"] * ANCHOR_SHARE))
-        extra = replay.schedule(data.anchors, data.anchors[:0], **size, share=0, seed=seed)
-        batches = [np.union1d(batch, more) for batch, more in zip(batches, extra, strict=True)]
+    size["batch_size"] = max(1, round(size["batch_size"] * ANCHOR_SHARE))
+    for number, still in enumerate((data.anchors, data.probes)):
+        if len(still):
+            extra = replay.schedule(still, still[:0], **size, share=0, seed=seed + 10 * number)
+            batches = [np.union1d(batch, more) for batch, more in zip(batches, extra, strict=True)]
     used = np.unique(np.concatenate([*batches, data.dev_seen, data.dev_unseen]))
     return Plan(data.take(used), [np.searchsorted(used, batch) for batch in batches], last)
 
@@ -108,8 +112,8 @@ def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curat
 def build(snapshot: Snapshot) -> Examples:
     """Examples of a snapshot's pairs."""
     pairs = _merged(snapshot.pairs)
-    anchored = snapshot.anchors["query"].unique()
-    together = pa.chunked_array([*pairs["query"].chunks, anchored], pa.string()).combine_chunks()
+    anchored, probes = snapshot.anchors["query"].unique(), pa.array(snapshot.probes, pa.string())
+    together = pa.chunked_array([*pairs["query"].chunks, anchored, probes], pa.string()).combine_chunks()
     encoded = together.dictionary_encode()
     names, query = encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)[: len(pairs)]
     place = {doc_id: row for row, doc_id in enumerate(snapshot.doc_ids)}
@@ -146,11 +150,21 @@ def build(snapshot: Snapshot) -> Examples:
         weight=strongest,
         new=np.flatnonzero(has_target & fresh),
         replayed=np.flatnonzero(has_target & ~fresh),
-        dev_seen=np.flatnonzero(dev & touches_seen)[:DEV_QUERIES],
-        dev_unseen=np.flatnonzero(dev & ~touches_seen)[:DEV_QUERIES],
-        anchors=np.flatnonzero(pc.is_in(names, anchored).to_numpy(zero_copy_only=False) & ~has_positive),
+        dev_seen=np.flatnonzero(dev & touches_seen)[: _looked_at(snapshot)],
+        dev_unseen=np.flatnonzero(dev & ~touches_seen)[: _looked_at(snapshot)],
+        anchors=np.flatnonzero(_among(names, anchored) & ~has_positive),
+        probes=np.flatnonzero(_among(names, probes) & ~_among(names, anchored) & ~has_positive),
         trained_documents=int(seen_document.sum()),
     )
+
+
+def _looked_at(snapshot: Snapshot) -> int:
+    return max(DEV_QUERIES // 10, min(DEV_QUERIES, DEV_SCORES // max(1, len(snapshot.doc_ids))))
+
+
+def _among(names: pa.Array, wanted: pa.Array) -> npt.NDArray[np.bool_]:
+    same: npt.NDArray[np.bool_] = pc.is_in(names, wanted).to_numpy(zero_copy_only=False)
+    return same
 
 
 def _is(pairs: pa.Table, column: str, value: str) -> npt.NDArray[np.bool_]:

@@ -14,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 
-from flywheel.encoder import index_id_of, longest_input, tower_id
+from flywheel.encoder import Encoder, index_id_of, longest_input, tower_id
 from trainer.dataset import Snapshot
 
 MANIFEST = "flywheel.json"
@@ -40,6 +42,25 @@ def check_space(model: SentenceTransformer, snapshot: Snapshot) -> None:
     if snapshot.header.index_id != index_id:
         raise ValueError(f"the snapshot's vectors are of index {snapshot.header.index_id}, the champion's documents "
                          f"of {index_id}; re-encode the documents")  # fmt: skip
+
+
+def origin(snapshot: Snapshot, *, device: str) -> SentenceTransformer | None:
+    """The base model, or None where its document vectors are of another space than the snapshot's."""
+    base = load(snapshot.header.base_path, max_seq_length=snapshot.recipe.max_seq_length, device=device)
+    try:
+        check_space(base, snapshot)
+    except ValueError:  # the champion's document tower was trained: nothing of the base fits it any more
+        return None
+    return base
+
+
+def home_vectors(
+    base: SentenceTransformer | None, texts: Sequence[str], *, bf16: bool
+) -> npt.NDArray[np.float32] | None:
+    """The base model's vectors (n, d) of these queries; None where there is no base, or no text."""
+    if base is None or not texts:
+        return None
+    return Encoder(base, device=str(base.device), bf16=bf16).encode_queries(list(texts))
 
 
 def join(

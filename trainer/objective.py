@@ -17,13 +17,19 @@ from trainer.softmax import quick_products
 from trainer.tower import Tower, vectors
 
 Rows = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
 DEV_BLOCK = 128  # queries whose scores over all documents are in memory together
 
 
 class Objective:
-    """Loss and scores of a tower on a plan's queries, whose texts the tower has read; see `fit.Learner`."""
+    """Loss and scores of a tower on a plan's queries, whose texts the tower has read; see `fit.Learner`.
 
-    def __init__(self, snapshot: Snapshot, tower: Tower, plan: pairs.Plan, *, device: str) -> None:
+    `home` are the base model's vectors (probes, d) of the plan's probes; None: they stay where the champion has them.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, tower: Tower, plan: pairs.Plan, home: Vectors | None, *, device: str
+    ) -> None:
         self._recipe, self._tower, self._plan, self._device = snapshot.recipe, tower, plan, device
         data = plan.examples
         self._quick = uses_bf16(self._recipe.bf16, device)
@@ -33,32 +39,43 @@ class Objective:
             self._ranking = ranking_of(snapshot, data, every, device=device)
         self._documents = self._ranking.documents
         # The champion's vectors of what must stay put, once: distillation then costs no second forward pass.
-        kept = np.concatenate([data.replayed, data.anchors])
+        kept = np.concatenate([data.replayed, data.anchors, data.probes])
         self._scored: tuple[tuple[tuple[int, int], ...], fit.DevScore] | None = None
         self._stays = np.zeros(len(data.queries), bool)
-        self._stays[kept] = self._recipe.distil > 0
+        self._stays[np.concatenate([data.replayed, data.anchors])] = self._recipe.distil > 0
+        self._probe = np.zeros(len(data.queries), bool)
+        self._probe[data.probes] = self._recipe.probe_weight > 0
         self._before = np.zeros((len(data.queries), self._documents.shape[1]), np.float32)
         if len(kept):
             self._before[kept] = vectors(tower, kept)
+        if home is not None:
+            self._before[data.probes] = home
 
     def parameters(self) -> fit.Parameters:
         """See `fit.Learner`."""
         return self._tower.parameters()
 
     def loss(self, step: int) -> torch.Tensor:
-        """Weighted softmax loss, plus distil · |f(q) − f_champion(q)|² on replayed and anchor queries."""
+        """Weighted softmax loss, plus distil · |f(q) − f_champion(q)|² on replayed and anchor queries.
+
+        And probe_weight · |f(p) − f_base(p)|² on probes: what nobody asked about yet must not drift either (learning
+        without forgetting, Li and Hoiem 2016, with the documents at hand in place of the new task's inputs).
+        """
         rows = self._plan.steps[step]
         data, found = self._plan.examples, self._tower.forward(rows)
-        weight = torch.from_numpy(data.weight[rows]).to(self._device)
+        learns = data.weight[rows] > 0
+        weight = torch.from_numpy(data.weight[rows[learns]]).to(self._device)
         with quick_products(self._quick):
-            ranking = self._ranking.loss(found, rows, step)
+            ranking = self._ranking.loss(found[self._there(learns)], rows[learns], step)
         loss = (ranking * weight).sum() / weight.sum().clamp_min(1e-6)
-        stays = self._stays[rows]
-        if stays.any():
-            before = torch.from_numpy(self._before[rows[stays]]).to(self._device)
-            moved = (found[torch.from_numpy(stays).to(self._device)] - before).square().sum(dim=1)
-            loss = loss + self._recipe.distil * moved.mean()
+        for still, force in ((self._stays, self._recipe.distil), (self._probe, self._recipe.probe_weight)):
+            if still[rows].any():
+                before = torch.from_numpy(self._before[rows[still[rows]]]).to(self._device)
+                loss = loss + force * (found[self._there(still[rows])] - before).square().sum(dim=1).mean()
         return loss
+
+    def _there(self, mask: npt.NDArray[np.bool_]) -> torch.Tensor:
+        return torch.from_numpy(mask).to(self._device)
 
     def score(self) -> fit.DevScore:
         """See `fit.Learner`. Asked again of the same weights, as the start and the end of a run are, it remembers."""

@@ -56,6 +56,8 @@ class Recipe(Plain):
     replay_size: int = 20_000
     distil: float = 10.0
     merge: float = 0.85
+    probes: int = 2_000
+    probe_weight: float = 3.0
     dev_share: float = 0.1
     bf16: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"

@@ -39,11 +39,11 @@ def pairs(source: str = "new") -> pa.Table:
 
 
 def snapshot(folder: Path, *, tier: Tier = "query_tower", champion: str | None = None, **recipe: object) -> Path:
-    """A snapshot of the whole collection; `budget` among the keywords goes to the budget."""
+    """A snapshot of the whole collection; `budget`, `pairs`, `asked` (probes), `query_vectors` are not the recipe's."""
     base = resolve_base_model("auto")
     doc_ids, vectors, texts = documents()
     budget = recipe.pop("budget", Budget(threads=1))
-    table = recipe.pop("pairs", pairs())
+    table, probes, known = recipe.pop("pairs", pairs()), recipe.pop("asked", ()), recipe.pop("query_vectors", None)
     index_id = Encoder.load("auto", device="cpu", max_seq_length=256).index_id
     settings = Recipe.parse({"tier": tier, "steps": 12, "batch_size": 16, "device": "cpu", **recipe})
     return write_snapshot(
@@ -52,5 +52,6 @@ def snapshot(folder: Path, *, tier: Tier = "query_tower", champion: str | None =
         recipe=settings,
         budget=budget,  # type: ignore[arg-type]
         pairs=table,
-        documents=Corpus(doc_ids, vectors, texts),
+        documents=Corpus(doc_ids, vectors, texts, probes),  # type: ignore[arg-type]
+        query_vectors=known,  # type: ignore[arg-type]
     )

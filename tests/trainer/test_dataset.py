@@ -103,3 +103,18 @@ def test_anchors_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
     assert [len(anchors & set(step.tolist())) for step in plan.steps] == [1] * 5
     assert all(3 <= len(step) <= 5 for step in plan.steps)
     assert plan.examples.weight[list(anchors)].tolist() == [0, 0]
+
+
+def test_probes_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
+    """A step has its probes beside its own queries; one that is a known query or an anchor too is no probe."""
+    folder = write_snapshot(
+        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4, dev_share=0), budget=Budget(),
+        pairs=pa.Table.from_pylist([row(f"q{i}", f"d{i}") for i in range(6)]),
+        documents=Corpus(DOC_IDS, VECTORS, probes=["q1", "stay", "one", "two"]),
+        anchors=pa.table({"query": ["stay"], "doc_id": pa.nulls(1, pa.string())}),
+    )  # fmt: skip
+    plan = examples.plan(read_snapshot(folder), steps=5)
+    probes = set(plan.examples.probes.tolist())
+    assert {plan.examples.queries[row] for row in probes} == {"one", "two"}
+    assert [len(probes & set(step.tolist())) for step in plan.steps] == [1] * 5
+    assert plan.examples.weight[list(probes)].tolist() == [0, 0]

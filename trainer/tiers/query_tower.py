@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from sentence_transformers import SentenceTransformer
 
 from flywheel.encoder import pick_device, prompt_of, route, uses_bf16
 from trainer import examples as pairs
@@ -30,10 +31,10 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
         ValueError: nothing to learn from, or document vectors that do not fit the model.
         OverBudget: not enough memory allowed.
     """
-    recipe, header = snapshot.recipe, snapshot.header
+    recipe = snapshot.recipe
     device = pick_device(recipe.device)
     run.check_memory(planned_gb=planned_gb(snapshot))
-    champion = modeldir.load(header.champion_path, max_seq_length=recipe.max_seq_length, device=device)
+    champion = modeldir.load(snapshot.header.champion_path, max_seq_length=recipe.max_seq_length, device=device)
     modeldir.check_space(champion, snapshot)
     plan = pairs.plan(snapshot, steps=recipe.steps)
     query = copy.deepcopy(route(champion, "query"))
@@ -44,13 +45,15 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
     prompt, began = prompt_of(champion, "query") or "", run.seconds
     tower.read([prompt + text for text in plan.examples.queries])
-    objective = Objective(snapshot, tower, plan, device=device)
+    origin = modeldir.origin(snapshot, device=device)
+    home = modeldir.home_vectors(origin, [plan.examples.queries[row] for row in plan.examples.probes], bf16=bf16)
+    objective = Objective(snapshot, tower, plan, home, device=device)
     prepared = run.seconds - began
     before = objective.score()
     fitted = fit.fit(objective, run, steps=recipe.steps, learning_rate=rate(recipe), evaluate_every=EVALUATE_EVERY)
     if isinstance(tower, LoraTower):
         tower.fold()
-    base = base_parameters(query, header.base_path, recipe.max_seq_length)
+    base = None if origin is None else base_parameters(query, origin)
     share, after = fit.merge(objective, base, share=recipe.merge)
     run.report(phase="saving", step=recipe.steps, steps=recipe.steps, loss=None, dev=after.means()["all"])
     metrics = metrics_of(plan, fitted, before, after) | {"merge": share}
@@ -64,12 +67,10 @@ def rate(recipe: Recipe) -> float:
     return recipe.learning_rate * (LORA_RATE if recipe.lora_rank else 1.0)
 
 
-def base_parameters(
-    query: Sequence[torch.nn.Module], base_path: str, max_seq_length: int
-) -> dict[str, torch.Tensor] | None:
+def base_parameters(query: Sequence[torch.nn.Module], base: SentenceTransformer) -> dict[str, torch.Tensor] | None:
     """The base model's query encoder by parameter name, or None where its shape is another."""
-    base = route(modeldir.load(base_path, max_seq_length=max_seq_length, device="cpu"), "query")
-    ours, theirs = (dict(getattr(side[0], "model", side[0]).named_parameters()) for side in (query, base))
+    sides = (query, route(base, "query"))
+    ours, theirs = (dict(getattr(side[0], "model", side[0]).named_parameters()) for side in sides)
     if {name: value.shape for name, value in ours.items()} != {name: value.shape for name, value in theirs.items()}:
         return None
     return {name: value.detach() for name, value in theirs.items()}

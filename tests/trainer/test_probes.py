@@ -1,0 +1,62 @@
+"""Probes: queries that nobody asked yet, which training leaves where the base model has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from flywheel.encoder import Encoder, resolve_base_model
+from tests.trainer.collection import documents, snapshot
+from trainer import modeldir
+from trainer.__main__ import train
+from trainer.dataset import read_snapshot
+from trainer.recipe import Tier
+
+# Of another kind than the collection's queries, which are what trains.
+ASKED = [f"{adjective} {noun} for the weekend" for adjective in ("cheap", "quiet", "sunny") for noun in
+         ("hotel", "cabin", "beach", "museum", "garden", "bakery")]  # fmt: skip
+
+
+def moved(path: Path) -> float:
+    """Mean cosine distance of the probes from where the base model has them."""
+    before, after = (Encoder.load(model, device="cpu").encode_queries(ASKED) for model in ("auto", path))
+    return float(1 - (before * after).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("tier", ["adapter", "query_tower"])
+def test_probes_stay_where_the_base_model_has_them(tier: str, tmp_path: Path) -> None:
+    """With their pull, probes end much nearer to the base model's vectors than without."""
+    found = []
+    for weight in (0.0, 100.0):
+        folder = tmp_path / str(weight)
+        made = snapshot(folder / "s", tier=cast(Tier, tier), asked=ASKED, probe_weight=weight, merge=1.0, steps=20)
+        train(read_snapshot(made), folder / "m")
+        found.append(moved(folder / "m"))
+    assert found[1] < found[0] / 2
+
+
+def test_a_base_of_another_space_pulls_nothing(tmp_path: Path) -> None:
+    """Where the champion's document tower is no longer the base model's, the base has no vectors to stay at."""
+    made = snapshot(tmp_path / "s", asked=ASKED)
+    here = read_snapshot(made)
+    assert modeldir.origin(here, device="cpu") is not None
+    other = modeldir.load(resolve_base_model("auto"), max_seq_length=128, device="cpu")
+    text = (made / "snapshot.json").read_text("utf-8")
+    index_id = Encoder(other, device="cpu", bf16=False).index_id
+    (made / "snapshot.json").write_text(text.replace(here.header.index_id, index_id), "utf-8")
+    assert modeldir.origin(read_snapshot(made), device="cpu") is None
+
+
+def test_vectors_at_hand_are_not_made_again(tmp_path: Path) -> None:
+    """The adapter trains on the query vectors that its snapshot brings, not on others."""
+    queries = sorted({row["query"] for row in read_snapshot(snapshot(tmp_path / "look")).pairs.to_pylist()})
+    _, vectors, _ = documents()
+    turned = np.random.default_rng(1).standard_normal((len(queries), vectors.shape[1])).astype(np.float32)
+    versions = []
+    for name, known in (("own", None), ("given", (queries, turned / np.linalg.norm(turned, axis=1, keepdims=True)))):
+        made = snapshot(tmp_path / name / "s", tier="adapter", query_vectors=known)
+        versions.append(train(read_snapshot(made), tmp_path / name / "m")["dev"]["champion"]["all"])
+    assert versions[1] < versions[0]
