@@ -183,6 +183,11 @@ class Promotion(Section):
     holdback_days: float = Field(14.0, gt=0, description="event days of that watch, after which a promotion stands")
     rollback_alpha: float = Field(0.01, gt=0, lt=0.5, description="chance that a promotion is taken back wrongly")
 
+    frozen_share: float = Field(
+        0.0, ge=0, le=0.25, description="people who keep frozen_version for ever; as many always have the champion"
+    )
+    frozen_version: str = Field("base", min_length=1, description="the model that frozen_share of the people keep")
+
     @field_validator("stages")
     @classmethod
     def _in_order(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
