@@ -17,6 +17,7 @@ from flywheel.client import RemoteOperations
 from flywheel.config import Config, load
 from flywheel.cycle import Cycle, Parts
 from flywheel.experiment import Director
+from flywheel.frozen import check, frozen_of
 from flywheel.gate import policy_of
 from flywheel.home import Home, HomeError
 from flywheel.indexer import Indexers
@@ -89,6 +90,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
         registry = Registry(home.models, store.models, config.trainer)
         registry.sweep()
         _crown_base(store, registry)
+        check(store, config.promotion)
         titles = TitleCache(store.documents.titles)
         indexers = Indexers(registry, store.documents, home.indexes, titles.forget, stop.is_set)
         learning = Learning(home, config, store, registry, indexers)
@@ -103,7 +105,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             now_ms=now_ms,
             stop=stop,
         )
-        lineup = Lineup(store, registry.encoder, indexers)
+        lineup = Lineup(store, registry.encoder, indexers, frozen_of(config.promotion))
         hasher = home.hasher()
         yield Installation(
             home=home,

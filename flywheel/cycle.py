@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flywheel import verdicts
+from flywheel import heldout, verdicts
 from flywheel.config import Config
 from flywheel.gate import DEPTH, JudgedSet, judge, policy_of
 from flywheel.home import Home
 from flywheel.indexer import Indexer, Stopped
-from flywheel.learning import Learning, NothingToLearn
+from flywheel.learning import Learning, NothingToLearn, scores
 from flywheel.operations import Json
 from flywheel.promotion import Budget, Decision, Verdict
 from flywheel.registry import BASE, MANIFEST, Registry
@@ -225,6 +225,9 @@ class Cycle:
             policy=policy,
             alpha=alpha,
             base=self.ranker(BASE) if anchored else None,
+            feedback=heldout.gather(
+                self._store, self._parts.config, run, self._scorer(str(run.parent)), self._scorer(str(run.version))
+            ),
         )
 
     def judged_sets(self) -> list[JudgedSet]:
@@ -238,6 +241,10 @@ class Cycle:
         encoder, indexer = self._parts.registry.encoder(version), self._parts.indexers.of(version)
         indexer.catch_up()
         return lambda texts: indexer.index.search(encoder.encode_queries(list(texts)), DEPTH)[0]
+
+    def _scorer(self, version: str) -> heldout.Scorer:
+        encoder, indexer = self._parts.registry.encoder(version), self._parts.indexers.of(version)
+        return lambda evidence: scores(encoder, indexer.index, evidence)
 
     def _answer(self, run: Run, decision: Decision) -> Json:
         ended = self._store.runs.get(run.run_id) or run

@@ -31,6 +31,7 @@ from flywheel.broker import BrokerUnavailable
 from flywheel.config import Config, ConfigError
 from flywheel.cycle import PAUSED
 from flywheel.explorer import Planner
+from flywheel.frozen import FrozenWatch
 from flywheel.home import Home, HomeError
 from flywheel.indexer import Stopped
 from flywheel.local import Installation, Live, LocalOperations
@@ -112,6 +113,7 @@ class Daemon:
             cache_queries=parts.config.serving.cache_queries,
         )
         self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers)
+        self._frozen = FrozenWatch(parts.store, parts.config, now_ms)
         self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
         self._operations = LocalOperations(parts, Live(turn=self._turn, activate=self.activate, status=self._status))
         self._ingest = self._build_ingest()
@@ -258,7 +260,7 @@ class Daemon:
         if self._engine.live is None:
             return _INDEX_IDLE_SECONDS
         try:
-            moved = self._in.director.step() | self._in.lineup.follow()
+            moved = self._in.director.step() | self._in.lineup.follow() | self._frozen.step()
         except Stopped:
             return _INDEX_IDLE_SECONDS
         if self._in.lineup.stale(self._engine.live):

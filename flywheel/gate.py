@@ -1,6 +1,7 @@
 """The offline gate: champion and challenger rank the same judged queries, and `promotion` says what that proves.
 
-It ranks and scores; it neither trains nor promotes, and it never looks at clicks on the champion's own pages.
+It ranks and scores; it neither trains nor promotes. Clicks on the champion's own pages come in as a guard alone
+(`flywheel.heldout`): they can hold a challenger back, and never bring one forward.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from flywheel.config import Config
 from flywheel.metrics import parse_metric
-from flywheel.promotion import Decision, OfflineEvidence, Policy, decide_offline
+from flywheel.promotion import Decision, Feedback, OfflineEvidence, Policy, decide_offline
 
 Ranker = Callable[[Sequence[str]], list[list[str]]]
 DEPTH = 100
@@ -49,11 +50,12 @@ def judge(
     policy: Policy,
     alpha: float,
     base: Ranker | None = None,
+    feedback: Feedback | None = None,
 ) -> Decision:
     """Score both rankers on every golden and anchor set and decide at error rate `alpha`.
 
     With `base`, the challenger is held against the base model too on every anchor set, so that losses which are each
-    within the margin cannot add up over promotions.
+    within the margin cannot add up over promotions. `feedback` is what `flywheel.heldout` found.
     """
     golden = [judged for judged in sets if judged.kind == "golden"]
     scores = [_scores(champion, challenger, judged, policy.metrics) for judged in golden]
@@ -74,7 +76,7 @@ def judge(
     asked = [" ".join(text.casefold().split()) for judged in golden for text in judged.queries]
     # a query that stands in two golden sets moves in both: one group, not two votes
     groups = np.unique(asked, return_inverse=True)[1] if asked else np.empty(0, dtype=np.int64)
-    evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=groups, anchors=anchors)
+    evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=groups, anchors=anchors, feedback=feedback)
     return decide_offline(evidence, policy, alpha)
 
 
@@ -98,6 +100,9 @@ def policy_of(config: Config) -> Policy:
         anchor_margin=settings.anchor_margin,
         min_queries=settings.min_queries,
         min_unseen=settings.min_unseen,
+        feedback_margin=settings.feedback_margin,
+        min_feedback=settings.min_feedback,
+        screens=settings.stages != ("offline",),
         min_users=settings.min_users,
         min_days=settings.min_days,
         max_days=settings.max_days,

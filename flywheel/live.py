@@ -26,6 +26,8 @@ CROSSED_SHARE = 0.05
 SRM_LEVEL = 0.0005
 # about where one user has a fifth of an arm's pages
 LEAST_EFFECTIVE = 25.0
+# what one metric's test says, before doubts, guardrails and `min_effect` make a verdict of it
+BETTER, WORSE, UNDECIDED = "better", "worse", "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,11 @@ def _decide(evidence: LiveEvidence, policy: Policy, alpha: float, *, watch: floa
     void = _void(evidence)
     if void:
         return Decision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
-    tripped, unsure = _guardrails(evidence, policy, watch)
+    tripped, unsure = _guardrails(evidence, policy, watch, facts)
     facts["doubts"] = list(unsure)
+    verdict, reason = _primary(evidence, policy, _Levels(alpha, watch), facts)
     if tripped:
         return Decision(Verdict.REJECT, tripped, facts, alpha)
-    verdict, reason = _primary(evidence, policy, _Levels(alpha, watch), facts)
     if verdict is Verdict.REJECT:
         return Decision(verdict, (reason, *_clickbait(evidence, policy)), facts, alpha)
     doubts = (*unsure, *_narrow(evidence, policy), *_early(evidence, policy))
@@ -172,6 +174,7 @@ def _primary(evidence: LiveEvidence, policy: Policy, levels: _Levels, facts: dic
     effect, low, high = effects(found, expected, split=split)
     facts["primary"] = {"metric": name, "effect": effect, "low": low, "high": high, "e_loss": loss, "users": users}
     facts["primary"] |= {"scale": "log ratio" if split else "difference", "standard_error": found.standard_error}
+    facts["primary"]["verdict"] = WORSE if loss >= 1 / levels.loss else UNDECIDED
     line = f"{name} {effect:+.2%} (95 % sequence {low:+.2%} to {high:+.2%}, {users} users"
     line += " in the smaller arm)" if split else " with a preference)"
     if loss >= 1 / levels.loss:
@@ -181,6 +184,7 @@ def _primary(evidence: LiveEvidence, policy: Policy, levels: _Levels, facts: dic
         if policy.looks
         else _at_any_time(found, expected, levels.gain, facts)
     )
+    facts["primary"]["verdict"] = BETTER if won else UNDECIDED
     if won and effect >= policy.min_effect:
         return Verdict.PROMOTE, f"{line}: a gain ({words} at alpha {levels.gain:.2g})"
     if won:
@@ -208,9 +212,13 @@ def _at_a_look(
     return z > needed, f"z {z:.2f} at look {len(taken)}, {needed:.2f} needed"
 
 
-def _guardrails(evidence: LiveEvidence, policy: Policy, level: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _guardrails(
+    evidence: LiveEvidence, policy: Policy, level: float, facts: dict[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Guardrails that are broken for sure, at `level` among all of them, and those that leave a doubt."""
     tripped, unsure = [], []
+    told: dict[str, dict[str, float | bool]] = {}
+    facts["guardrails"] = told
     measured = [guard for guard in policy.guardrails if guard.metric in evidence.metrics]
     for guard in measured:
         champion, challenger = evidence.metrics[guard.metric]
@@ -225,6 +233,7 @@ def _guardrails(evidence: LiveEvidence, policy: Policy, level: float) -> tuple[t
             f"rise of {tolerated:.4g}"
         )
         e_value = e_gain(beyond, expected=tolerated)
+        told[guard.metric] = {"tolerated": tolerated, "e_value": e_value, "broken": e_value >= len(measured) / level}
         if e_value >= len(measured) / level:
             tripped.append(f"{line} (e-value {e_value:.3g}, {len(measured) / level:.3g} needed)")
         elif lost(Estimate(-found.effect, found.standard_error, found.degrees), tolerated, policy.loss_level):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder, Undecodable
-from flywheel import checkup, experiment
+from flywheel import checkup, experiment, frozen
 from flywheel.config import Config
 from flywheel.cycle import PAUSED, Cycle
 from flywheel.events import Batch, Coordinates, Document
@@ -90,6 +90,7 @@ class LocalOperations:
             "index": self._in.indexers.counts(champion["index_id"]),
             "experiment": None if tried is None else _plain(tried),
             "experiments": experiment.report(store),
+            "frozen": frozen.report(store, self._in.config.promotion),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
         return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}

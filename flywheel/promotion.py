@@ -13,14 +13,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flywheel.measured import (
+    ALL,
+    FEEDBACK,
+    SEEN,
+    SHOWN,
+    UNSEEN,
+    Feedback,
+    Guarded,
+    Measured,
+    Pair,
+    figures,
+    guard_feedback,
+    lost,
+    measure,
+    where,
+)
 from flywheel.significance.budget import Budget, Spent
 from flywheel.significance.estimate import Estimate, Inconclusive, holm
-from flywheel.significance.paired import PairedSums, bootstrap_interval
 
-__all__ = ["Budget", "Decision", "OfflineEvidence", "Policy", "Spent", "Verdict", "decide_offline"]
-
-Scores = npt.NDArray[np.float64]
-Pair = tuple[Scores, Scores]
+__all__ = ["Budget", "Decision", "Feedback", "OfflineEvidence", "Policy", "Spent", "Verdict", "decide_offline", "lost"]
 
 
 class Verdict(StrEnum):
@@ -54,8 +66,9 @@ class Policy:
     """`[promotion]` of the configuration, plus what nobody should need to touch.
 
     `loss_level` is the chance, for each part that is guarded (all, unseen, each anchor set, each live guardrail), of
-    holding back a challenger that changes nothing there. `expected_gain` (relative) and `expected_preference` are the
-    live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
+    holding back a challenger that changes nothing there; `feedback_level` is that chance for held-out feedback, all its
+    parts together. `screens`: live stages follow and decide. `expected_gain` (relative) and `expected_preference` are
+    the live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
     live gain is tested, by group-sequential bounds; none: at any time, by e-values. `cuped` takes what users did before
     out of the live metric, where that is known. `seed` fixes the bootstrap, which is reported and decides nothing.
     """
@@ -66,12 +79,16 @@ class Policy:
     anchor_margin: float = 0.01
     min_queries: int = 50
     min_unseen: int = 20
+    feedback_margin: float = 0.02
+    min_feedback: int = 50
+    screens: bool = False
     min_users: int = 200
     min_days: float = 7.0
     max_days: float = 28.0
     looks: tuple[float, ...] = ()
     cuped: bool = True
     loss_level: float = 0.16
+    feedback_level: float = 0.05
     live_metric: str = "satisfied_ctr"
     expected_gain: float = 0.03
     expected_preference: float = 0.05
@@ -92,6 +109,7 @@ class OfflineEvidence:
     seen: npt.NDArray[np.bool_] | npt.NDArray[np.int8]
     groups: npt.NDArray[np.int64]
     anchors: Mapping[str, Mapping[str, Pair]] = field(default_factory=dict)
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +139,9 @@ class Decision:
 def decide_offline(evidence: OfflineEvidence, policy: Policy, alpha: float) -> Decision:
     """Promote on a significant gain that costs nothing elsewhere.
 
-    1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent.
-    2. A loss beyond the margins (`lost`) over all, on unseen documents, or on an anchor set: reject.
+    1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent;
+       but a loss on held-out feedback rejects, and without any golden set a screen passes what loses nothing there.
+    2. A loss beyond the margins (`lost`) over all, on unseen documents, on an anchor set or held-out feedback: reject.
     3. A gain over all queries, one-sided paired test, `alpha` shared among the primary metrics by Holm (1979), and of
        at least `policy.min_effect`, that the bootstrap does not doubt (its 95 % interval lies above 0): promote.
     4. Else reject where every primary metric is significantly (5 %) short of a gain, inconclusive where one is open.
@@ -138,60 +157,28 @@ def decide_offline(evidence: OfflineEvidence, policy: Policy, alpha: float) -> D
     if absent or not policy.metrics:
         raise ValueError(f"no scores for the primary metrics {absent or 'of the policy, which names none'}")
     rng = np.random.default_rng(policy.seed)
-    parts = {part: _measure(metrics, groups, rng) for part, metrics, groups in _parts(evidence)}
+    parts = {part: measure(metrics, groups, rng) for part, metrics, groups in _parts(evidence)}
     facts = {
         "alpha": alpha,
         "primary": list(policy.metrics),
         "parts": {part: {name: found.as_dict() for name, found in metrics.items()} for part, metrics in parts.items()},
     }
+    feedback = _guard_feedback(parts, policy, evidence.feedback)
+    losses, held = _guards(parts, policy)
     missing = _missing(parts, policy)
     if missing:
-        return Decision(Verdict.INCONCLUSIVE, missing, facts, 0.0)
-    losses, held = _guards(parts, policy)
+        passes = policy.screens and _unjudged(parts, policy) and not losses
+        return _without_judgements(missing, feedback, facts, passes=passes)
+    losses = (*losses, *feedback.worse)
     gains, shortfalls, hopeless = _gains(parts[ALL], policy, alpha)
     if losses:
         return Decision(Verdict.REJECT, (*losses, *gains), facts, alpha)
     if gains:
-        return Decision(Verdict.PROMOTE, (*gains, *held), facts, alpha)
-    return Decision(Verdict.REJECT if hopeless else Verdict.INCONCLUSIVE, shortfalls, facts, alpha)
+        return Decision(Verdict.PROMOTE, (*gains, *held, *feedback.said), facts, alpha)
+    return Decision(Verdict.REJECT if hopeless else Verdict.INCONCLUSIVE, (*shortfalls, *feedback.said), facts, alpha)
 
 
-def lost(estimate: Estimate, margin: float, level: float) -> bool:
-    """Whether a loss is beyond the margin and stands out of the noise.
-
-    The effect is below -`margin`, and a challenger that changes nothing would show as much with a chance of at most
-    `level`. The usual non-inferiority test, "the whole interval above -margin", needs a standard error well under the
-    margin: at 60 queries and 0.02 it would block nearly everything, and the bare estimate a third of what is harmless.
-    This rule blocks a harmless challenger in at most `level` of cases at any size, a loss of twice the standard error
-    in 84 % (level 0.16), and as queries grow it becomes "the loss is beyond the margin" itself.
-    """
-    return estimate.effect < -margin and estimate.p_loss() < level
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    sums: PairedSums
-    estimate: Estimate | Inconclusive
-    bootstrap: tuple[float, float] | Inconclusive
-
-    def as_dict(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"n": self.sums.groups, "sums": self.sums.as_dict()}
-        if isinstance(self.estimate, Inconclusive) or isinstance(self.bootstrap, Inconclusive):
-            return facts | {"inconclusive": str(getattr(self.estimate, "reason", ""))}
-        low, high = self.estimate.interval()
-        return facts | {
-            "effect": self.estimate.effect,
-            "standard_error": self.estimate.standard_error,
-            "low": low,
-            "high": high,
-            "bootstrap_low": self.bootstrap[0],
-            "bootstrap_high": self.bootstrap[1],
-            "p_gain": self.estimate.p_gain(),
-        }
-
-
-_Parts = Mapping[str, Mapping[str, _Measured]]
-ALL, SEEN, UNSEEN = "all", "seen", "unseen"
+_Parts = Mapping[str, Mapping[str, Measured]]
 
 
 def _parts(evidence: OfflineEvidence) -> Iterator[tuple[str, Mapping[str, Pair], npt.NDArray[np.int64] | None]]:
@@ -201,16 +188,10 @@ def _parts(evidence: OfflineEvidence) -> Iterator[tuple[str, Mapping[str, Pair],
         yield part, metrics, evidence.groups[rows]
     for name, anchor in evidence.anchors.items():
         yield f"anchor {name}", anchor, None
-
-
-def _measure(
-    metrics: Mapping[str, Pair], groups: npt.NDArray[np.int64] | None, rng: np.random.Generator
-) -> dict[str, _Measured]:
-    found = {}
-    for name, (before, after) in metrics.items():
-        sums = PairedSums.of(before, after, groups)
-        found[name] = _Measured(sums, sums.compare(), bootstrap_interval(before, after, rng, groups=groups))
-    return found
+    held = evidence.feedback
+    if held is not None and len(held.champion):
+        for part, rows in (("", np.ones_like(held.seen)), (f" {SEEN}", held.seen), (f" {UNSEEN}", ~held.seen)):
+            yield FEEDBACK + part, {SHOWN: (held.champion[rows], held.challenger[rows])}, held.groups[rows]
 
 
 def _missing(parts: _Parts, policy: Policy) -> tuple[str, ...]:
@@ -233,7 +214,7 @@ def _guards(parts: _Parts, policy: Policy) -> tuple[tuple[str, ...], tuple[str, 
     losses: list[str] = []
     held: list[str] = []
     for part, metrics in parts.items():
-        if part == SEEN:
+        if part == SEEN or part.startswith(FEEDBACK):
             continue
         margin = policy.anchor_margin if part.startswith("anchor") else policy.margin
         guarded = {
@@ -245,20 +226,46 @@ def _guards(parts: _Parts, policy: Policy) -> tuple[tuple[str, ...], tuple[str, 
         level = policy.loss_level / max(1, len(known))
         bad = [name for name, found in known.items() if lost(found, margin, level)]
         losses.extend(
-            f"{name} on {_where(part)}: {_figures(known[name], metrics[name].sums)}: a loss beyond the margin of "
+            f"{name} on {where(part)}: {figures(known[name], metrics[name].sums)}: a loss beyond the margin of "
             f"{margin:g} that stands out of the noise (p {known[name].p_loss():.2g} below {level:.2g})"
             for name in bad
         )
-        if not bad and part != ALL:
+        if known and not bad and part != ALL:
             shown = ", ".join(
                 f"{name} {found.effect:+.4f} ± {found.standard_error:.4f}" for name, found in known.items()
             )
-            held.append(f"{_where(part)}: nothing lost, {shown}, within the margin of {margin:g} or the noise")
+            held.append(f"{where(part)}: nothing lost, {shown}, within the margin of {margin:g} or the noise")
     return tuple(losses), tuple(held)
 
 
+def _guard_feedback(parts: _Parts, policy: Policy, feedback: Feedback | None) -> Guarded:
+    least = {FEEDBACK: policy.min_feedback, f"{FEEDBACK} {UNSEEN}": policy.min_unseen}
+    found = guard_feedback(parts, least, margin=policy.feedback_margin, level=policy.feedback_level)
+    note = (f"held-out feedback: {feedback.note}",) if feedback is not None and feedback.note else ()
+    return Guarded(found.worse, (*note, *found.said), found.enough)
+
+
+def _unjudged(parts: _Parts, policy: Policy) -> bool:
+    """Whether there is no golden set at all, and no anchor set that cannot speak."""
+    anchors = [found.estimate for part in parts if part.startswith("anchor") for found in parts[part].values()]
+    judged = any(parts[ALL][name].sums.groups for name in policy.metrics)
+    return not judged and all(isinstance(estimate, Estimate) for estimate in anchors)
+
+
+def _without_judgements(
+    missing: tuple[str, ...], feedback: Guarded, facts: dict[str, Any], *, passes: bool
+) -> Decision:
+    """Too few judged queries: nothing is tested or spent, and held-out feedback alone may say something."""
+    if feedback.worse:
+        return Decision(Verdict.REJECT, (*feedback.worse, *missing), facts, 0.0)
+    if passes and feedback.enough:
+        reason = "no golden set to screen with: nothing is lost on held-out feedback, and live feedback decides"
+        return Decision(Verdict.PROMOTE, (reason, *feedback.said), facts, 0.0)
+    return Decision(Verdict.INCONCLUSIVE, (*missing, *feedback.said), facts, 0.0)
+
+
 def _gains(
-    metrics: Mapping[str, _Measured], policy: Policy, alpha: float
+    metrics: Mapping[str, Measured], policy: Policy, alpha: float
 ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Gains that count, what is said where there is none, and whether every metric is significantly short of one."""
     known = {name: metrics[name].estimate for name in policy.metrics}
@@ -266,7 +273,7 @@ def _gains(
     won = holm({name: found.p_gain() for name, found in tested.items()}, alpha)
     gains, shortfalls = [], []
     for name, found in tested.items():
-        line = f"{name} on all queries: {_figures(found, metrics[name].sums)}, p {found.p_gain():.2g}"
+        line = f"{name} on all queries: {figures(found, metrics[name].sums)}, p {found.p_gain():.2g}"
         share = f"this challenger's alpha {alpha:.2g} (shared by {len(tested)})"
         drawn = metrics[name].bootstrap
         if name in won and alpha / len(tested) <= 0.025 and not isinstance(drawn, Inconclusive) and drawn[0] <= 0:
@@ -279,20 +286,3 @@ def _gains(
             shortfalls.append(f"{line}: no significant gain at {share}")
     hopeless = all(found.p_loss(under=policy.min_effect) < 0.05 for found in tested.values())
     return tuple(gains), tuple(shortfalls), hopeless
-
-
-def _where(part: str) -> str:
-    return part if part.startswith("anchor") else f"{part} documents" if part == UNSEEN else f"{part} queries"
-
-
-def _figures(found: Estimate, sums: PairedSums) -> str:
-    low, high = found.interval()
-    units = (
-        f"{sums.groups} queries"
-        if sums.groups == sums.queries
-        else f"{sums.queries:.0f} queries in {sums.groups} groups"
-    )
-    return (
-        f"{sums.champion / sums.queries:.4f} to {sums.challenger / sums.queries:.4f}, "
-        f"{found.effect:+.4f} (95 % {low:+.4f} to {high:+.4f}, {units})"
-    )

@@ -20,7 +20,7 @@ from flywheel.store.models import Model, Models
 
 BASE = "base"
 MANIFEST = "flywheel.json"
-_LOADED = 3
+_LOADED = 4
 
 
 class IncompleteModel(ValueError):  # noqa: N818 - reads as what happened
@@ -77,7 +77,7 @@ class Registry:
         return self._models.get(version) or model
 
     def encoder(self, version: str) -> Encoder:
-        """The version, loaded; at most three stay in memory.
+        """The version, loaded; at most four stay in memory.
 
         Raises:
             ModelMissing: its directory is gone or cannot be loaded.

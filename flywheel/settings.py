@@ -151,6 +151,12 @@ class Promotion(Section):
     anchor_margin: float = Field(0.01, ge=0, description="loss on an anchor set that is tolerated")
     min_queries: int = Field(50, ge=2, description="judged queries below which the gate is inconclusive")
     min_unseen: int = Field(20, ge=2, description="the same for queries on documents that training never touched")
+    feedback_margin: float = Field(
+        0.02, ge=0, description="loss of nDCG among what was shown, on held-out feedback, that is tolerated"
+    )
+    min_feedback: int = Field(
+        50, ge=2, description="held-out queries with a relevant document below which their feedback says nothing"
+    )
     min_users: int = Field(200, ge=2, description="users per arm below which a live verdict is inconclusive")
     min_days: float = Field(7.0, ge=0, description="event days before which nothing live is promoted: a whole week")
     max_days: float = Field(28.0, gt=0, description="event days after which an undecided experiment expires")
@@ -178,6 +184,11 @@ class Promotion(Section):
     )
     holdback_days: float = Field(14.0, gt=0, description="event days of that watch, after which a promotion stands")
     rollback_alpha: float = Field(0.01, gt=0, lt=0.5, description="chance that a promotion is taken back wrongly")
+
+    frozen_share: float = Field(
+        0.0, ge=0, le=0.25, description="people who keep frozen_version for ever; as many always have the champion"
+    )
+    frozen_version: str = Field("base", min_length=1, description="the model that frozen_share of the people keep")
 
     @field_validator("stages")
     @classmethod

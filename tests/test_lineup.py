@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flywheel.frozen import Frozen
 from flywheel.lineup import Lineup
 from flywheel.store import Store
 from flywheel.store.decisions import CHAMPION, Decision
@@ -31,6 +32,8 @@ class Loaded:
         return f"encoder of {version}"
 
     def of(self, version: str) -> Any:
+        if version in self.gone:
+            raise FileNotFoundError(version)
         space = self.indexers[version]
         if space not in self.made:
             step = lambda: bool(self.stepped.append(space))  # noqa: E731
@@ -52,8 +55,8 @@ def goes_live(store: Store, stage: str, version: str = "v1", champion: str = "v0
     store.experiments.begin(f"run-{stage}", 2, share=0.2)
 
 
-def lineup(store: Store, loaded: Loaded) -> Lineup:
-    return Lineup(store, loaded.encoder, loaded)
+def lineup(store: Store, loaded: Loaded, frozen: Frozen | None = None) -> Lineup:
+    return Lineup(store, loaded.encoder, loaded, frozen)
 
 
 @pytest.mark.parametrize(

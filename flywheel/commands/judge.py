@@ -22,6 +22,7 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
         "flywheel evaluate --beir judged/ --split test --model champion",
         "flywheel evaluate --beir judged/ --model base --json",
         "flywheel evaluate --beir judged/ --against base   # where it wins and loses",
+        "flywheel evaluate --feedback --model v7   # what people did for queries that never trained it",
         "flywheel evaluate --plan 0.03   # people that a gain of 3 % of CTR needs",
         "flywheel evaluate --arms log.csv --control A --json   # a test that was run elsewhere",
         "flywheel evaluate --experiment '*'   # what the product tagged its pages with",
@@ -36,6 +37,7 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
 @click.option("--model", default="champion", show_default=True, help="champion, challenger, base, or a version.")
 @click.option("--against", help="Another model: differences, wins and losses, both rankings side by side.")
 @click.option("--plan", type=click.FloatRange(0, 10, min_open=True), help="Instead: people needed for this gain.")
+@click.option("--feedback", is_flag=True, help="Instead: the gate's figures on held-out feedback.")
 @click.option("--judged-only", is_flag=True, help="Take unjudged documents out of the rankings first.")
 @click.option("--arms", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Instead: a log by arm.")
 @click.option("--experiment", help="With --arms, or instead: one tagged in the stored pages; * for all.")
@@ -57,12 +59,20 @@ def evaluate(shell: Shell, /, beir: Path | None, plan: float | None, as_json: bo
     impressions), satisfied and before (what the user did before, for CUPED).
     """
     by_arm = options["arms"] is not None or options["experiment"] is not None
-    if (beir is not None) + (plan is not None) + by_arm != 1:
+    if (beir is not None) + (plan is not None) + by_arm + options["feedback"] != 1:
         raise click.UsageError(
-            "give --beir DIR to score a model, --plan EFFECT to plan a live comparison, or --arms FILE (or "
-            "--experiment NAME) to judge one"
+            "give --beir DIR to score a model, --feedback for what its gate found on held-out feedback, --plan EFFECT "
+            "to plan a live comparison, or --arms FILE (or --experiment NAME) to judge one"
         )
-    if by_arm:
+    if options["feedback"]:
+        from flywheel.commands.planning import feedback
+
+        answer = feedback(shell, options["model"])
+        if as_json:
+            print_json(answer)
+        else:
+            table(tuple(answer[0]), [tuple(row.values()) for row in answer])
+    elif by_arm:
         from flywheel.commands.arms import verdicts
 
         verdicts(shell, options, as_json=as_json)

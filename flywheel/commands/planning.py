@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from flywheel.commands.shell import Shell
     from flywheel.config import Config
     from flywheel.operations import Operations
 
@@ -51,6 +52,31 @@ qualify row_number() over (partition by metric order by updated_at desc) = 1
 _POINT = 0.01
 # the standard deviation of a query's difference after fine-tuning on clicks, where no verdict tells yet
 _USUAL_SPREAD = 0.16
+
+
+_FEEDBACK = """
+    SELECT e.version, o.part, o.champion_sum / o.champion_pages AS champion,
+        o.challenger_sum / o.challenger_pages AS challenger, o.effect, o.low, o.high,
+        o.champion_pages::BIGINT AS queries
+    FROM ab_outcomes o JOIN experiments e USING (experiment_id)
+    WHERE o.part = 'feedback' OR o.part LIKE 'feedback %' ORDER BY e.created_at DESC, o.part
+"""
+
+
+def feedback(shell: Shell, model: str) -> list[dict[str, Any]]:
+    """What the offline gate found on held-out feedback for a model (alias or version), by part; see `flywheel.heldout`.
+
+    Raises:
+        click.ClickException: it found nothing, or that model never stood before it.
+    """
+    with shell.operations() as operations:
+        named = {str(row["alias"]): str(row["version"]) for row in operations.models() if row["alias"]}
+        rows = operations.sql(_FEEDBACK).to_pylist()
+    version = named.get(model, model)
+    found = [row for row in rows if row["version"] == version]
+    if not found:
+        raise click.ClickException(f"no figures of {version} on held-out feedback; the reasons of its decision say why")
+    return found
 
 
 def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any]:

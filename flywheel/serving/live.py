@@ -93,10 +93,18 @@ class Live:
     challenger: Ranker | None = None
     experiment: Experiment | None = None
     explorer: Explorer | None = None
+    frozen: Live | None = None
+    """What is served to people who keep one model for ever and to those held against them: first of all."""
 
     @property
     def champion(self) -> Ranker:
         return Ranker(self.version, self.encoder, self.index)
+
+    @property
+    def rankers(self) -> tuple[Ranker, ...]:
+        """Every ranker that somebody may be served by."""
+        beside = [other for live in (self, self.frozen) if live and (other := live.challenger)]
+        return (self.champion, *beside)
 
     def ranker_of(self, arm: str | None) -> Ranker:
         """Who ranks the page of somebody in that arm; nobody's and interleaved pages are the champion's."""

@@ -74,8 +74,7 @@ class SearchEngine:
     def swap(self, live: Live | None) -> None:
         """Serve this from the next search on."""
         self._live = live
-        rankers = [ranker for ranker in (live.champion, live.challenger) if ranker] if live else []
-        self._vectors.forget_all_but({ranker.version for ranker in rankers})
+        self._vectors.forget_all_but({ranker.version for ranker in live.rankers} if live else set())
 
     def counts(self) -> Mapping[str, int]:
         """Running totals, for the metrics."""
@@ -120,6 +119,8 @@ class SearchEngine:
         live = self._require()
         query_id = str(uuid.uuid4())
         person = client_id or session_id
+        if live.frozen is not None and assign(live.frozen.experiment, person) is not None:
+            live = live.frozen  # outside every other experiment, and outside exploration
         arm = assign(live.experiment, person) if live.challenger else None
         shown = self._shown(live, arm, _Wish(query, k, filters or Filters(), person or ""))
         if arm is None and live.explorer is not None and (filters is None or filters.doc_ids is None):

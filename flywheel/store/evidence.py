@@ -100,6 +100,12 @@ FROM seen s CROSS JOIN measured LEFT JOIN did d USING (person) LEFT JOIN pace US
 WHERE reason IS NOT NULL
 """
 
+_ONLY = (
+    "DELETE FROM ev_pages WHERE query_key NOT IN (SELECT query_key FROM ev_only_keys) "
+    "OR model_version IN (SELECT version FROM models WHERE version <> $served_by::VARCHAR)",
+    "DELETE FROM ev_acts WHERE page NOT IN (SELECT page FROM ev_pages)",
+)
+
 # A page's weight halves with age. One user's pages of one query weigh no more than the cap together, nor than their
 # share of the query; one page always counts in full. A document is on a page once, so the caps bind each pair too.
 _WEIGHTS = """
@@ -248,10 +254,20 @@ class EvidenceReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def collect(self, until_ms: int, signals: Signals, *, exclude_keys: Iterable[str] = ()) -> Collected:
+    def collect(
+        self,
+        until_ms: int,
+        signals: Signals,
+        *,
+        exclude_keys: Iterable[str] = (),
+        only_keys: Iterable[str] | None = None,
+        served_by: str | None = None,
+    ) -> Collected:
         """All evidence up to `until_ms` (event time), without the queries of `exclude_keys` (normalised texts).
 
-        Events count whenever they arrived, for the page that they belong to: late feedback changes the next result.
+        `only_keys` keeps these queries alone, and of our models' pages those of `served_by`; who is a bot and how long
+        a dwell satisfies is still told by all. Events count whenever they arrived, for the page that they belong to:
+        late feedback changes the next result.
         """
         values: dict[str, Any] = {
             "until": moment(until_ms),
@@ -264,6 +280,11 @@ class EvidenceReader:
             for statement in (_PAGES, _ACTS, _EXCLUDED):
                 con.execute(statement, _used(statement, values))
             dwell = judge_dwells(con, signals)
+            if only_keys is not None:
+                only = pa.table({"query_key": pa.array(sorted(set(only_keys)), pa.string())})
+                con.register("ev_only_keys", only)
+                for statement in _ONLY:
+                    con.execute(statement, _used(statement, {"served_by": served_by}))
             for statement in (_WEIGHTS, *_LISTS, *_NUMBERS, *_SEGMENTS):
                 con.execute(statement, _used(statement, values))
             return replace(_collected(con, values, until_ms), dwell=dwell)

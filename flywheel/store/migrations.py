@@ -16,7 +16,16 @@ import duckdb
 from flywheel.store.database import Database
 from flywheel.store.errors import StoreError
 
-STEPS = ("001_feedback", "002_learning", "003_evaluation", "004_live", "005_shadow", "006_exploration", "007_clicks")
+STEPS = (
+    "001_feedback",
+    "002_learning",
+    "003_evaluation",
+    "004_live",
+    "005_shadow",
+    "006_exploration",
+    "007_clicks",
+    "008_outcomes",
+)
 
 _CREATE = re.compile(r"((?:^--[^\n]*\n)+)CREATE (TABLE|VIEW) (\w+) \(\n(.*?)^\)", re.M | re.S)
 _COLUMN = re.compile(r'^    ("?\w+"?)[^\n]*? -- ([^\n]+)$', re.M)

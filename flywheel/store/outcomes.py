@@ -6,6 +6,7 @@ check them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,32 +17,65 @@ from flywheel.store.database import Database
 from flywheel.store.times import moment
 
 RECOMPUTE = """
-WITH spread AS (
-    SELECT *, champion_sum / champion_pages AS before, challenger_sum / challenger_pages AS after,
-        champion_users / nullif(champion_users - 1, 0) AS g0, challenger_users / nullif(challenger_users - 1, 0) AS g1
+WITH sides AS (
+    SELECT experiment_id, stage, metric, part, scale, 1 AS sign, challenger_users::DOUBLE AS n, challenger_pages AS x,
+        challenger_pages_sq AS xx, challenger_sum AS y, challenger_sum_sq AS yy, challenger_sum_pages AS xy,
+        challenger_before AS z, challenger_before_sq AS zz, challenger_sum_before AS yz, challenger_pages_before AS xz
+    FROM ab_outcomes UNION ALL
+    SELECT experiment_id, stage, metric, part, scale, -1, champion_users, champion_pages, champion_pages_sq,
+        champion_sum, champion_sum_sq, champion_sum_pages, champion_before, champion_before_sq, champion_sum_before,
+        champion_pages_before
     FROM ab_outcomes
-), variance AS (
-    SELECT *, after - before AS difference,
-        CASE design WHEN 'paired' THEN
-            g0 * (challenger_sum_sq - 2 * cross_sum + champion_sum_sq
-                  - 2 * (after - before) * (challenger_sum_pages - champion_sum_pages)
-                  + (after - before) ** 2 * champion_pages_sq) / champion_pages ** 2
-        ELSE
-            g0 * (champion_sum_sq - 2 * before * champion_sum_pages + before ** 2 * champion_pages_sq)
-                / champion_pages ** 2
-            + g1 * (challenger_sum_sq - 2 * after * challenger_sum_pages + after ** 2 * challenger_pages_sq)
-                / challenger_pages ** 2
-        END AS squared_error
-    FROM spread
+), pooled AS (
+    SELECT experiment_id, stage, metric, part, sum(n) AS n, sum(x) AS x, sum(y) AS y, sum(z) AS z,
+        sum(y) / sum(x) AS ratio, (sum(zz) - sum(z) ** 2 / sum(n)) / nullif(sum(n) - 1, 0) AS before_variance,
+        (sum(yz) - sum(y) * sum(z) / sum(n) - sum(y) / sum(x) * (sum(xz) - sum(x) * sum(z) / sum(n)))
+            / nullif(sum(n) - 1, 0) / (sum(x) / sum(n)) AS pull,
+        (sum(yy) - 2 * sum(y) / sum(x) * sum(xy) + (sum(y) / sum(x)) ** 2 * sum(xx))
+            / nullif(sum(n) - 1, 0) / (sum(x) / sum(n)) ** 2 AS plain_spread,
+        CASE WHEN before_variance > 1e-12 * sum(zz) THEN pull / before_variance ELSE 0 END AS theta,
+        plain_spread + theta ** 2 * before_variance - 2 * theta * pull AS spread
+    FROM sides GROUP BY experiment_id, stage, metric, part
+), counted AS (
+    SELECT * REPLACE (y + half AS y, yy + half AS yy), y / x AS plain, (y + half) / x AS ratio
+    FROM (SELECT *, CASE WHEN scale = 'log ratio' AND y <= 0 THEN 0.5 ELSE 0 END AS half FROM sides)
+), adjusted AS (
+    SELECT c.*, c.ratio - theta * (c.z / c.n - p.z / p.n) AS rate, p.ratio AS common_ratio, p.spread AS common_spread,
+        ((yy - y * y / c.n) - 2 * c.ratio * (xy - c.x * y / c.n) + c.ratio ** 2 * (xx - c.x ** 2 / c.n)
+            ) / nullif(c.n - 1, 0) / (c.x / c.n) ** 2
+        + theta ** 2 * (zz - c.z ** 2 / c.n) / nullif(c.n - 1, 0)
+        - 2 * theta * ((yz - y * c.z / c.n) - c.ratio * (xz - c.x * c.z / c.n)) / nullif(c.n - 1, 0) / (c.x / c.n)
+            AS spread
+    FROM counted c JOIN (SELECT * EXCLUDE (x, y) FROM pooled) p USING (experiment_id, stage, metric, part)
+), apart AS (
+    SELECT experiment_id, stage, metric, part, sum(spread / n) AS squared_error,
+        sum(sign * CASE WHEN rate > 0 THEN ln(rate) END) AS logarithm, sum(spread / n / nullif(rate, 0) ** 2) AS own,
+        any_value(common_spread) * sum(1 / n) AS common, any_value(common_ratio) AS common_ratio,
+        max(half) > 0 AS one_is_0, sum(sign * plain) AS plain_difference
+    FROM adjusted GROUP BY experiment_id, stage, metric, part
+), figures AS (
+    SELECT o.*, champion_sum / champion_pages AS before, challenger_sum / challenger_pages AS after,
+        CASE scale WHEN 'log ratio' THEN logarithm ELSE after - before END AS figure,
+        CASE WHEN design = 'paired' THEN
+            champion_users / nullif(champion_users - 1, 0)
+            * (challenger_sum_sq - 2 * cross_sum + champion_sum_sq
+               - 2 * (after - before) * (challenger_sum_pages - champion_sum_pages)
+               + (after - before) ** 2 * champion_pages_sq) / champion_pages ** 2
+        WHEN scale <> 'log ratio' THEN squared_error
+        WHEN one_is_0 THEN (logarithm / plain_difference) ** 2 * common
+        ELSE greatest(own, common / common_ratio ** 2) END AS variance
+    FROM ab_outcomes o JOIN apart USING (experiment_id, stage, metric, part)
 )
-SELECT experiment_id, stage, metric, part, before, after, difference AS effect,
-       sqrt(greatest(squared_error, 0)) AS standard_error,
-       difference - critical * sqrt(greatest(squared_error, 0)) AS low,
-       difference + critical * sqrt(greatest(squared_error, 0)) AS high
-FROM variance
+SELECT experiment_id, stage, metric, part, scale, before, after, figure AS effect,
+       sqrt(greatest(variance, 0)) AS standard_error,
+       figure - critical * sqrt(greatest(variance, 0)) AS low,
+       figure + critical * sqrt(greatest(variance, 0)) AS high
+FROM figures
 ORDER BY experiment_id, stage, metric, part
 """
+LOG_RATIO = "log ratio"
 _SUMS = ("users", "pages", "pages_sq", "sum", "sum_sq", "sum_pages")
+_BEFORE = ("before", "before_sq", "sum_before", "pages_before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +88,10 @@ class ArmSums:
     sum: float
     sum_sq: float
     sum_pages: float
+    before: float = 0.0
+    before_sq: float = 0.0
+    sum_before: float = 0.0
+    pages_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +115,16 @@ class Outcome:
     critical: float | None = None
     p_value: float | None = None
     e_value: float | None = None
+    e_loss: float | None = None
+    scale: str = "difference"
     effective: float | None = None
     coverage: float | None = None
 
     @property
     def relative_effect(self) -> float | None:
         """Effect over the champion's mean; None where there is neither."""
+        if self.effect is not None and self.scale == LOG_RATIO:
+            return math.expm1(self.effect)
         if self.effect is None or not self.champion.pages or not self.champion.sum:
             return None
         return self.effect / (self.champion.sum / self.champion.pages)
@@ -205,7 +247,7 @@ def _arms(sums: Mapping[str, float]) -> tuple[ArmSums, ArmSums, float]:
 def _rows_of(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     for name, value in asdict(outcome).items():
         if name in {"champion", "challenger"}:
-            yield from ((f"{name}_{key}", value[key]) for key in _SUMS)
+            yield from ((f"{name}_{key}", value[key]) for key in (*_SUMS, *_BEFORE))
         elif name == "updated_at_ms":
             yield "updated_at", moment(value)
         else:

@@ -16,6 +16,7 @@ from flywheel.store.experiments import Experiments
 from flywheel.store.exploration import ExplorationTable
 from flywheel.store.feedback import Feedback
 from flywheel.store.golden import Golden
+from flywheel.store.heldout import HeldOutReader
 from flywheel.store.migrations import migrate
 from flywheel.store.models import Models
 from flywheel.store.outcomes import Outcomes
@@ -46,6 +47,7 @@ class Store:
         self.outcomes = Outcomes(database)
         self.tally = Tally(database)
         self.golden = Golden(database)
+        self.heldout = HeldOutReader(database)
         self.shadows = Shadows(database)
         self.traffic = Traffic(database)
         self.state = State(database)
