@@ -244,7 +244,7 @@ class Cycle:
 
     def _scorer(self, version: str) -> heldout.Scorer:
         encoder, indexer = self._parts.registry.encoder(version), self._parts.indexers.of(version)
-        return lambda evidence: scores(encoder, indexer.index, evidence)
+        return lambda evidence: scores(encoder.encode_queries(list(evidence.queries)), indexer.index, evidence)
 
     def _answer(self, run: Run, decision: Decision) -> Json:
         ended = self._store.runs.get(run.run_id) or run
