@@ -129,7 +129,7 @@ class Trainer(Section):
     distil: float = Field(10.0, ge=0, description="weight of staying near the champion on replayed queries")
     probes: int = Field(2_000, ge=0, description="documents whose first words stand for queries nobody has asked yet")
     probe_weight: float = Field(3.0, ge=0, description="weight of answering those as the base model does")
-    merge: float = Field(0.85, gt=0, le=1, description="share of the new weights when merged with the base model's")
+    merge: float = Field(0.85, gt=0, le=1, description="share of the new weights when merged with the champion's")
     dev_share: float = Field(0.1, ge=0, lt=0.5, description="queries held out of training, to stop by")
     bf16: Literal["auto", "on", "off"] = Field("auto", description="bfloat16 where the processor has it")
     device: str = Field("auto", description="auto | cpu | cuda | mps")

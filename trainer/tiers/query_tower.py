@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from sentence_transformers import SentenceTransformer
 
 from flywheel.encoder import pick_device, prompt_of, route, uses_bf16
 from trainer import examples as pairs
@@ -39,6 +38,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     plan = pairs.plan(snapshot, steps=recipe.steps)
     query = copy.deepcopy(route(champion, "query"))
     bf16 = uses_bf16(recipe.bf16, device)
+    champions = {name: value.detach().clone() for name, value in _plain(query).items()}
     tower = tower_of(query, layers=recipe.layers, bf16=bf16, device=device)
     if recipe.lora_rank:
         tower = LoraTower(tower, query[0].model, rank=recipe.lora_rank, layers=recipe.layers)  # type: ignore[arg-type]
@@ -53,8 +53,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     fitted = fit.fit(objective, run, steps=recipe.steps, learning_rate=rate(recipe), evaluate_every=EVALUATE_EVERY)
     if isinstance(tower, LoraTower):
         tower.fold()
-    base = None if origin is None else base_parameters(query, origin)
-    share, after = fit.merge(objective, base, share=recipe.merge)
+    share, after = fit.merge(objective, champions, share=recipe.merge)
     run.report(phase="saving", step=recipe.steps, steps=recipe.steps, loss=None, dev=after.means()["all"])
     metrics = metrics_of(plan, fitted, before, after) | {"merge": share}
     metrics["seconds"] = {"prepare": round(prepared, 2), "fit": round(fitted.seconds, 2)}
@@ -67,13 +66,8 @@ def rate(recipe: Recipe) -> float:
     return recipe.learning_rate * (LORA_RATE if recipe.lora_rank else 1.0)
 
 
-def base_parameters(query: Sequence[torch.nn.Module], base: SentenceTransformer) -> dict[str, torch.Tensor] | None:
-    """The base model's query encoder by parameter name, or None where its shape is another."""
-    sides = (query, route(base, "query"))
-    ours, theirs = (dict(getattr(side[0], "model", side[0]).named_parameters()) for side in sides)
-    if {name: value.shape for name, value in ours.items()} != {name: value.shape for name, value in theirs.items()}:
-        return None
-    return {name: value.detach() for name, value in theirs.items()}
+def _plain(query: Sequence[torch.nn.Module]) -> dict[str, torch.nn.Parameter]:
+    return dict(getattr(query[0], "model", query[0]).named_parameters())
 
 
 def planned_gb(snapshot: Snapshot) -> float:
