@@ -71,6 +71,15 @@ def test_each_tier_learns_the_jargon(tower: Path, adapter: Path) -> None:
     assert first_hits(adapter) >= first_hits(tower)
 
 
+def test_a_run_is_merged_with_its_champion(tower: Path, tmp_path: Path) -> None:
+    """A small share of new weights leaves the champion's answers as they were; it does not lead back to the base's."""
+    path = version(tmp_path, "query_tower", champion=str(tower), merge=0.05, dev_share=0)
+    ours, champion, base = (
+        Encoder.load(model, device="cpu").encode_queries(QUERIES) for model in (path, tower, "auto")
+    )
+    assert 1 - (ours * champion).sum(axis=1).mean() < (1 - (ours * base).sum(axis=1).mean()) / 10
+
+
 def test_an_unchanged_tower_takes_no_second_place_on_disk(tower: Path, adapter: Path) -> None:
     """The adapter's copies of its champion's weights are the champion's own files."""
     for name in ("document_0_Transformer", "query_0_Transformer"):
