@@ -45,7 +45,9 @@ def check_space(model: SentenceTransformer, snapshot: Snapshot) -> None:
 
 
 def origin(snapshot: Snapshot, *, device: str) -> SentenceTransformer | None:
-    """The base model, or None where its document vectors are of another space than the snapshot's."""
+    """The base model, or None where the champion is it, or its document vectors are of another space."""
+    if snapshot.header.champion_path == snapshot.header.base_path:
+        return None
     base = load(snapshot.header.base_path, max_seq_length=snapshot.recipe.max_seq_length, device=device)
     try:
         check_space(base, snapshot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -40,7 +41,9 @@ def test_probes_stay_where_the_base_model_has_them(tier: str, tmp_path: Path) ->
 
 def test_a_base_of_another_space_pulls_nothing(tmp_path: Path) -> None:
     """Where the champion's document tower is no longer the base model's, the base has no vectors to stay at."""
-    made = snapshot(tmp_path / "s", asked=ASKED)
+    copy = tmp_path / "champion"
+    shutil.copytree(resolve_base_model("auto"), copy)
+    made = snapshot(tmp_path / "s", asked=ASKED, champion=str(copy))
     here = read_snapshot(made)
     assert modeldir.origin(here, device="cpu") is not None
     other = modeldir.load(resolve_base_model("auto"), max_seq_length=128, device="cpu")
