@@ -111,6 +111,8 @@ def guard_feedback(
     share = level / max(1, len(known))
     for part, at in found.items():
         if part not in known:
+            if part != FEEDBACK and FEEDBACK not in known:
+                continue  # once is enough
             said.append(f"{where(part)}: {at.sums.groups} queries, {least[part]} are the least for a verdict")
             continue
         estimate = known[part]

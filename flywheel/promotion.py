@@ -242,7 +242,8 @@ def _guard_feedback(parts: _Parts, policy: Policy, feedback: Feedback | None) ->
     least = {FEEDBACK: policy.min_feedback, f"{FEEDBACK} {UNSEEN}": policy.min_unseen}
     found = guard_feedback(parts, least, margin=policy.feedback_margin, level=policy.feedback_level)
     note = (f"held-out feedback: {feedback.note}",) if feedback is not None and feedback.note else ()
-    return Guarded(found.worse, (*note, *found.said), found.enough)
+    said = () if note and not found.enough else found.said  # what is wrong with them says it all
+    return Guarded(found.worse, (*note, *said), found.enough)
 
 
 def _unjudged(parts: _Parts, policy: Policy) -> bool:
