@@ -2,8 +2,8 @@
 
 The domains arrive one after the other; each round brings a fresh part of a domain's training queries with perfect
 labels, and the trainer goes on from its own last model. `ours` is the configured recipe (replay, distillation on what
-is replayed, merging); `naive` trains on the new pairs alone. A domain most of whose judgements are explicit zeros is
-scored judged-only, and of it only grades above half of the highest are taught; lower ones are masked.
+is replayed, probes, merging); `naive` trains on the new pairs alone. A domain most of whose judgements are explicit
+zeros is scored judged-only, and of it only grades above half of the highest are taught; lower ones are masked.
 
 `forgetting` of a domain is nDCG@10 on its test queries at the end of its own phase minus that at the very end, as a
 mean over seeds with its 95 % interval (Student's t); `before_own_phase` is the change from base just before it came.
@@ -35,7 +35,8 @@ from flywheel.beir import Judged, read_corpus, read_split
 from flywheel.metrics import parse_metric
 
 ORDER = "scifact,acord,cranfield"
-NAIVE = [("trainer.replay_size", "0"), ("trainer.distil", "0"), ("trainer.merge", "1.0")]
+NAIVE = [(f"trainer.{key}", value) for key, value in
+         (("replay_size", "0"), ("distil", "0"), ("merge", "1.0"), ("probes", "0"))]  # fmt: skip
 METRIC = "ndcg@10"
 
 
