@@ -46,6 +46,10 @@ class Examples:
         """Documents that are, or may be, right for this query."""
         return np.concatenate([self.targets.of(row), self.masked.of(row)])
 
+    def asked(self, rows: Rows) -> list[str]:
+        """The texts of these queries."""
+        return [self.queries[row] for row in rows]
+
     def take(self, rows: Rows) -> Examples:
         """The examples of these queries (sorted) alone."""
 

@@ -20,7 +20,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 
-from flywheel.encoder import Encoder, index_id_of, longest_input, tower_id
+from flywheel.encoder import Encoder, index_id_of, longest_input, tower_id, uses_bf16
 from trainer.dataset import Snapshot
 
 MANIFEST = "flywheel.json"
@@ -44,25 +44,20 @@ def check_space(model: SentenceTransformer, snapshot: Snapshot) -> None:
                          f"of {index_id}; re-encode the documents")  # fmt: skip
 
 
-def origin(snapshot: Snapshot, *, device: str) -> SentenceTransformer | None:
-    """The base model, or None where the champion is it, or its document vectors are of another space."""
-    if snapshot.header.champion_path == snapshot.header.base_path:
+def home_vectors(snapshot: Snapshot, texts: Sequence[str], *, device: str) -> npt.NDArray[np.float32] | None:
+    """The base model's vectors (n, d) of these queries.
+
+    None where the champion's serve: there is no text, the champion is the base model, or its document tower was
+    trained, so that nothing of the base fits its space any more.
+    """
+    if not texts or snapshot.header.champion_path == snapshot.header.base_path:
         return None
     base = load(snapshot.header.base_path, max_seq_length=snapshot.recipe.max_seq_length, device=device)
     try:
         check_space(base, snapshot)
-    except ValueError:  # the champion's document tower was trained: nothing of the base fits it any more
+    except ValueError:
         return None
-    return base
-
-
-def home_vectors(
-    base: SentenceTransformer | None, texts: Sequence[str], *, bf16: bool
-) -> npt.NDArray[np.float32] | None:
-    """The base model's vectors (n, d) of these queries; None where there is no base, or no text."""
-    if base is None or not texts:
-        return None
-    return Encoder(base, device=str(base.device), bf16=bf16).encode_queries(list(texts))
+    return Encoder(base, device=device, bf16=uses_bf16(snapshot.recipe.bf16, device)).encode_queries(list(texts))
 
 
 def join(

@@ -39,18 +39,30 @@ def test_probes_stay_where_the_base_model_has_them(tier: str, tmp_path: Path) ->
     assert found[1] < found[0] / 2
 
 
+@pytest.mark.parametrize("tier", ["adapter", "query_tower"])
+def test_probes_lead_a_champion_that_left_back_to_the_base(tier: str, tmp_path: Path) -> None:
+    """It is the base model's answers that a later run is held to, each probe to its own, not the champion's."""
+    first = snapshot(tmp_path / "s1", asked=ASKED, probe_weight=0.0, merge=1.0, steps=40)
+    train(read_snapshot(first), tmp_path / "m1")
+    champion = str(tmp_path / "m1")
+    settings = {"probe_weight": 100.0, "merge": 1.0, "steps": 40}
+    made = snapshot(tmp_path / "s2", tier=cast(Tier, tier), champion=champion, asked=ASKED, **settings)
+    train(read_snapshot(made), tmp_path / "m2")
+    assert moved(tmp_path / "m2") < moved(tmp_path / "m1") / 2
+
+
 def test_a_base_of_another_space_pulls_nothing(tmp_path: Path) -> None:
     """Where the champion's document tower is no longer the base model's, the base has no vectors to stay at."""
     copy = tmp_path / "champion"
     shutil.copytree(resolve_base_model("auto"), copy)
     made = snapshot(tmp_path / "s", asked=ASKED, champion=str(copy))
     here = read_snapshot(made)
-    assert modeldir.origin(here, device="cpu") is not None
+    assert modeldir.home_vectors(here, ASKED, device="cpu") is not None
     other = modeldir.load(resolve_base_model("auto"), max_seq_length=128, device="cpu")
     text = (made / "snapshot.json").read_text("utf-8")
     index_id = Encoder(other, device="cpu", bf16=False).index_id
     (made / "snapshot.json").write_text(text.replace(here.header.index_id, index_id), "utf-8")
-    assert modeldir.origin(read_snapshot(made), device="cpu") is None
+    assert modeldir.home_vectors(read_snapshot(made), ASKED, device="cpu") is None
 
 
 def test_vectors_at_hand_are_not_made_again(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from trainer.run import Run
 Rows = npt.NDArray[np.int64]
 LEARNING_RATE = 3e-4  # at 1e-3 a map forgets earlier domains
 STEPS = 120
-EVALUATE_EVERY = 40  # over 100,000 documents a look costs as much as six steps
+EVALUATE_EVERY = 40  # over a large corpus a look costs as much as several steps
 
 
 class ResidualMap:
@@ -59,10 +59,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     run.check_memory(planned_gb=(snapshot.vectors.nbytes + 5e5 * recipe.batch_size) / 2**30)
     run.report(phase="preparing", step=0, steps=STEPS, loss=None, dev=None)
     tower = ResidualMap(_query_vectors(champion, snapshot, plan.examples.queries, device), device=device)
-    origin, probes = modeldir.origin(snapshot, device=device), plan.examples.probes
-    home = modeldir.home_vectors(
-        origin, [plan.examples.queries[row] for row in probes], bf16=uses_bf16(recipe.bf16, device)
-    )
+    home = modeldir.home_vectors(snapshot, plan.examples.asked(plan.examples.probes), device=device)
     objective = Objective(snapshot, tower, plan, home, device=device)
     before = objective.score()
     fitted = fit.fit(objective, run, steps=STEPS, learning_rate=LEARNING_RATE, evaluate_every=EVALUATE_EVERY)

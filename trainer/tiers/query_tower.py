@@ -45,8 +45,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
     prompt, began = prompt_of(champion, "query") or "", run.seconds
     tower.read([prompt + text for text in plan.examples.queries])
-    origin = modeldir.origin(snapshot, device=device)
-    home = modeldir.home_vectors(origin, [plan.examples.queries[row] for row in plan.examples.probes], bf16=bf16)
+    home = modeldir.home_vectors(snapshot, plan.examples.asked(plan.examples.probes), device=device)
     objective = Objective(snapshot, tower, plan, home, device=device)
     prepared = run.seconds - began
     before = objective.score()
