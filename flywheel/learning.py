@@ -98,6 +98,7 @@ class Learning:
         }
         log.info("run %s: %s", run.run_id, facts)
         if not new:
+            self._asked.clear()
             raise NothingToLearn(_why_nothing(facts), facts)
         return Gathered(new, len(self._replay(run, since)))
 
@@ -170,7 +171,9 @@ class Learning:
 
     def _probes(self, run: Run, doc_ids: Sequence[str]) -> list[str]:
         """The first words of some documents, others for each run."""
-        count = min(len(doc_ids), self.config.trainer.probes if run.tier != "full" else 0)
+        settings = self.config.trainer
+        wanted = settings.probes if settings.probe_weight and run.tier != "full" else 0
+        count = min(len(doc_ids), wanted)
         rows = np.random.default_rng([run.seed or 0, count]).choice(len(doc_ids), count, replace=False)
         contents = self.store.documents.contents([doc_ids[row] for row in np.sort(rows)])
         texts = {" ".join(contents[doc_id].split()[:_PROBE_WORDS]) for doc_id in sorted(contents)}

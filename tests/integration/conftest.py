@@ -31,5 +31,8 @@ def environ() -> dict[str, str]:
 
 @pytest.fixture
 def home(furnished: Path, tmp_path: Path) -> Path:
-    """A copy of the furnished home."""
-    return Path(shutil.copytree(furnished, tmp_path / "home", copy_function=os.link, symlinks=True)).resolve()
+    """A copy of the furnished home, its files hard links; the database is written in place and gets its own."""
+    copy = Path(shutil.copytree(furnished, tmp_path / "home", copy_function=os.link, symlinks=True)).resolve()
+    (copy / "flywheel.duckdb").unlink()
+    shutil.copyfile(furnished / "flywheel.duckdb", copy / "flywheel.duckdb")
+    return copy

@@ -13,14 +13,6 @@ from flywheel.operations import OperationError
 from tests.integration.world import search_and_click
 
 
-@pytest.fixture(autouse=True)
-def _own_database(home: Path) -> None:
-    """The copy of the home shares files by hard links; the database is written in place, so it gets its own."""
-    content = (home / "flywheel.duckdb").read_bytes()
-    (home / "flywheel.duckdb").unlink()
-    (home / "flywheel.duckdb").write_bytes(content)
-
-
 def test_clicks_become_a_promoted_champion_that_plain_sentence_transformers_loads(
     home: Path, environ: dict[str, str]
 ) -> None:

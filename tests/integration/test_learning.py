@@ -1,0 +1,41 @@
+"""What the product puts into a training snapshot beside the pairs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from flywheel.app import open_installation
+from flywheel.config import load
+from flywheel.home import Home
+from flywheel.store.runs import Run
+from trainer.dataset import Snapshot, read_snapshot
+
+
+def taken(home: Path, environ: dict[str, str], tier: str) -> tuple[Snapshot, np.ndarray]:
+    """A run's snapshot, and the champion's vectors of the queries that it has vectors of."""
+    with open_installation(Home(home), load(home, environ), threading.Event()) as parts:
+        until_ms = parts.store.feedback.latest_ms()
+        run = Run("run-0001", "manual", tier, "started", 1, parent="base", version="v1", until_ms=until_ms, seed=1)
+        parts.store.runs.start(run, "test")
+        parts.learning.gather(run)
+        found = read_snapshot(parts.learning.snapshot(run))
+        return found, parts.registry.encoder("base").encode_queries(list(found.query_vectors))
+
+
+def test_probes_are_the_first_words_of_documents(home: Path, environ: dict[str, str]) -> None:
+    """As many as the settings say, none of them long, and none where they weigh nothing; a tower reads words alone."""
+    found, _ = taken(home, {**environ, "FLYWHEEL__TRAINER__PROBES": "100"}, "query_tower")
+    assert 90 <= len(found.probes) <= 100
+    assert max(len(text.split()) for text in found.probes) <= 16
+    assert not found.query_vectors
+
+
+def test_the_adapter_gets_the_champions_vectors_of_its_queries(home: Path, environ: dict[str, str]) -> None:
+    """Of every query that it trains on, by what people typed; with probes of no weight it gets none."""
+    found, again = taken(home, {**environ, "FLYWHEEL__TRAINER__PROBE_WEIGHT": "0"}, "adapter")
+    assert found.probes == ()
+    assert set(found.query_vectors) == set(found.pairs["query"].to_pylist())
+    np.testing.assert_allclose(np.stack(list(found.query_vectors.values())), again, atol=0.01)
