@@ -42,8 +42,7 @@ def snapshot(folder: Path, *, tier: Tier = "query_tower", champion: str | None =
     """A snapshot of the whole collection; `budget`, `pairs`, `asked` (probes), `query_vectors` are not the recipe's."""
     base = resolve_base_model("auto")
     doc_ids, vectors, texts = documents()
-    # Most tests train inside the process of the whole suite, whose memory counts.
-    budget = recipe.pop("budget", Budget(threads=1, memory_gb=16.0))
+    budget = recipe.pop("budget", Budget(threads=1))
     table, probes, known = recipe.pop("pairs", pairs()), recipe.pop("asked", ()), recipe.pop("query_vectors", None)
     index_id = Encoder.load("auto", device="cpu", max_seq_length=256).index_id
     settings = Recipe.parse({"tier": tier, "steps": 12, "batch_size": 16, "device": "cpu", **recipe})
