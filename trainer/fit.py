@@ -113,9 +113,9 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
 def merge(learner: Learner, champion: Mapping[str, torch.Tensor], *, share: float) -> tuple[float, DevScore]:
     """Mix `share` of the trained weights with the rest of `champion`, unless the held-out queries clearly lose by it.
 
-    Not with the base: what each run gives back of all earlier ones is gone after a few (0.85 to the seventh is 0.3).
-    Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022. Returns the share that was kept (1.0: none of
-    the champion) and the scores with it.
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022, who mix with the model before any tuning;
+    here that would give back a part of all earlier runs in each (0.85 to the seventh is 0.3). Returns the share that
+    was kept (1.0: none of the champion) and the scores with it.
     """
     trained, parameters = learner.score(), learner.parameters()
     if share >= 1:
