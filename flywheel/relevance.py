@@ -31,8 +31,15 @@ class Ends:
         self.good, self.bad = good / good.sum(), bad / bad.sum()
 
 
+KNOTS = (-0.5, 0.5)  # of the standardised features, where their slopes may change
+
+
 def design(evidence: Evidence, features: ScoreFeatures) -> Floats:
-    """Intercept and standardised score, gap to the top and log rank; a constant feature becomes zero.
+    """Intercept, and standardised score, gap to the top and log rank as linear splines; a constant feature is zero.
+
+    Straight lines would fit the many documents of first pages, and say of what exploration brings from below them that
+    next to none is relevant: a tenth of what there is of them, in simulation. Linear beyond the knots (Hastie,
+    Tibshirani & Friedman, The elements of statistical learning, 2009, section 5.2).
 
     The rank is the mean of those at which the pair was shown, or the champion's own where that is worse: exploration
     or another ranker lifted such a document up, and the past of the others says more than today's order alone.
@@ -43,7 +50,8 @@ def design(evidence: Evidence, features: ScoreFeatures) -> Floats:
     columns = np.stack([features.score, features.gap, np.log(rank)], axis=1).astype(np.float64)
     spread = columns.std(axis=0)
     scaled = (columns - columns.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
-    return np.concatenate([np.ones((len(scaled), 1)), scaled], axis=1)
+    bent = [np.where(spread > 1e-12, np.maximum(0.0, scaled - knot), 0.0) for knot in KNOTS]
+    return np.concatenate([np.ones((len(scaled), 1)), scaled, *bent], axis=1)
 
 
 def logistic(design: Floats, target: Floats, start: Floats, *, ridge: float = 0.1, steps: int = 5) -> Floats:

@@ -57,3 +57,21 @@ def test_how_clicks_end_speaks_for_relevance_once_it_differs() -> None:
     ends.maximise(good.astype(np.float64))
     assert ends.log_odds()[good].min() > 5
     assert ends.log_odds()[~good].max() < -5
+
+
+def test_what_comes_from_below_the_first_page_is_not_thought_hopeless() -> None:
+    """Relevance falls steeply on the page and no further below it: there the prior finds about as much as there is."""
+    rng = np.random.default_rng(2)
+    rank = np.concatenate([np.tile(np.arange(1.0, 11), 400), rng.integers(11, 21, 400)])
+    chance = 0.5 * np.exp(-(rank - 1) / 1.5) + np.where(rank > 10, 0.05, 0.01)
+    count, relevant = len(rank), (rng.random(len(rank)) < chance).astype(float)
+    pairs, none = np.arange(count, dtype=np.int32), np.zeros(count)
+    found = dataclasses.replace(
+        FOUND, pair_query=pairs, pair_document=pairs, measured=none, satisfied=none, bounced=none,
+        pair=pairs, rank=np.minimum(rank, 10).astype(np.int32), impressions=none + 1, clicks=none,
+    )  # fmt: skip
+    score = 0.7 - 0.02 * rank + rng.normal(0, 0.02, count)
+    columns = design(found, ScoreFeatures(score, 0.7 - score, rank))
+    prior = 1 / (1 + np.exp(-columns @ logistic(columns, relevant, np.zeros(columns.shape[1]), steps=50)))
+    below = rank > 10
+    assert relevant[below].sum() / 1.5 < prior[below].sum() < relevant[below].sum() * 1.5
