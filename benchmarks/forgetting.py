@@ -143,8 +143,8 @@ def compare(options: argparse.Namespace, domains: Sequence[Domain], room: Path, 
     """Both ways with one tier, over the seeds."""
     names = [domain.name for domain in domains]
     found: dict[str, Any] = {}
-    for way, settings in (("ours", list(options.set)), ("naive", NAIVE)):
-        played = []
+    for way in options.ways.split(","):
+        settings, played = NAIVE if way == "naive" else list(options.set), []
         for seed in range(options.seeds):
             here = argparse.Namespace(beir=options.together, indexes=options.indexes, set=settings, tier=tier)
             with line(f"{way}-{tier}", room, here, seed) as made:
@@ -152,8 +152,9 @@ def compare(options: argparse.Namespace, domains: Sequence[Domain], room: Path, 
             say(f"{tier} {way} seed {seed}: {played[-1]}")
         found[way] = summary(played, names)
         found["base"] = played[0]["base"]
-    naive = found["naive"]["newest_gain"]["mean"]
-    found["newest_gain_ratio"] = round(found["ours"]["newest_gain"]["mean"] / naive, 3) if naive > 0 else None
+    if "ours" in found and "naive" in found:
+        naive = found["naive"]["newest_gain"]["mean"]
+        found["newest_gain_ratio"] = round(found["ours"]["newest_gain"]["mean"] / naive, 3) if naive > 0 else None
     return found
 
 
@@ -165,6 +166,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
     parser.add_argument("--order", default=ORDER, help="domains in the order in which they arrive")
     parser.add_argument("--tiers", default="query_tower", help="the first is the one reported at the top")
+    parser.add_argument("--ways", default="ours,naive", help="ours, naive or both; the two share nothing but the seeds")
     parser.add_argument("--set", type=lambda text: tuple(text.split("=", 1)), action="append", default=[],
                         metavar="SECTION.KEY=VALUE", help="a setting of `ours`")  # fmt: skip
     parser.add_argument("--indexes", type=Path, help="keep document vectors here, and take them from here next time")

@@ -3,7 +3,8 @@
     python -m benchmarks.full --beir ../shared/data/scifact --seeds 3
 
 A fifth of the documents is held out by hash; test queries are judged by held-out documents alone, and no training pair
-touches one of them. Both sides start from the base model and see every training pair `--epochs` times. Last line: JSON.
+touches one of them. Both sides start from the base model and see every training pair `--epochs` times; ours trains in
+a process of its own, as the daemon has it. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from flywheel.encoder import Encoder, has_bf16, resolve_base_model
-from trainer.__main__ import train
-from trainer.dataset import Corpus, held_out, read_snapshot, write_snapshot
+from trainer.dataset import Corpus, held_out, write_snapshot
 from trainer.examples import ranked_ndcg
+from trainer.launch import launch, read_report
 from trainer.recipe import Budget, Header, Recipe
 from trainer.softmax import Sparse
 from trainer.tiers.full import BATCH
@@ -132,7 +133,8 @@ def ours(
         pairs=pa.Table.from_pylist(rows),
         documents=Corpus(list(world.documents), vectors, world.documents),
     )
-    train(read_snapshot(snapshot), folder / "m")
+    if launch(snapshot, folder / "m", Budget(threads=arguments.threads)).wait():
+        raise SystemExit(f"training failed: {(read_report(folder / 'm') or {}).get('error')}")
     return Encoder.load(folder / "m", device="cpu", max_seq_length=world.max_seq_length)
 
 
