@@ -126,9 +126,14 @@ class Trainer(Section):
     )
     replay_share: float = Field(0.5, ge=0, lt=1, description="part of each batch drawn from earlier pairs")
     replay_size: int = Field(20_000, ge=0, description="pairs in the replay reservoir at most")
-    distil: float = Field(10.0, ge=0, description="weight of staying near the champion on replayed queries")
+    distil: float = Field(30.0, ge=0, description="weight of staying near the champion on replayed queries")
+    variants: int = Field(
+        6,
+        ge=0,
+        description="query_tower: texts made of each replayed query, where the model stays near the champion too",
+    )
     probes: int = Field(2_000, ge=0, description="documents whose first words stand for queries nobody has asked yet")
-    probe_weight: float = Field(3.0, ge=0, description="weight of answering those as the base model does")
+    probe_weight: float = Field(10.0, ge=0, description="weight of answering those as the base model does")
     merge: float = Field(0.85, gt=0, le=1, description="share of the new weights when merged with the champion's")
     dev_share: float = Field(0.1, ge=0, lt=0.5, description="queries held out of training, to stop by")
     bf16: Literal["auto", "on", "off"] = Field("auto", description="bfloat16 where the processor has it")

@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 from trainer import replay
 from trainer.dataset import Snapshot
 from trainer.softmax import Sparse
+from trainer.variants import variants as made_of
 
 Rows = npt.NDArray[np.int64]
 DEV_QUERIES = 1_000  # of each part: enough to tell half a point apart, and seconds to score
 DEV_SCORES = 50_000_000  # of each part in one look: over a large corpus fewer queries have to do
 CURATED_PASSES = 2  # more would learn a handful of votes by heart
-ANCHOR_SHARE = 0.25  # anchors in a step, and probes, relative to its queries
+ANCHOR_SHARE = 0.25  # anchors in a step, and probes, and variants, relative to its queries
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Examples:
     dev_unseen: Rows  # held-out queries about documents that no target touches
     anchors: Rows  # no pair, only the wish that they stay where they are
     probes: Rows  # nor here: they stay where the base model has them
+    variants: Rows  # made of replayed queries and anchors: they stay where the champion has them
     trained_documents: int
 
     def answers(self, row: int) -> Rows:
@@ -70,6 +72,7 @@ class Examples:
             dev_unseen=place(self.dev_unseen),
             anchors=place(self.anchors),
             probes=place(self.probes),
+            variants=place(self.variants),
             trained_documents=self.trained_documents,
         )
 
@@ -83,19 +86,24 @@ class Plan:
     curated_steps: int = 0
 
 
-def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curated_share: float = 0.0) -> Plan:
+def plan(
+    snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curated_share: float = 0.0, variants: int = 0
+) -> Plan:
     """Choose every step's queries up front, so that a resumed run goes on as it would have, and nothing else is read.
 
     The last `curated_share` of the steps, but no more than pass twice over them, draw half of each batch from queries
-    with curated targets: first what clicks suggest, then what people said.
+    with curated targets: first what clicks suggest, then what people said. At most `variants` of each replayed query
+    and anchor join the steps.
 
     Raises:
         ValueError: nothing to learn from.
     """
-    data, recipe, seed = build(snapshot), snapshot.recipe, snapshot.header.seed
+    recipe, seed, batch_size = snapshot.recipe, snapshot.header.seed, batch_size or snapshot.recipe.batch_size
+    still_size = max(1, round(batch_size * ANCHOR_SHARE))
+    data = build(snapshot, variants=variants, most=steps * still_size)
     if not len(data.new) + len(data.replayed):
         raise ValueError("every pair is held out or ambiguous: nothing to learn from; gather more feedback")
-    size = {"steps": steps, "batch_size": batch_size or recipe.batch_size}
+    size = {"steps": steps, "batch_size": batch_size}
     batches = replay.schedule(data.new, data.replayed, **size, share=recipe.replay_share, seed=seed)
     curated = np.flatnonzero(np.diff(data.curated.start) > 0)
     last = min(int(steps * curated_share), -(-CURATED_PASSES * 2 * len(curated) // size["batch_size"]))
@@ -104,8 +112,8 @@ def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curat
         size["steps"] = last
         batches[-last:] = replay.schedule(curated, others, **size, share=0.5, seed=seed + 1)
         size["steps"] = steps
-    size["batch_size"] = max(1, round(size["batch_size"] * ANCHOR_SHARE))
-    for number, still in enumerate((data.anchors, data.probes)):
+    size["batch_size"] = still_size
+    for number, still in enumerate((data.anchors, data.probes, data.variants)):
         if len(still):
             extra = replay.schedule(still, still[:0], **size, share=0, seed=seed + 10 * number)
             batches = [np.union1d(batch, more) for batch, more in zip(batches, extra, strict=True)]
@@ -113,11 +121,12 @@ def plan(snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curat
     return Plan(data.take(used), [np.searchsorted(used, batch) for batch in batches], last)
 
 
-def build(snapshot: Snapshot) -> Examples:
-    """Examples of a snapshot's pairs."""
+def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:
+    """Examples of a snapshot's pairs, and at most `variants` of each replayed query and anchor, `most` in all."""
     pairs = _merged(snapshot.pairs)
     anchored, probes = snapshot.anchors["query"].unique(), pa.array(snapshot.probes, pa.string())
-    together = pa.chunked_array([*pairs["query"].chunks, anchored, probes], pa.string()).combine_chunks()
+    made = _variants(pairs, anchored, variants=variants, most=most, seed=snapshot.header.seed)
+    together = pa.chunked_array([*pairs["query"].chunks, anchored, probes, made], pa.string()).combine_chunks()
     encoded = together.dictionary_encode()
     names, query = encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)[: len(pairs)]
     place = {doc_id: row for row, doc_id in enumerate(snapshot.doc_ids)}
@@ -158,8 +167,18 @@ def build(snapshot: Snapshot) -> Examples:
         dev_unseen=np.flatnonzero(dev & ~touches_seen)[: _looked_at(snapshot)],
         anchors=np.flatnonzero(_among(names, anchored) & ~has_positive),
         probes=np.flatnonzero(_among(names, probes) & ~_among(names, anchored) & ~has_positive),
+        variants=np.flatnonzero(
+            _among(names, made) & ~_among(names, anchored) & ~_among(names, probes) & ~has_positive
+        ),
         trained_documents=int(seen_document.sum()),
     )
+
+
+def _variants(pairs: pa.Table, anchored: pa.Array, *, variants: int, most: int, seed: int) -> pa.Array:
+    """Texts made of anchors and of the queries of which nothing new is known."""
+    fresh, old = (pairs.filter(pc.equal(pairs["source"], source))["query"].unique() for source in ("new", "replay"))
+    texts = [*old.filter(pc.invert(pc.is_in(old, fresh))).to_pylist(), *anchored.to_pylist()]
+    return pa.array(made_of(texts, count=min(most, variants * len(texts)), seed=seed), pa.string())
 
 
 def _looked_at(snapshot: Snapshot) -> int:

@@ -39,10 +39,12 @@ class Objective:
             self._ranking = ranking_of(snapshot, data, every, device=device)
         self._documents = self._ranking.documents
         # The champion's vectors of what must stay put, once: distillation then costs no second forward pass.
-        kept = np.concatenate([data.replayed, data.anchors, data.probes])
+        kept = np.concatenate([data.replayed, data.anchors, data.probes, data.variants])
         self._scored: tuple[tuple[tuple[int, int], ...], fit.DevScore] | None = None
         self._stays = np.zeros(len(data.queries), bool)
         self._stays[np.concatenate([data.replayed, data.anchors])] = self._recipe.distil > 0
+        self._varied = np.zeros(len(data.queries), bool)
+        self._varied[data.variants] = self._recipe.distil > 0
         self._probe = np.zeros(len(data.queries), bool)
         self._probe[data.probes] = self._recipe.probe_weight > 0
         self._before = np.zeros((len(data.queries), self._documents.shape[1]), np.float32)
@@ -56,7 +58,7 @@ class Objective:
         return self._tower.parameters()
 
     def loss(self, step: int) -> torch.Tensor:
-        """Weighted softmax loss, plus distil · |f(q) − f_champion(q)|² on replayed and anchor queries.
+        """Weighted softmax loss, plus distil · |f(q) − f_champion(q)|² on replayed and anchor queries, and on variants.
 
         And probe_weight · |f(p) − f_base(p)|² on probes: what nobody asked about yet must not drift either (learning
         without forgetting, Li and Hoiem 2016, with the documents at hand in place of the new task's inputs).
@@ -68,7 +70,8 @@ class Objective:
         with quick_products(self._quick):
             ranking = self._ranking.loss(found[self._there(learns)], rows[learns], step)
         loss = (ranking * weight).sum() / weight.sum().clamp_min(1e-6)
-        for still, force in ((self._stays, self._recipe.distil), (self._probe, self._recipe.probe_weight)):
+        distil, probe_weight = self._recipe.distil, self._recipe.probe_weight
+        for still, force in ((self._stays, distil), (self._varied, distil), (self._probe, probe_weight)):
             if still[rows].any():
                 before = torch.from_numpy(self._before[rows[still[rows]]]).to(self._device)
                 loss = loss + force * (found[self._there(still[rows])] - before).square().sum(dim=1).mean()
@@ -108,7 +111,13 @@ def metrics(plan: pairs.Plan, fitted: fit.Fitted, before: fit.DevScore, after: f
         "steps": fitted.steps,
         "stopped": fitted.stopped,
         "resumed_from": fitted.resumed_from,
-        "queries": {"new": len(data.new), "replayed": len(data.replayed), "anchors": len(data.anchors)},
+        "queries": {
+            "new": len(data.new),
+            "replayed": len(data.replayed),
+            "anchors": len(data.anchors),
+            "probes": len(data.probes),
+            "variants": len(data.variants),
+        },
         "trained_documents": data.trained_documents,
         "pairs_per_second": round(done / max(fitted.seconds, 1e-9), 1),
         "history": fitted.history,

@@ -54,10 +54,11 @@ class Recipe(Plain):
     curated_share: float = 0.2
     replay_share: float = 0.5
     replay_size: int = 20_000
-    distil: float = 10.0
+    distil: float = 30.0
+    variants: int = 6
     merge: float = 0.85
     probes: int = 2_000
-    probe_weight: float = 3.0
+    probe_weight: float = 10.0
     dev_share: float = 0.1
     bf16: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"

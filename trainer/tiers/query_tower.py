@@ -35,7 +35,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     run.check_memory(planned_gb=planned_gb(snapshot))
     champion = modeldir.load(snapshot.header.champion_path, max_seq_length=recipe.max_seq_length, device=device)
     modeldir.check_space(champion, snapshot)
-    plan = pairs.plan(snapshot, steps=recipe.steps)
+    plan = pairs.plan(snapshot, steps=recipe.steps, variants=recipe.variants if recipe.distil else 0)
     query = copy.deepcopy(route(champion, "query"))
     bf16 = uses_bf16(recipe.bf16, device)
     champions = {name: value.detach().clone() for name, value in _plain(query).items()}
