@@ -147,7 +147,7 @@ def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:
     seen_document = np.zeros(len(snapshot.doc_ids), bool)
     seen_document[rows[teaches]] = True
     touches_seen = np.bincount(query[positive & seen_document[rows]], minlength=count) > 0
-    fresh = np.bincount(query[_is(pairs, "source", "new")], minlength=count) > 0
+    fresh = np.bincount(query[teaches & _is(pairs, "source", "new")], minlength=count) > 0
     dev = has_positive & ~has_target
 
     def table(chosen: npt.NDArray[np.bool_], values: npt.NDArray[np.float32]) -> Sparse:
@@ -176,7 +176,8 @@ def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:
 
 def _variants(pairs: pa.Table, anchored: pa.Array, *, variants: int, most: int, seed: int) -> pa.Array:
     """Texts made of anchors and of the queries of which nothing new is known."""
-    fresh, old = (pairs.filter(pc.equal(pairs["source"], source))["query"].unique() for source in ("new", "replay"))
+    positive = pairs.filter(pc.equal(pairs["label"], "positive"))
+    fresh, old = (positive.filter(pc.equal(positive["source"], of))["query"].unique() for of in ("new", "replay"))
     texts = [*old.filter(pc.invert(pc.is_in(old, fresh))).to_pylist(), *anchored.to_pylist()]
     return pa.array(made_of(texts, count=min(most, variants * len(texts)), seed=seed), pa.string())
 

@@ -90,6 +90,18 @@ def test_targets_share_by_weight_and_a_query_weighs_its_strongest(tmp_path: Path
     assert (data.new.tolist(), data.replayed.tolist()) == ([0], [])
 
 
+def test_what_is_only_masked_makes_no_query_new(tmp_path: Path) -> None:
+    """Ambiguous and rejected documents come with every run: a query whose positives are all replayed is replayed."""
+    rows = [
+        row("old", "d0", source="replay"), row("old", "d1", "ambiguous"), row("old", "d2", "negative"),
+        row("more", "d0", source="replay"), row("more", "d1"),
+    ]  # fmt: skip
+    data = examples.build(read_snapshot(write(tmp_path / "a", rows)), variants=4, most=8)
+    assert [data.queries[place] for place in data.replayed] == ["old"]
+    assert [data.queries[place] for place in data.new] == ["more"]
+    assert data.masked.of(int(data.replayed[0])).tolist() == [1]
+
+
 def test_anchors_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
     """A step has its anchor queries beside its own; they carry no target and no weight."""
     folder = write_snapshot(
