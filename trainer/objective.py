@@ -69,7 +69,9 @@ class Objective:
         weight = torch.from_numpy(data.weight[rows[learns]]).to(self._device)
         with quick_products(self._quick):
             ranking = self._ranking.loss(found[self._there(learns)], rows[learns], step)
-        loss = (ranking * weight).sum() / weight.sum().clamp_min(1e-6)
+        # Few queries, shown again and again, weigh less against staying put than a full batch of them.
+        full = min(1.0, float(learns.sum()) / self._recipe.batch_size)
+        loss = full * (ranking * weight).sum() / weight.sum().clamp_min(1e-6)
         distil, probe_weight = self._recipe.distil, self._recipe.probe_weight
         for still, force in ((self._stays, distil), (self._varied, distil), (self._probe, probe_weight)):
             if still[rows].any():
