@@ -126,9 +126,7 @@ def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:
     pairs = _merged(snapshot.pairs)
     anchored, probes = snapshot.anchors["query"].unique(), pa.array(snapshot.probes, pa.string())
     made = _variants(pairs, anchored, variants=variants, most=most, seed=snapshot.header.seed)
-    together = pa.chunked_array([*pairs["query"].chunks, anchored, probes, made], pa.string()).combine_chunks()
-    encoded = together.dictionary_encode()
-    names, query = encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)[: len(pairs)]
+    names, query = _numbered(pairs["query"], anchored, probes, made)
     place = {doc_id: row for row, doc_id in enumerate(snapshot.doc_ids)}
     rows = np.asarray([place[doc_id] for doc_id in pairs["doc_id"].to_pylist()], np.int64)
     weight = pairs["weight"].to_numpy().astype(np.float32)
@@ -172,6 +170,12 @@ def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:
         ),
         trained_documents=int(seen_document.sum()),
     )
+
+
+def _numbered(queries: pa.ChunkedArray, *others: pa.Array) -> tuple[pa.Array, Rows]:
+    """Every distinct text, and which of them each of `queries` is."""
+    together = pa.chunked_array([*queries.chunks, *others], pa.string()).combine_chunks().dictionary_encode()
+    return together.dictionary, together.indices.to_numpy().astype(np.int64)[: len(queries)]
 
 
 def _variants(pairs: pa.Table, anchored: pa.Array, *, variants: int, most: int, seed: int) -> pa.Array:

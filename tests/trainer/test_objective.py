@@ -27,5 +27,5 @@ def test_a_part_of_a_batch_weighs_as_that_part(tmp_path: Path) -> None:
     for size in (4, 8, 16):
         recipe = dataclasses.replace(here.recipe, batch_size=size)
         objective = Objective(dataclasses.replace(here, recipe=recipe), tower, plan, None, device="cpu")
-        losses.append(float(objective.loss(0)))
+        losses.append(objective.loss(0).item())
     assert losses == pytest.approx([losses[1], losses[1], losses[1] / 2])
