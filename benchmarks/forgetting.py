@@ -7,6 +7,8 @@ zeros is scored judged-only, and of it only grades above half of the highest are
 
 `forgetting` of a domain is nDCG@10 on its test queries at the end of its own phase minus that at the very end, as a
 mean over seeds with its 95 % interval (Student's t); `before_own_phase` is the change from base just before it came.
+With `--holdout 0.5` that share of each domain's training queries is taught to nobody and scored instead of the test
+split: what settings are to be chosen by.
 
     python benchmarks/forgetting.py --data DIR --rounds 10 --seeds 3 --order acord,cranfield,scifact
 """
@@ -30,8 +32,8 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.learning import Line, line, say
-from benchmarks.learning_world import graded_pairs
-from flywheel.beir import Judged, read_corpus, read_split
+from benchmarks.learning_world import graded_pairs, truth
+from flywheel.beir import Judged, read_corpus
 from flywheel.metrics import parse_metric
 
 ORDER = "scifact,acord,cranfield"
@@ -51,9 +53,9 @@ class Domain:
     floor: float
 
     @classmethod
-    def read(cls, folder: Path) -> Domain:
+    def read(cls, folder: Path, holdout: float = 0.0) -> Domain:
         """Its queries and judgements; the documents are read by `gather`."""
-        train, test = _own(folder.name, read_split(folder, "train")), _own(folder.name, read_split(folder, "test"))
+        train, test = (_own(folder.name, judged) for judged in truth(folder, holdout, seed=0)[:2])
         grades = [grade for graded in (*train.judgements, *test.judgements) for grade in graded.values()]
         judged_only = sum(grade <= 0 for grade in grades) > len(grades) / 2
         return cls(folder.name, train, test, judged_only, floor=max(grades) / 2 if judged_only else 0.0)
@@ -166,6 +168,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
     parser.add_argument("--order", default=ORDER, help="domains in the order in which they arrive")
     parser.add_argument("--tiers", default="query_tower", help="the first is the one reported at the top")
+    parser.add_argument("--holdout", type=float, default=0.0, help="score this share of the training queries instead")
     parser.add_argument("--ways", default="ours,naive", help="ours, naive or both; the two share nothing but the seeds")
     parser.add_argument("--set", type=lambda text: tuple(text.split("=", 1)), action="append", default=[],
                         metavar="SECTION.KEY=VALUE", help="a setting of `ours`")  # fmt: skip
@@ -174,7 +177,7 @@ def main() -> None:
     room, started = Path(tempfile.mkdtemp(prefix="flywheel-forgetting-")), time.monotonic()
     try:
         names = options.order.split(",")
-        domains = [Domain.read(options.data / name) for name in names]
+        domains = [Domain.read(options.data / name, options.holdout) for name in names]
         options.together = gather(options.data, names, room / "together")
         tiers = {tier: compare(options, domains, room, tier) for tier in options.tiers.split(",")}
         first = next(iter(tiers.values()))
