@@ -171,9 +171,9 @@ class Shadows:
         """
         with self._database.read() as con:
             given = _given(con, experiment_id, progress.run_id, reading, window=window, since=progress.since_ms)
-            for statement in (sql.PAGES, sql.SATISFIED):
-                con.execute(statement, _used(statement, given))
+            con.execute(sql.PAGES, _used(sql.PAGES, given))
             pages, logged, first_ms, last_ms = con.execute(sql.SPAN).fetchall()[0]
+            con.execute(sql.SATISFIED, _used(sql.SATISFIED, {**given, "earliest": first_ms}))
             parts = {
                 name: con.sql(statement, params=_used(statement, given)).to_arrow_table()
                 for name, statement in zip(

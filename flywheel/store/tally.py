@@ -62,8 +62,7 @@ _PEOPLE = """
             bool_or(kind = 'thumbs_down') AS down,
             bool_or(kind IN ('click', 'dwell', 'thumbs_up', 'add_to_cart', 'purchase')) AS used
         FROM feedback SEMI JOIN tally_pages USING (query_id)
-        WHERE ts >= (SELECT min(ts) FROM tally_pages) - to_milliseconds($slack_ms::BIGINT)
-           OR batch >= (SELECT min(batch) FROM tally_pages)
+        WHERE ts >= epoch_ms($earliest::BIGINT) - to_milliseconds($slack_ms::BIGINT) OR batch >= $lowest::BIGINT
         GROUP BY query_id, doc_id
     ), credits AS (
         SELECT query_id, team, count(*) FILTER (clicked) AS clicks, count(*) FILTER (satisfied) AS credit
@@ -202,6 +201,9 @@ class Tally:
             counts = con.execute(
                 "SELECT count(*), count(*) FILTER (person IS NULL), min(ts) FROM tally_pages WHERE arm IS NOT NULL"
             ).fetchall()[0]
+            # As values: by a subquery the database would take it that hardly any feedback came later, and hold it all.
+            edges = con.execute("SELECT epoch_ms(min(ts)), min(batch) FROM tally_pages").fetchall()[0]
+            given |= dict(zip(("earliest", "lowest"), edges, strict=True))
             people = con.sql(_PEOPLE, params=_used(_PEOPLE, comparison, given)).to_arrow_table()
             con.execute("DROP TABLE tally_pages")
         batch = newest[0][0] if newest else 0
