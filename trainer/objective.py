@@ -10,7 +10,7 @@ import torch
 
 from flywheel.encoder import uses_bf16
 from trainer import examples as pairs
-from trainer import fit
+from trainer import fit, probes
 from trainer.dataset import Snapshot
 from trainer.ranking import ranking_of
 from trainer.softmax import quick_products
@@ -38,20 +38,28 @@ class Objective:
             every = vectors(tower, np.arange(len(data.queries))) if large else None
             self._ranking = ranking_of(snapshot, data, every, device=device)
         self._documents = self._ranking.documents
+        self._scored: tuple[tuple[tuple[int, int], ...], fit.DevScore] | None = None
         # The champion's vectors of what must stay put, once: distillation then costs no second forward pass.
         kept = np.concatenate([data.replayed, data.anchors, data.probes, data.variants])
-        self._scored: tuple[tuple[tuple[int, int], ...], fit.DevScore] | None = None
-        self._stays = np.zeros(len(data.queries), bool)
-        self._stays[np.concatenate([data.replayed, data.anchors])] = self._recipe.distil > 0
-        self._varied = np.zeros(len(data.queries), bool)
-        self._varied[data.variants] = self._recipe.distil > 0
-        self._probe = np.zeros(len(data.queries), bool)
-        self._probe[data.probes] = self._recipe.probe_weight > 0
         self._before = np.zeros((len(data.queries), self._documents.shape[1]), np.float32)
         if len(kept):
             self._before[kept] = vectors(tower, kept)
         if home is not None:
             self._before[data.probes] = home
+        self._force = np.zeros(len(data.queries), np.float32)
+        self._force[np.concatenate([data.replayed, data.anchors, data.variants])] = self._recipe.distil
+        if len(data.probes):
+            taught = probes.spread(np.concatenate([data.new, data.replayed]))
+            self._force[data.probes] = probes.forces(
+                self._before[data.probes],
+                vectors(tower, taught),
+                snapshot.vectors,
+                near=self._recipe.probe_weight,
+                far=self._recipe.probe_weight_far,
+                device=device,
+            )
+        groups = [np.concatenate([data.replayed, data.anchors]), data.variants, data.probes]
+        self._still = [np.isin(np.arange(len(data.queries)), group) & (self._force > 0) for group in groups]
 
     def parameters(self) -> fit.Parameters:
         """See `fit.Learner`."""
@@ -60,8 +68,9 @@ class Objective:
     def loss(self, step: int) -> torch.Tensor:
         """Weighted softmax loss, plus distil · |f(q) − f_champion(q)|² on replayed and anchor queries, and on variants.
 
-        And probe_weight · |f(p) − f_base(p)|² on probes: what nobody asked about yet must not drift either (learning
-        without forgetting, Li and Hoiem 2016, with the documents at hand in place of the new task's inputs).
+        And probe_weight · |f(p) − f_base(p)|² on probes, probe_weight_far where no taught query comes near: what nobody
+        asked about yet must not drift either (learning without forgetting, Li and Hoiem 2016, with the documents at
+        hand in place of the new task's inputs).
         """
         rows = self._plan.steps[step]
         data, found = self._plan.examples, self._tower.forward(rows)
@@ -72,11 +81,12 @@ class Objective:
         # Few queries, shown again and again, weigh less against staying put than a full batch of them.
         full = min(1.0, float(learns.sum()) / self._recipe.batch_size)
         loss = full * (ranking * weight).sum() / weight.sum().clamp_min(1e-6)
-        distil, probe_weight = self._recipe.distil, self._recipe.probe_weight
-        for still, force in ((self._stays, distil), (self._varied, distil), (self._probe, probe_weight)):
-            if still[rows].any():
-                before = torch.from_numpy(self._before[rows[still[rows]]]).to(self._device)
-                loss = loss + force * (found[self._there(still[rows])] - before).square().sum(dim=1).mean()
+        for group in self._still:
+            still = group[rows]
+            places = rows[still]
+            if len(places):
+                before, force = (torch.from_numpy(of[places]).to(self._device) for of in (self._before, self._force))
+                loss = loss + (force * (found[self._there(still)] - before).square().sum(dim=1)).mean()
         return loss
 
     def _there(self, mask: npt.NDArray[np.bool_]) -> torch.Tensor:

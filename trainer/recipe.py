@@ -58,7 +58,8 @@ class Recipe(Plain):
     variants: int = 6
     merge: float = 0.85
     probes: int = 2_000
-    probe_weight: float = 40.0
+    probe_weight: float = 10.0
+    probe_weight_far: float = 40.0
     dev_share: float = 0.1
     bf16: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"

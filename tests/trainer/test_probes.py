@@ -11,7 +11,7 @@ import pytest
 
 from flywheel.encoder import Encoder, resolve_base_model
 from tests.trainer.collection import documents, snapshot
-from trainer import modeldir
+from trainer import modeldir, probes
 from trainer.__main__ import train
 from trainer.dataset import read_snapshot
 from trainer.recipe import Tier
@@ -33,7 +33,8 @@ def test_probes_stay_where_the_base_model_has_them(tier: str, tmp_path: Path) ->
     found = []
     for weight in (0.0, 100.0):
         folder = tmp_path / str(weight)
-        made = snapshot(folder / "s", tier=cast(Tier, tier), asked=ASKED, probe_weight=weight, merge=1.0, steps=20)
+        weights = {"probe_weight": weight, "probe_weight_far": weight}
+        made = snapshot(folder / "s", tier=cast(Tier, tier), asked=ASKED, merge=1.0, steps=20, **weights)
         train(read_snapshot(made), folder / "m")
         found.append(moved(folder / "m"))
     assert found[1] < found[0] / 2
@@ -42,10 +43,10 @@ def test_probes_stay_where_the_base_model_has_them(tier: str, tmp_path: Path) ->
 @pytest.mark.parametrize("tier", ["adapter", "query_tower"])
 def test_probes_lead_a_champion_that_left_back_to_the_base(tier: str, tmp_path: Path) -> None:
     """It is the base model's answers that a later run is held to, each probe to its own, not the champion's."""
-    first = snapshot(tmp_path / "s1", asked=ASKED, probe_weight=0.0, merge=1.0, steps=40)
+    first = snapshot(tmp_path / "s1", asked=ASKED, probe_weight=0.0, probe_weight_far=0.0, merge=1.0, steps=40)
     train(read_snapshot(first), tmp_path / "m1")
     champion = str(tmp_path / "m1")
-    settings = {"probe_weight": 100.0, "merge": 1.0, "steps": 40}
+    settings = {"probe_weight": 100.0, "probe_weight_far": 100.0, "merge": 1.0, "steps": 40}
     made = snapshot(tmp_path / "s2", tier=cast(Tier, tier), champion=champion, asked=ASKED, **settings)
     train(read_snapshot(made), tmp_path / "m2")
     assert moved(tmp_path / "m2") < moved(tmp_path / "m1") / 2
@@ -75,3 +76,21 @@ def test_vectors_at_hand_are_not_made_again(tmp_path: Path) -> None:
         made = snapshot(tmp_path / name / "s", tier="adapter", query_vectors=known)
         versions.append(train(read_snapshot(made), tmp_path / name / "m")["dev"]["champion"]["all"])
     assert versions[1] < versions[0]
+
+
+def test_probes_are_held_harder_where_no_taught_query_comes_near() -> None:
+    """Documents lie in two heaps and queries are taught about one of them: probes about the other weigh more."""
+    random = np.random.default_rng(3)
+    heap = np.repeat(np.eye(2, 16, dtype=np.float32), 2 * probes.REACH, axis=0)
+    of = (heap + 0.1 * random.standard_normal(heap.shape).astype(np.float32)).astype(np.float32)
+    taught = of[: 2 * probes.REACH] + 0.1 * random.standard_normal((2 * probes.REACH, 16)).astype(np.float32)
+    found = probes.forces(of, taught.astype(np.float32), of, near=10.0, far=40.0, device="cpu")
+    assert set(found[2 * probes.REACH :]) == {40.0}
+    assert (found[: 2 * probes.REACH] == 10.0).mean() > 0.9
+
+
+def test_without_a_taught_query_every_probe_is_far() -> None:
+    """Nothing that is learned comes near any probe, and each weighs as much as it may."""
+    of = np.eye(4, dtype=np.float32)
+    found = probes.forces(of, np.empty((0, 4), np.float32), of, near=10.0, far=40.0, device="cpu")
+    assert found.tolist() == [40.0] * 4
