@@ -172,8 +172,7 @@ class Learning:
     def _probes(self, run: Run, doc_ids: Sequence[str]) -> list[str]:
         """The first words of some documents, others for each run."""
         settings = self.config.trainer
-        pulls = settings.probe_weight or settings.probe_weight_far
-        wanted = settings.probes if pulls and run.tier != "full" else 0
+        wanted = settings.probes if settings.probe_weight and run.tier != "full" else 0
         count = min(len(doc_ids), wanted)
         rows = np.random.default_rng([run.seed or 0, count]).choice(len(doc_ids), count, replace=False)
         contents = self.store.documents.contents([doc_ids[row] for row in np.sort(rows)])

@@ -134,7 +134,7 @@ class Trainer(Section):
     )
     probes: int = Field(2_000, ge=0, description="documents whose first words stand for queries nobody has asked yet")
     probe_weight: float = Field(10.0, ge=0, description="weight of answering those as the base model does")
-    probe_weight_far: float = Field(40.0, ge=0, description="that of those which no query that is learned comes near")
+    probe_far: float = Field(4.0, ge=1, description="times that weight where no query that is learned comes near")
     merge: float = Field(0.85, gt=0, le=1, description="share of the new weights when merged with the champion's")
     dev_share: float = Field(0.1, ge=0, lt=0.5, description="queries held out of training, to stop by")
     bf16: Literal["auto", "on", "off"] = Field("auto", description="bfloat16 where the processor has it")

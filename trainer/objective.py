@@ -40,7 +40,8 @@ class Objective:
         self._documents = self._ranking.documents
         self._scored: tuple[tuple[tuple[int, int], ...], fit.DevScore] | None = None
         # The champion's vectors of what must stay put, once: distillation then costs no second forward pass.
-        kept = np.concatenate([data.replayed, data.anchors, data.probes, data.variants])
+        taught = probes.spread(np.concatenate([data.new, data.replayed])) if len(data.probes) else data.new[:0]
+        kept = np.unique(np.concatenate([data.replayed, data.anchors, data.probes, data.variants, taught]))
         self._before = np.zeros((len(data.queries), self._documents.shape[1]), np.float32)
         if len(kept):
             self._before[kept] = vectors(tower, kept)
@@ -49,13 +50,13 @@ class Objective:
         self._force = np.zeros(len(data.queries), np.float32)
         self._force[np.concatenate([data.replayed, data.anchors, data.variants])] = self._recipe.distil
         if len(data.probes):
-            taught = probes.spread(np.concatenate([data.new, data.replayed]))
+            near = self._recipe.probe_weight
             self._force[data.probes] = probes.forces(
                 self._before[data.probes],
-                vectors(tower, taught),
+                self._before[taught],
                 snapshot.vectors,
-                near=self._recipe.probe_weight,
-                far=self._recipe.probe_weight_far,
+                near=near,
+                far=near * self._recipe.probe_far,
                 device=device,
             )
         groups = [np.concatenate([data.replayed, data.anchors]), data.variants, data.probes]
@@ -68,9 +69,9 @@ class Objective:
     def loss(self, step: int) -> torch.Tensor:
         """Weighted softmax loss, plus distil · |f(q) − f_champion(q)|² on replayed and anchor queries, and on variants.
 
-        And probe_weight · |f(p) − f_base(p)|² on probes, probe_weight_far where no taught query comes near: what nobody
-        asked about yet must not drift either (learning without forgetting, Li and Hoiem 2016, with the documents at
-        hand in place of the new task's inputs).
+        And probe_weight · |f(p) − f_base(p)|² on probes, probe_far times that where no taught query comes near: what
+        nobody asked about yet must not drift either (learning without forgetting, Li and Hoiem 2016, with the documents
+        at hand in place of the new task's inputs).
         """
         rows = self._plan.steps[step]
         data, found = self._plan.examples, self._tower.forward(rows)

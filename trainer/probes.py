@@ -1,4 +1,4 @@
-"""How hard each probe stays: hardest where no query that is taught comes near, so that learning there costs nothing.
+"""How hard each probe stays: hardest where no query that is taught comes near.
 
 A probe stands for queries that nobody asked yet. Held as hard as that deserves everywhere, probes about what people do
 ask would hold learning itself back; held as softly as learning bears, a domain that nobody asked about yet drifts

@@ -59,7 +59,7 @@ class Recipe(Plain):
     merge: float = 0.85
     probes: int = 2_000
     probe_weight: float = 10.0
-    probe_weight_far: float = 40.0
+    probe_far: float = 4.0
     dev_share: float = 0.1
     bf16: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"

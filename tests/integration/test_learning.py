@@ -34,8 +34,8 @@ def test_probes_are_the_first_words_of_documents(home: Path, environ: dict[str, 
 
 
 def test_the_adapter_gets_the_champions_vectors_of_its_queries(home: Path, environ: dict[str, str]) -> None:
-    """Of every query that it trains on, by what people typed; without probes it gets none."""
-    found, again = taken(home, {**environ, "FLYWHEEL__TRAINER__PROBES": "0"}, "adapter")
+    """Of every query that it trains on, by what people typed; with probes of no weight it gets none."""
+    found, again = taken(home, {**environ, "FLYWHEEL__TRAINER__PROBE_WEIGHT": "0"}, "adapter")
     assert found.probes == ()
     assert set(found.query_vectors) == set(found.pairs["query"].to_pylist())
     np.testing.assert_allclose(np.stack(list(found.query_vectors.values())), again, atol=0.01)

@@ -33,8 +33,7 @@ def test_probes_stay_where_the_base_model_has_them(tier: str, tmp_path: Path) ->
     found = []
     for weight in (0.0, 100.0):
         folder = tmp_path / str(weight)
-        weights = {"probe_weight": weight, "probe_weight_far": weight}
-        made = snapshot(folder / "s", tier=cast(Tier, tier), asked=ASKED, merge=1.0, steps=20, **weights)
+        made = snapshot(folder / "s", tier=cast(Tier, tier), asked=ASKED, probe_weight=weight, merge=1.0, steps=20)
         train(read_snapshot(made), folder / "m")
         found.append(moved(folder / "m"))
     assert found[1] < found[0] / 2
@@ -43,10 +42,10 @@ def test_probes_stay_where_the_base_model_has_them(tier: str, tmp_path: Path) ->
 @pytest.mark.parametrize("tier", ["adapter", "query_tower"])
 def test_probes_lead_a_champion_that_left_back_to_the_base(tier: str, tmp_path: Path) -> None:
     """It is the base model's answers that a later run is held to, each probe to its own, not the champion's."""
-    first = snapshot(tmp_path / "s1", asked=ASKED, probe_weight=0.0, probe_weight_far=0.0, merge=1.0, steps=40)
+    first = snapshot(tmp_path / "s1", asked=ASKED, probe_weight=0.0, merge=1.0, steps=40)
     train(read_snapshot(first), tmp_path / "m1")
     champion = str(tmp_path / "m1")
-    settings = {"probe_weight": 100.0, "probe_weight_far": 100.0, "merge": 1.0, "steps": 40}
+    settings = {"probe_weight": 100.0, "merge": 1.0, "steps": 40}
     made = snapshot(tmp_path / "s2", tier=cast(Tier, tier), champion=champion, asked=ASKED, **settings)
     train(read_snapshot(made), tmp_path / "m2")
     assert moved(tmp_path / "m2") < moved(tmp_path / "m1") / 2
@@ -87,6 +86,18 @@ def test_probes_are_held_harder_where_no_taught_query_comes_near() -> None:
     found = probes.forces(of, taught.astype(np.float32), of, near=10.0, far=40.0, device="cpu")
     assert set(found[2 * probes.REACH :]) == {40.0}
     assert (found[: 2 * probes.REACH] == 10.0).mean() > 0.9
+
+
+def test_a_run_holds_far_probes_by_their_own_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no taught query reaches the probes' documents, they end nearer to the base the more far ones weigh."""
+    monkeypatch.setattr(probes, "REACH", 1)
+    found = []
+    for times in (1.0, 100.0):
+        folder = tmp_path / str(times)
+        made = snapshot(folder / "s", asked=ASKED, probe_weight=1.0, probe_far=times, merge=1.0, steps=20)
+        train(read_snapshot(made), folder / "m")
+        found.append(moved(folder / "m"))
+    assert found[1] < found[0] / 2
 
 
 def test_without_a_taught_query_every_probe_is_far() -> None:
