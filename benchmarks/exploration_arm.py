@@ -19,7 +19,7 @@ class Arm:
     def __init__(self, installation: Installation, parts: int = 4) -> None:
         at = installation
         self.parts = parts
-        self.planner = Planner(at.config, at.store, at.registry, at.indexers)
+        self.planner = Planner(at.config, at.store, at.registry, at.indexers, at.learning.words)
         self._store = at.store
         self.clicks = self.clicks_without = 0
         self._explored = self._slots = 0

@@ -171,5 +171,5 @@ def labelled(collected: Collected, relevant: Relevant) -> Pairs:
 def _with(collected: Collected, posterior: np.ndarray[Any, np.dtype[np.float64]]) -> Pairs:
     flat = np.full((1, CONTEXTS), 0.5)
     curve = Curve(flat, flat, flat, np.full(3, 1 / 3), np.full(3, 1 / 3))
-    ones = np.ones(len(posterior))
-    return build(collected, ClickModel(curve, posterior, posterior, ones, 0, converged=True, gain=0.0, separable=True))
+    none = np.zeros(len(posterior))
+    return build(collected, ClickModel(curve, posterior, posterior, none, 0, converged=True, gain=0.0, separable=True))

@@ -32,6 +32,7 @@ from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
 from flywheel.tracking import Tracker
+from flywheel.words import Words
 
 
 def now_ms() -> int:
@@ -93,7 +94,8 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
         check(store, config.promotion)
         titles = TitleCache(store.documents.titles)
         indexers = Indexers(registry, store.documents, home.indexes, titles.forget, stop.is_set)
-        learning = Learning(home, config, store, registry, indexers)
+        words = Words(store.documents, config.exploration.lexical_documents)
+        learning = Learning(home, config, store, registry, indexers, words)
         parts = Parts(
             home=home,
             config=config,

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from flywheel.evidence import Evidence, Floats, ScoreFeatures, sums
-from flywheel.examination import CONTEXTS, Cascade, Contexts, Ranks, Rates, Rows, Scheme
+from flywheel.examination import CONTEXTS, Cascade, Contexts, Ranks, Rates, Rows, Scheme, pulled
 from flywheel.relevance import Ends, design, logistic
 
 __all__ = ["CONTEXTS", "ClickModel", "Curve", "Evidence", "NoEvidenceError", "Options", "ScoreFeatures", "fit"]
@@ -59,15 +59,16 @@ class ClickModel:
     """The fit: posterior and prior relevance by pair, the curve, and whether any of it is to be trusted.
 
     `gain` is the log likelihood above that of clicks which do not depend on relevance; `separable` says whether it is
-    more than chance and free parameters explain. `appeal` multiplies an irrelevant document's click rate. `scheme` is
-    how people examine a page, as far as their clicks tell: by rank, by context or as a cascade; a cascade goes on after
-    a click on an irrelevant or a relevant document, and after a skip, with the probabilities `onward`.
+    more than chance and free parameters explain. `pull` is the chance that people click the pair's document wherever
+    they see it, as far as its other queries tell. `scheme` is how people examine a page, as far as their clicks tell:
+    by rank, by context or as a cascade; a cascade goes on after a click on an irrelevant or a relevant document, and
+    after a skip, with the probabilities `onward`.
     """
 
     curve: Curve
     posterior: Floats
     prior: Floats
-    appeal: Floats
+    pull: Floats
     iterations: int
     converged: bool
     gain: float
@@ -112,7 +113,7 @@ def fit(
         posterior = np.minimum(posterior, START_PRIOR)
     scheme = em.scheme
     return ClickModel(
-        _curve(em), posterior, em.prior, em.appeal, em.iterations, em.converged, gain, separable, tuple(warnings),
+        _curve(em), posterior, em.prior, em.pull, em.iterations, em.converged, gain, separable, tuple(warnings),
         scheme.name, (*scheme.after.tolist(), scheme.onward) if isinstance(scheme, Cascade) else None,
     )  # fmt: skip
 
@@ -156,10 +157,10 @@ def _best(rows: Rows, columns: Floats, options: Options, lent: dict[int, Rates])
 
 
 START_PRIOR = 0.1
-APPEALS = np.array([1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0])
-BAIT = 5e-4
+PULLS = np.array([0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
+BAIT = 5e-3
 _BLIND_STEPS = 15
-APPEAL_PRIOR = np.log([1 - BAIT, *np.full(len(APPEALS) - 1, BAIT / (len(APPEALS) - 1))])
+PULL_PRIOR = np.log([1 - BAIT, *np.full(len(PULLS) - 1, BAIT / (len(PULLS) - 1))])
 
 
 class _Em:
@@ -173,7 +174,7 @@ class _Em:
         self.coefficients[0] = logit(START_PRIOR)
         self.prior = np.full(evidence.pairs, START_PRIOR)
         self.posterior = self.prior.copy()
-        self.appeal = np.ones(evidence.pairs)
+        self.pull = np.zeros(evidence.pairs)
         self.ends = Ends(evidence)
         self.iterations, self.converged = 0, False
 
@@ -207,10 +208,10 @@ class _Em:
         return float(np.logaddexp(np.log(self.prior) + if_relevant, np.log1p(-self.prior) + if_not).sum())
 
     def _likelihoods(self) -> Rates:
-        """Log likelihood of each pair's clicks if relevant, and if not; appeal makes no click speak against it."""
+        """Log likelihood of each pair's clicks if relevant, and if not; pull makes no click speak against it."""
         evidence = self.rows.evidence
         relevant, irrelevant = self.scheme.rates()
-        irrelevant = np.minimum(irrelevant * self.appeal[evidence.pair], relevant)
+        irrelevant = np.minimum(pulled(irrelevant, self.pull[evidence.pair]), relevant)
         return self._told(relevant), self._told(irrelevant)
 
     def _expect(self) -> None:
@@ -219,29 +220,31 @@ class _Em:
         self.posterior = expit(np.clip(odds, -30, 30))
 
     def _maximise(self) -> None:
-        self.scheme.update(self.posterior, self.appeal)
+        self.scheme.update(self.posterior, self.pull)
         self.ends.maximise(self.posterior)
         self.coefficients = logistic(self.columns, self.posterior, self.coefficients)
         self.prior = np.clip(expit(self.columns @ self.coefficients), 0.001, 0.95)
 
     def _draw(self) -> None:
-        """How much more than others a document draws clicks where it does not belong: from its other queries alone.
+        """How many click a document wherever it is shown, whatever it answers: from its other queries alone.
 
-        Clickbait (Yue, Patel & Roehrig, WWW 2010) and colluding users show as one document that is clicked under many
-        queries that it does not answer. For each query of a document, the mean appeal given what its other queries say,
-        relevance summed out of each; one document in 2,000 is thought to be bait before any click.
+        Colluding users show as one document that is clicked under many queries that it does not answer, with the same
+        chance at every rank: their clicks add to an irrelevant document's, where a factor on its rate (Yue, Patel &
+        Roehrig, WWW 2010) would take documents that answer several queries for bait. For each query of a document, the
+        mean pull given what its other queries say, relevance summed out of each; one document in 200 is thought to
+        be bait before any click.
         """
         evidence, count = self.rows.evidence, len(self.rows.evidence.documents)
         relevant, irrelevant = self.scheme.rates()
         good = np.log(self.prior) + self._told(relevant)
-        said = np.empty((len(APPEALS), evidence.pairs))
-        for row, appeal in enumerate(APPEALS):
-            bad = np.log1p(-self.prior) + self._told(np.minimum(irrelevant * appeal, relevant))
+        said = np.empty((len(PULLS), evidence.pairs))
+        for row, pull in enumerate(PULLS):
+            bad = np.log1p(-self.prior) + self._told(np.minimum(pulled(irrelevant, pull), relevant))
             said[row] = np.logaddexp(good, bad)
         of = evidence.pair_document
-        others = np.stack([sums(of, own, count)[of] - own for own in said]) + APPEAL_PRIOR[:, None]
+        others = np.stack([sums(of, own, count)[of] - own for own in said]) + PULL_PRIOR[:, None]
         weight = np.exp(others - others.max(axis=0))
-        self.appeal = (APPEALS @ weight) / weight.sum(axis=0)
+        self.pull = (PULLS @ weight) / weight.sum(axis=0)
 
     def _told(self, rates: Floats) -> Floats:
         """Log likelihood of each pair's clicks under these rates of its rows."""
@@ -265,7 +268,7 @@ def _separability(em: _Em) -> tuple[float, bool]:
     if isinstance(em.scheme, Cascade) and evidence.distance is not None:
         idle, nobody = Cascade(rows, evidence.distance), np.zeros(evidence.pairs)
         for _ in range(_BLIND_STEPS):
-            idle.update(nobody, np.ones(evidence.pairs))
+            idle.update(nobody, np.zeros(evidence.pairs))
         blind.append(np.clip(idle.rates()[1], 1e-9, 1 - 1e-9))
     rate = max(blind, key=null)
     query, count = evidence.pair_query[evidence.pair], len(evidence.queries)

@@ -112,7 +112,7 @@ class Daemon:
             seconds=time.perf_counter,
             cache_queries=parts.config.serving.cache_queries,
         )
-        self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers)
+        self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers, parts.learning.words)
         self._frozen = FrozenWatch(parts.store, parts.config, now_ms)
         self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
         self._operations = LocalOperations(parts, Live(turn=self._turn, activate=self.activate, status=self._status))

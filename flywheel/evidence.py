@@ -78,18 +78,21 @@ class Evidence:
 class ScoreFeatures:
     """The champion's opinion of each pair: its score, how far that is below the query's best, and its own rank for it.
 
-    `rank` is None where only the ranks are known at which the pair was shown.
+    `rank` is None where only the ranks are known at which the pair was shown. `words` is a second opinion, of the words
+    that query and document share: 1 for the query's best pair, 0 for none; None where nobody was asked.
     """
 
     score: Floats
     gap: Floats
     rank: Floats | None = None
+    words: Floats | None = None
 
     @staticmethod
-    def of(evidence: Evidence, score: Floats) -> ScoreFeatures:
+    def of(evidence: Evidence, score: Floats, words: Floats | None = None) -> ScoreFeatures:
         """From the scores of the pairs: gap to the best of the query's pairs, and rank among them.
 
-        Documents that were never shown are not counted, so that the rank may be better than in the whole index.
+        `words` (pairs,) are scores by words, of any scale. Documents that were never shown are not counted, so that the
+        rank may be better than in the whole index.
         """
         score = np.asarray(score, dtype=np.float64)
         top = np.full(len(evidence.queries), -np.inf)
@@ -100,7 +103,11 @@ class ScoreFeatures:
         first = np.maximum.accumulate(np.where(np.diff(query, prepend=-1) != 0, place, 0)) if len(order) else place
         rank = np.empty(len(order))
         rank[order] = place - first + 1
-        return ScoreFeatures(score, top[evidence.pair_query] - score, rank)
+        if words is not None:
+            most = np.zeros(len(evidence.queries))
+            np.maximum.at(most, evidence.pair_query, words)
+            words = words / np.maximum(most, 1e-12)[evidence.pair_query]
+        return ScoreFeatures(score, top[evidence.pair_query] - score, rank, words)
 
 
 @dataclass(frozen=True, slots=True)

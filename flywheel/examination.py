@@ -66,8 +66,8 @@ class Scheme(Protocol):
     def rates(self) -> Rates:
         """(rows,) each: the click rate if relevant, and if not."""
 
-    def update(self, posterior: Floats, appeal: Floats) -> None:
-        """Fit the rates to the posterior of each pair; `appeal` multiplies an irrelevant document's."""
+    def update(self, posterior: Floats, pull: Floats) -> None:
+        """Fit the rates to the posterior of each pair; `pull` is the chance that one is clicked whatever it is."""
 
 
 @dataclass
@@ -95,11 +95,11 @@ class Ranks:
     def rates(self) -> Rates:
         return self.relevant[self.rows.place], self.irrelevant[self.rows.place]
 
-    def update(self, posterior: Floats, appeal: Floats) -> None:
+    def update(self, posterior: Floats, pull: Floats) -> None:
         rows, evidence = self.rows, self.rows.evidence
-        share, drawn = posterior[evidence.pair], appeal[evidence.pair]
-        clicks, shown = evidence.clicks, evidence.impressions
-        bad = rows.by_rank((1 - share) * clicks), rows.by_rank((1 - share) * shown * drawn)
+        share, shown = posterior[evidence.pair], evidence.impressions
+        clicks = own_clicks(evidence, share, pull, self.rates()[1])
+        bad = rows.by_rank((1 - share) * clicks), rows.by_rank((1 - share) * shown)
         good = rows.by_rank(share * clicks), rows.by_rank(share * shown)
         b = (bad[0] + 6 * rows.ctr) / (bad[1] + 6)
         ratio = max(1.5, good[0].sum() / max(1e-9, float(good[1] @ b)))
@@ -136,12 +136,12 @@ class Contexts:
     def rates(self) -> Rates:
         return self.relevant.ravel()[self.cell], self.irrelevant.ravel()[self.cell]
 
-    def update(self, posterior: Floats, appeal: Floats) -> None:
-        self.ranks.update(posterior, appeal)
+    def update(self, posterior: Floats, pull: Floats) -> None:
+        self.ranks.update(posterior, pull)
         evidence = self.rows.evidence
-        share, drawn = posterior[evidence.pair], appeal[evidence.pair]
-        clicks, shown = evidence.clicks, evidence.impressions
-        bad = self._sum((1 - share) * clicks), self._sum((1 - share) * shown * drawn)
+        share, shown = posterior[evidence.pair], evidence.impressions
+        clicks = own_clicks(evidence, share, pull, self.rates()[1])
+        bad = self._sum((1 - share) * clicks), self._sum((1 - share) * shown)
         good = self._sum(share * clicks), self._sum(share * shown)
         a = (good[0] + self.weight * self.ranks.relevant[:, None]) / (good[1] + self.weight)
         b = (bad[0] + self.weight * self.ranks.irrelevant[:, None]) / (bad[1] + self.weight)
@@ -189,33 +189,33 @@ class Cascade:
         place = self.rows.place
         return np.minimum(0.98, self.relevant[place] * self.examined), self.irrelevant[place] * self.examined
 
-    def update(self, posterior: Floats, appeal: Floats) -> None:
+    def update(self, posterior: Floats, pull: Floats) -> None:
         rows, evidence = self.rows, self.rows.evidence
-        share, drawn = posterior[evidence.pair], appeal[evidence.pair]
-        clicks, looked = evidence.clicks, evidence.impressions * self.examined
-        bad = rows.by_rank((1 - share) * clicks), rows.by_rank((1 - share) * looked * drawn)
+        share, looked = posterior[evidence.pair], evidence.impressions * self.examined
+        clicks = own_clicks(evidence, share, pull, self.rates()[1])
+        bad = rows.by_rank((1 - share) * clicks), rows.by_rank((1 - share) * looked)
         good = rows.by_rank(share * clicks), rows.by_rank(share * looked)
         b = (bad[0].sum() + 3) / (bad[1].sum() + 30)
         a = min(0.98, max(1.5 * b, (good[0].sum() + 6) / (good[1].sum() + 10)))
         self.relevant, self.irrelevant = ordered(
             (good[0] + self.weight * a) / (good[1] + self.weight), (bad[0] + self.weight * b) / (bad[1] + self.weight)
         )
-        self._continue(posterior, share, drawn)
+        self._continue(posterior, share, clicks)
         self._examine(posterior)
 
-    def _continue(self, posterior: Floats, share: Floats, appeal: Floats) -> None:
+    def _continue(self, posterior: Floats, share: Floats, clicks: Floats) -> None:
         """Match clicks right after a click of either kind, and clicks after skips, to what is expected of them."""
         evidence, place = self.rows.evidence, self.rows.place
-        drawn = evidence.impressions * (share * self.relevant[place] + (1 - share) * self.irrelevant[place] * appeal)
+        drawn = evidence.impressions * (share * self.relevant[place] + (1 - share) * self.irrelevant[place])
         at_once = np.flatnonzero(~self.none & (self.skips == 0))
         good = posterior[self.last[at_once]]
         for kind, weight in enumerate((1 - good, good)):
-            got, most = weight @ evidence.clicks[at_once], weight @ drawn[at_once]
+            got, most = weight @ clicks[at_once], weight @ drawn[at_once]
             self.after[kind] = np.clip((got + 2 * self.after[kind]) / (most + 2), 1e-3, 1.0)
         later = np.flatnonzero(self.skips > 0)
         expected = drawn[later] * self.examined[later]
         steps = float(self.skips[later] @ expected) / max(1e-9, float(expected.sum()))
-        wrong = (evidence.clicks[later].sum() + 1) / (expected.sum() + 1)
+        wrong = (clicks[later].sum() + 1) / (expected.sum() + 1)
         self.onward = float(np.clip(self.onward * wrong ** (1 / max(1.0, steps)), 0.2, 1.0))
 
     def _examine(self, posterior: Floats) -> None:
@@ -230,6 +230,19 @@ class Cascade:
             e, drawn = examined[:going], draws[first[:going] + step]
             examined[:going] = self.onward * e * (1 - drawn) / (1 - e * drawn)
         self.examined[self.order] = np.maximum(examined, 1e-4)
+
+
+def pulled(rate: Floats, pull: Floats) -> Floats:
+    """The click rate where some click the document whatever it is: either they do, or it is clicked as others are."""
+    found: Floats = rate + pull * (1 - rate)
+    return found
+
+
+def own_clicks(evidence: Evidence, share: Floats, pull: Floats, irrelevant: Floats) -> Floats:
+    """The clicks (rows,) less those expected to come of pull: of an irrelevant document's clicks, b/(b + p(1 - b))."""
+    own = irrelevant / pulled(irrelevant, pull[evidence.pair])
+    kept: Floats = evidence.clicks * (share + (1 - share) * own)
+    return kept
 
 
 def smoothed(relevant: Floats, irrelevant: Floats, clicks: Floats) -> Floats:

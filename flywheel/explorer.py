@@ -21,12 +21,12 @@ from flywheel.evidence import Evidence
 from flywheel.exploration import Bools, Floats, Ints, Plan, Policy, Pool, believe, plan, state
 from flywheel.index import Index
 from flywheel.indexer import Indexers, Stopped
-from flywheel.lexical import Lexical
 from flywheel.registry import BASE, Registry
 from flywheel.serving.planned import PlannedExplorer, Slot
 from flywheel.store.decisions import CHAMPION
 from flywheel.store.exploration import Explored
 from flywheel.store.store import Store
+from flywheel.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ class _Asked:
 class Planner:
     """One at a time; `explorer` may be asked by any number of threads meanwhile."""
 
-    def __init__(self, config: Config, store: Store, registry: Registry, indexers: Indexers) -> None:
-        self._config, self._store = config, store
+    def __init__(self, config: Config, store: Store, registry: Registry, indexers: Indexers, words: Words) -> None:
+        self._config, self._store, self._words = config, store, words
         self._registry, self._indexers = registry, indexers
         self._encoded: dict[str, dict[str, Vectors]] = {}
         self._settings = config.exploration
@@ -68,7 +68,6 @@ class Planner:
         self._policy = Policy(**known)
         self._seen: tuple[int, str] | None = None
         self._report: Report | None = None
-        self._lexical: tuple[int, Lexical | None] = (-1, None)
         self.explorer = PlannedExplorer(config.trainer.seed)
         self._serve(store.exploration.slots() if self._settings.enabled else [])
 
@@ -162,7 +161,7 @@ class Planner:
         for key, doc_id in explored:
             if key in number:
                 known[number[key]].append(doc_id)
-        lexical = self._words()
+        lexical = self._words.now()
         lists = Lists(
             champion=index.search(queries, max(k, CHAMPION_DEPTH))[0],
             lexical=None if lexical is None else lexical.search(asked.texts, LEXICAL_DEPTH),
@@ -178,7 +177,7 @@ class Planner:
         found = np.zeros(evidence.pairs)
         documents = [evidence.documents[document] for document in evidence.pair_document[known]]
         found[known] = scores(self._vectors(version, texts), index, evidence.pair_query[known], documents)
-        return ScoreFeatures.of(evidence, found)
+        return ScoreFeatures.of(evidence, found, self._words.scores(evidence, texts))
 
     def _vectors(self, version: str, texts: Sequence[str]) -> Vectors:
         """Query vectors of a version (n, d); those of the last two versions asked for stay in memory."""
@@ -204,19 +203,6 @@ class Planner:
             if self._registry.encoder(str(version)).index_id == index.index_id:
                 return index.search(self._vectors(str(version), texts), RIVAL_DEPTH)[0]
         return None
-
-    def _words(self) -> Lexical | None:
-        """The collection by its words, built anew where documents changed; None where it is too large for that."""
-        documents = self._store.documents
-        change = documents.last_change()
-        if self._lexical[0] != change:
-            built = None
-            if 0 < documents.count() <= self._settings.lexical_documents:
-                ids = documents.ids()
-                texts = documents.contents(ids)
-                built = Lexical(ids, [texts[doc_id] for doc_id in ids])
-            self._lexical = (change, built)
-        return self._lexical[1]
 
     def _serve(self, rows: Sequence[Explored]) -> None:
         slots: dict[str, tuple[Slot, ...]] = {}

@@ -25,6 +25,7 @@ from flywheel.pairs import Rules, build
 from flywheel.registry import BASE, Registry
 from flywheel.store.runs import Run
 from flywheel.store.store import Store
+from flywheel.words import Words
 from trainer.dataset import MANIFEST, Corpus, write_snapshot
 from trainer.recipe import Budget, Header, Recipe
 
@@ -61,6 +62,7 @@ class Learning:
     store: Store
     registry: Registry
     indexers: Indexers
+    words: Words
     # The champion's vectors of a run's queries, from reading the evidence until its snapshot is written.
     _asked: dict[str, tuple[Sequence[str], Vectors]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -186,7 +188,8 @@ class Learning:
         self._asked.clear()
         if run.tier == "adapter":  # all that this tier needs of a query; the others read its words
             self._asked[run.run_id] = texts, queries
-        return ScoreFeatures.of(evidence, scores(queries, indexer.index, evidence))
+        words = self.words.scores(evidence, texts)
+        return ScoreFeatures.of(evidence, scores(queries, indexer.index, evidence), words)
 
     def _last_curve(self, run: Run) -> Curve | None:
         """The curve of the run before, for ranks that are seldom shown now."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ _WORD = re.compile(r"\w+")
 _AT_ONCE = 64
 _EVERYWHERE = 0.25
 """A word in more than this share of the documents tells none of them apart, and costs the most to add up."""
+_PAIRS_AT_ONCE = 262_144
 
 
 class Lexical:
@@ -59,6 +61,33 @@ class Lexical:
                 documents.append([self._doc_ids[place] for place in places[best]])
                 scores.append(values[best])
         return documents, scores
+
+    def scores(
+        self, queries: Sequence[str], numbers: npt.NDArray[np.integer], documents: Sequence[str]
+    ) -> npt.NDArray[np.float64]:
+        """Score (n,) of query `numbers[i]` and document i; 0 where they share no word or the document is not here."""
+        rows = {doc_id: row for row, doc_id in enumerate(self._doc_ids)}
+        places = np.array([rows.get(doc_id, -1) for doc_id in documents], np.int64)
+        asked, found = self._asked(queries), np.zeros(len(documents))
+        for start in range(0, len(documents), _PAIRS_AT_ONCE):
+            here = start + np.flatnonzero(places[start : start + _PAIRS_AT_ONCE] >= 0)
+            words = asked[numbers[here]]
+            pair = np.repeat(here, np.diff(words.indptr))
+            weights = self._looked_up(words.indices, places[pair])
+            found += np.bincount(pair, weights=weights, minlength=len(documents))
+        return found
+
+    def _looked_up(self, words: npt.NDArray[np.integer], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The weight (n,) of each word in each row, by bisection in the word's own rows."""
+        found, order = np.zeros(len(words)), np.argsort(words, kind="stable")
+        bounds = np.append(np.flatnonzero(np.diff(words[order], prepend=-1)), len(order))
+        for first, end in pairwise(bounds.tolist()):
+            of, word = order[first:end], words[order[first]]
+            part = slice(self._weights.indptr[word], self._weights.indptr[word + 1])
+            holders = self._weights.indices[part]
+            at = np.minimum(np.searchsorted(holders, rows[of]), len(holders) - 1)
+            found[of] = np.where(holders[at] == rows[of], self._weights.data[part][at], 0.0)
+        return found
 
     def _asked(self, queries: Sequence[str]) -> sparse.csr_array:
         columns = [sorted({self._words[w] for w in _WORD.findall(q.casefold()) if w in self._words}) for q in queries]

@@ -35,7 +35,9 @@ KNOTS = (-0.5, 0.5)  # of the standardised features, where their slopes may chan
 
 
 def design(evidence: Evidence, features: ScoreFeatures) -> Floats:
-    """Intercept, and standardised score, gap to the top and log rank as linear splines; a constant feature is zero.
+    """Intercept, and score, gap to the top, log rank and words where known, standardised, as linear splines.
+
+    A constant feature is zero.
 
     Straight lines would fit the many documents of first pages, and say of what exploration brings from below them that
     next to none is relevant: a tenth of what there is of them, in simulation. Linear beyond the knots (Hastie,
@@ -43,11 +45,14 @@ def design(evidence: Evidence, features: ScoreFeatures) -> Floats:
 
     The rank is the mean of those at which the pair was shown, or the champion's own where that is worse: exploration
     or another ranker lifted such a document up, and the past of the others says more than today's order alone.
+
+    Words are a witness that the champion has not heard: what it ranks low and words rank high is worth a second look.
     """
     rank = evidence.mean_rank()
     if features.rank is not None:
         rank = np.maximum(rank, features.rank)
-    columns = np.stack([features.score, features.gap, np.log(rank)], axis=1).astype(np.float64)
+    words = [] if features.words is None else [features.words]
+    columns = np.stack([features.score, features.gap, np.log(rank), *words], axis=1).astype(np.float64)
     spread = columns.std(axis=0)
     scaled = (columns - columns.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
     bent = [np.where(spread > 1e-12, np.maximum(0.0, scaled - knot), 0.0) for knot in KNOTS]

@@ -227,7 +227,7 @@ class Exploration(Section):
     max_impressions: float = Field(60.0, gt=0, description="impressions after which it is given up undecided")
     slots: int = Field(2, ge=1, le=5, description="documents explored on one page at most")
     queries: int = Field(20_000, ge=1, description="queries explored at most, those asked most first")
-    lexical_documents: int = Field(200_000, ge=0, description="collections up to this size are searched by words too")
+    lexical_documents: int = Field(200_000, ge=0, description="collections up to this size are read by words too")
     refresh_minutes: float = Field(30.0, gt=0, description="how often the plan is made anew")
 
 

@@ -225,7 +225,7 @@ def test_one_document_clicked_everywhere_is_not_believed() -> None:
     model, precision, _ = learned(world, found)
     bait = np.array([found.documents[d] == "10000" for d in found.pair_document])
     assert (model.posterior[bait] > 0.5).mean() <= 0.05
-    assert model.appeal[bait].min() > 1.5
+    assert model.pull[bait].min() > 0.05
     assert precision >= 0.9
 
 
@@ -239,7 +239,7 @@ def test_a_bait_at_a_low_rank_is_known_by_four_queries(monkeypatch: pytest.Monke
     found = evidence(world.documents, query, hit, np.zeros(hit.shape))
     bait = np.array([found.documents[d] == "10000" for d in found.pair_document])
     assert not (learned(world, found)[0].posterior[bait] > 0.5).any()
-    monkeypatch.setattr(clicks, "APPEALS", np.ones(8))  # with no such thing as bait
+    monkeypatch.setattr(clicks, "PULLS", np.zeros(8))  # with no such thing as bait
     assert (learned(world, found)[0].posterior[bait] > 0.5).all()
 
 
@@ -251,7 +251,39 @@ def test_a_document_that_answers_several_queries_is_no_bait() -> None:
     model, _, _ = learned(world, found)
     hub = np.array([found.documents[d] == "10000" for d in found.pair_document])
     assert model.posterior[hub].min() > 0.5
-    assert model.appeal[hub].max() < 1.5
+    assert model.pull[hub].max() < 0.01
+
+
+def test_a_document_that_answers_queries_where_it_hardly_belongs_is_no_bait() -> None:
+    """Thought unlikely and then clicked by nearly all who see it on top of five queries, it is a positive of each."""
+    world, rng = World(), np.random.default_rng(9)
+    world.documents[:5, 0], world.relevant[:5, 0] = 10_000, True
+    world.documents[5:8, 9], world.relevant[5:8, 9] = 10_000, False
+    world.score[:5, 0] = world.score[:5, 9] - 0.01  # the champion would have shown it last
+    query = np.concatenate([rng.integers(0, QUERIES, 4000), np.repeat(np.arange(8), 15)])
+    did = People("trust", SILENT).react(world.relevant[query], rng)
+    found = evidence(world.documents, query, did.clicked, did.dwell_ms)
+    model, _, _ = learned(world, found)
+    hub = np.array([found.documents[d] == "10000" for d in found.pair_document]) & world.truth(found)
+    assert hub.sum() == 5
+    assert model.prior[hub].max() < 0.15
+    assert model.posterior[hub].min() > 0.5
+    assert model.pull[hub].max() < 0.01
+
+
+def test_words_find_what_the_champion_thinks_little_of() -> None:
+    """A second witness that knows as much as the champion makes more of the relevant positives, and fewer of others."""
+    world, got = World(), []
+    for seed in range(3):
+        found = world.clicked("trust", 3000, seed)
+        truth = world.truth(found)
+        told = np.random.default_rng(seed).normal(5.0, 1.0, found.pairs) + 2.0 * truth
+        alone = world.features(found)
+        for features in (alone, ScoreFeatures.of(found, alone.score, told)):
+            positive = clicks.fit(found, features).posterior > 0.5
+            got.append((positive[truth].mean(), truth[positive].mean()))
+    without, beside = np.mean(got[::2], axis=0), np.mean(got[1::2], axis=0)
+    assert (beside > without + 0.02).all()
 
 
 def test_the_fit_is_deterministic_and_reports_its_iterations() -> None:

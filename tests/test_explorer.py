@@ -23,6 +23,7 @@ from flywheel.store import Store
 from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.models import Model
 from flywheel.titles import TitleCache
+from flywheel.words import Words
 from tests.serving.house import WordEncoder
 from tests.store.make import NOW, batch
 
@@ -60,7 +61,8 @@ class World:
         """A planner as a process makes it at its start."""
         registry: Any = SimpleNamespace(encoder=lambda _: self.encoder)
         indexers: Any = SimpleNamespace(of=lambda _: SimpleNamespace(index=self.index, catch_up=lambda: None))
-        return Planner(self.config, self.store, registry, indexers)
+        words = Words(self.store.documents, self.config.exploration.lexical_documents)
+        return Planner(self.config, self.store, registry, indexers, words)
 
     def text(self, number: int) -> str:
         return f"topic{number} exact{number} rare{number}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
+import pytest
+
 from flywheel.lexical import Lexical
 
 TEXTS = {
@@ -48,3 +51,16 @@ def test_a_word_that_stands_everywhere_counts_for_nothing() -> None:
     lexical = Lexical([str(i) for i in range(50)], [f"the word{i}" for i in range(50)])
     assert lexical.search(["the"], 5)[0] == [[]]
     assert lexical.search(["the word7"], 5)[0] == [["7"]]
+
+
+def test_a_pairs_score_is_what_a_search_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pair is asked for apart: the formula's score, however many go at once; 0 for a document not held."""
+    monkeypatch.setattr("flywheel.lexical._PAIRS_AT_ONCE", 4)
+    queries = ["copy a LIST", "unheard", "zebra list"]
+    pairs = [(number, doc) for doc in [*"abcde", "elsewhere"] for number in range(3)]
+    lexical = Lexical(list(TEXTS), list(TEXTS.values()))
+    found = lexical.scores(queries, np.array([number for number, _ in pairs]), [doc for _, doc in pairs])
+    wanted = [expected(queries[number], doc) if doc in TEXTS else 0.0 for number, doc in pairs]
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert max(wanted) > 0
+    assert len(lexical.scores([], np.array([], np.int64), [])) == 0

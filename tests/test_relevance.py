@@ -36,6 +36,19 @@ def test_a_document_that_exploration_lifted_keeps_the_champions_own_rank() -> No
     assert plain[lifted] == plain.min()
 
 
+def test_words_count_against_the_best_of_the_query() -> None:
+    """Of whatever scale, they become 1 for the query's best pair and stay in proportion; nobody asked, no column."""
+    words = np.random.default_rng(1).random(FOUND.pairs) * 20
+    words[FOUND.pair_query == 3] = 0.0
+    share = ScoreFeatures.of(FOUND, words, words).words
+    assert share is not None
+    for query in range(40):
+        own = FOUND.pair_query == query
+        assert share[own] == pytest.approx(words[own] / max(1e-9, words[own].max()))
+    assert design(FOUND, ScoreFeatures.of(FOUND, words, words)).shape[1] == 1 + 4 * 3
+    assert design(FOUND, ScoreFeatures.of(FOUND, words)).shape[1] == 1 + 3 * 3
+
+
 def test_the_regression_recovers_the_weights_that_made_the_labels() -> None:
     """Newton's method on soft labels finds the coefficients of a logistic world, and the same from a poor start."""
     rng = np.random.default_rng(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +40,19 @@ def test_the_adapter_gets_the_champions_vectors_of_its_queries(home: Path, envir
     assert found.probes == ()
     assert set(found.query_vectors) == set(found.pairs["query"].to_pylist())
     np.testing.assert_allclose(np.stack(list(found.query_vectors.values())), again, atol=0.01)
+
+
+def test_pairs_are_judged_by_words_too_in_a_collection_of_a_size_for_it(home: Path, environ: dict[str, str]) -> None:
+    """With words the posteriors differ from those without; `exploration.lexical_documents` is the size."""
+
+    def posteriors(limit: str) -> list[float]:
+        settings = load(home, {**environ, "FLYWHEEL__EXPLORATION__LEXICAL_DOCUMENTS": limit})
+        with open_installation(Home(home), settings, threading.Event()) as parts:
+            run = Run(f"run-{limit}", "manual", "query_tower", "started", 1, parent="base", version="v1", seed=1)
+            run = replace(run, until_ms=parts.store.feedback.latest_ms())
+            parts.store.runs.start(run, "test")
+            parts.learning.gather(run)
+            parts.store.runs.finish(run.run_id, "refused", 2)
+            return parts.store.pairs.of(run.run_id)["posterior"].to_pylist()
+
+    assert posteriors("0") != posteriors("200000")
