@@ -94,7 +94,7 @@ def _decide(evidence: LiveEvidence, policy: Policy, alpha: float, *, watch: floa
     if evidence.days >= policy.max_days:
         return Decision(
             Verdict.INCONCLUSIVE,
-            (f"expired after {evidence.days:.0f} days", reason, *doubts),
+            (f"expired after {evidence.days:.0f} days", reason, *_clickbait(evidence, policy), *doubts),
             facts | {"expired": True},
             alpha,
         )
@@ -269,7 +269,7 @@ def _narrow(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
         return ()
     whole = compare(*_arms(evidence.metrics[policy.live_metric], policy))
     rest = compare(*_arms(evidence.steady, policy))
-    if isinstance(whole, Inconclusive) or isinstance(rest, Inconclusive):
+    if isinstance(whole, Inconclusive) or isinstance(rest, Inconclusive) or whole.effect <= 0:
         return ()
     if rest.effect >= 0.5 * whole.effect and rest.p_gain() <= 0.05:
         return ()
@@ -280,12 +280,23 @@ def _narrow(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
 
 
 def _clickbait(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
-    if policy.live_metric == "ctr" or "ctr" not in evidence.metrics:
+    """Named where clicks rise, the metric that counts falls (one-sided 5 %), and the two part by more than chance.
+
+    Whoever is satisfied has clicked: the two errors go together, and adding their squares is on the safe side. It only
+    gives a verdict its name, and decides none.
+    """
+    if policy.live_metric == "ctr" or not {"ctr", policy.live_metric} <= evidence.metrics.keys():
         return ()
-    clicks = compare(*evidence.metrics["ctr"])
-    if isinstance(clicks, Inconclusive) or clicks.p_gain() > 0.05:
+    clicks, metric = (compare(*_arms(evidence.metrics[name], policy)) for name in ("ctr", policy.live_metric))
+    if isinstance(clicks, Inconclusive) or isinstance(metric, Inconclusive):
         return ()
-    return (f"clicks rise by {clicks.effect:+.2%} while {policy.live_metric} falls: clickbait",)
+    apart = Estimate(clicks.effect - metric.effect, math.hypot(clicks.standard_error, metric.standard_error))
+    if clicks.effect <= 0 or metric.p_loss() > 0.05 or apart.p_gain() > 0.05:
+        return ()
+    return (
+        f"clickbait: clicks {clicks.effect:+.2%} ± {clicks.standard_error:.2%},"
+        f" {policy.live_metric} {metric.effect:+.2%} ± {metric.standard_error:.2%}",
+    )
 
 
 def _facts(evidence: LiveEvidence, alpha: float) -> dict[str, Any]:

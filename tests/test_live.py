@@ -1,6 +1,7 @@
 """The live verdict: what is promoted, what is stopped, and for which reason."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,25 @@ def test_clickbait_is_named() -> None:
     decision = decide_live(_with(_evidence(4, -0.10), ctr=clicks), POLICY, 0.01)
     assert decision.verdict is Verdict.REJECT
     assert "clickbait" in decision.reasons[1]
+
+
+def test_clickbait_that_nobody_could_reject_is_named_at_its_end() -> None:
+    """A loss too small for a rejection in four weeks, with more clicks, expires under its name, and no gain is told."""
+    clicks, _ = _arms(5, 0.10, rate=0.4)
+    evidence = replace(_with(_evidence(4, -0.03), ctr=clicks), days=28.0)
+    late = decide_live(evidence, POLICY, 0.01)
+    assert (late.verdict, late.final) == (Verdict.INCONCLUSIVE, True)
+    assert "clickbait" in late.reasons[2]
+    assert not any("most active twentieth" in reason for reason in late.reasons)
+
+
+def test_fewer_clicks_of_every_kind_are_no_clickbait() -> None:
+    """Where clicks fall with the satisfied ones, and where satisfied clicks rise with them, nobody calls it that."""
+    for seed in range(10):
+        for clicks, satisfied in ((-0.10, -0.10), (0.10, 0.05)):
+            evidence = _with(_evidence(seed, satisfied), ctr=_arms(seed + 50, clicks, rate=0.4)[0])
+            reasons = decide_live(replace(evidence, days=28.0), POLICY, 0.01).reasons
+            assert not any("clickbait" in reason for reason in reasons)
 
 
 def test_slow_challenger_is_stopped() -> None:
