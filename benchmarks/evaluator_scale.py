@@ -251,19 +251,24 @@ def _side(parts: Installation, version: str) -> Side:
     return Side(parts.registry.encoder(version), indexer.index)
 
 
+def _peak_mb() -> int:
+    """The most memory that this process ever had, MB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
 def _judge(room: Room, name: str) -> dict[str, Any]:
     """The measured path: load both models, shadow what was not read yet, tally what was not counted yet, decide."""
     with _open(room) as parts:
         started = time.perf_counter()
         champion, challenger = _side(parts, "base"), _side(parts, "v1")
-        loaded = time.perf_counter()
+        loaded, models_peak = time.perf_counter(), _peak_mb()
         policy = ShadowPolicy(step_pages=50_000, step_queries=256, reading=Reading(cap=10_000_000))
         shadow = Shadow(parts.store.shadows, name, policy, time.perf_counter)
         shadow.begin("run-0001", SPLIT_MS)
         steps = 0
         while shadow.step(champion, challenger, END_MS + DAY_MS):
             steps += 1
-        read = time.perf_counter()
+        read, shadow_peak = time.perf_counter(), _peak_mb()
         screened = shadow.verdict()
         screened_at = time.perf_counter()
         comparison = Comparison(name, "base", "v1", from_ms=SPLIT_MS, tagged=True, cap=10_000_000)
@@ -280,7 +285,9 @@ def _judge(room: Room, name: str) -> dict[str, Any]:
     return {
         "seconds": round(ended - started, 2),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
-        "peak_mb": round(used.ru_maxrss / 1024),
+        "peak_mb": _peak_mb(),
+        "shadow_peak_mb": shadow_peak,
+        "models_peak_mb": models_peak,
         "load_seconds": round(loaded - started, 2),
         "shadow_seconds": round(read - loaded, 2),
         "shadow_verdict_seconds": round(screened_at - read, 2),
