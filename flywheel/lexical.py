@@ -74,7 +74,8 @@ class Lexical:
             words = asked[numbers[here]]
             pair = np.repeat(here, np.diff(words.indptr))
             weights = self._looked_up(words.indices, places[pair])
-            found += np.bincount(pair, weights=weights, minlength=len(documents))
+            part = found[start : start + _PAIRS_AT_ONCE]
+            part += np.bincount(pair - start, weights, len(part))
         return found
 
     def _looked_up(self, words: npt.NDArray[np.integer], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

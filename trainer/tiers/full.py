@@ -26,7 +26,7 @@ from trainer.teacher import Teacher
 from trainer.tower import Tower, tower_of, vectors
 
 Rows = npt.NDArray[np.int64]
-LEARNING_RATE = 4e-5  # the usual 2e-5 for batches of 16, twice: with fewer steps an epoch teaches less than it could
+LEARNING_RATE = 4e-5  # the usual 2e-5 for batches of 16, in proportion (linear scaling, Goyal et al. 2017)
 BATCH = 32  # every query brings a document and hard negatives, of hundreds of tokens each
 SCALE = 20.0  # the library's own for the documents of a batch; trainer.scale is chosen for whole corpora
 POOL = 500  # documents that development queries are ranked against
