@@ -229,8 +229,10 @@ def _write_pages(
         acts |= {"event_id": np.char.add(f"{kind}-{numbers[0]}-", np.arange(len(page)).astype(str))}
         _insert(parts, "feedback", FEEDBACK, acts | {"kind": [kind] * len(page)})
     _insert(parts, "queries", QUERIES, columns)
+    totals = {"batch": int(batch[-1]), "max_ts_ms": int(ts[-1]), "closing_ms": int(ts[-1])}
     with parts.store.database.write() as con:  # as ingestion would: late pages are told by their batch
-        con.execute("INSERT OR REPLACE INTO ingest_totals VALUES ('batch', ?)", [int(batch[-1])])
+        for total in totals.items():
+            con.execute("INSERT OR REPLACE INTO ingest_totals VALUES (?, ?)", total)
 
 
 def _insert(parts: Installation, table: str, schema: pa.Schema, columns: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ TOTALS = ("queries", "events", "documents", "dead_letters", "duplicates")
 _KEPT = (*TOTALS, "batch", "max_ts_ms", "closing_ms")
 # of a large batch, the latest hundredth does not close windows: a few clocks that run ahead must not, for everybody
 _TRUSTED_SHARE = 0.99
+_CHUNK = 10_000
 
 _UPSERT_DOCUMENTS = """
     INSERT INTO documents BY NAME SELECT *, nextval('document_changes') AS change_seq FROM incoming
@@ -40,13 +41,13 @@ _UPSERT_TOTALS = """
     INSERT INTO ingest_totals SELECT unnest($names::VARCHAR[]), unnest($totals::BIGINT[])
     ON CONFLICT DO UPDATE SET value = excluded.value
 """
-# recent ids are those of the newest batches; two columns are read, so this takes about a second a million
-_RECENT = {
-    "queries": "SELECT query_id, epoch_ms(ts) FROM queries WHERE ts >= epoch_ms(?::BIGINT) ORDER BY batch DESC LIMIT ?",
-    "feedback": (
-        "SELECT event_id, epoch_ms(ts) FROM feedback WHERE ts >= epoch_ms(?::BIGINT) ORDER BY batch DESC LIMIT ?"
-    ),
-}
+# recent ids are those of the newest batches, oldest first; few columns are read: about a second a million
+_RECENT = """
+    SELECT id, ms FROM (
+        SELECT {id} AS id, epoch_ms(ts) AS ms, batch FROM {table} WHERE ts >= epoch_ms(?::BIGINT)
+        ORDER BY batch DESC LIMIT ?
+    ) ORDER BY batch
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,13 @@ class Feedback:
                 "closing_ms", self._totals["max_ts_ms"]
             )  # made before there was one
             since = self._totals["max_ts_ms"] - self._window_ms
-            for table, ids in (("queries", self._query_ids), ("feedback", self._event_ids)):
-                newest = con.execute(_RECENT[table], [since, recent_ids]).fetchall()
-                ids.load(reversed(newest))
+            for table, column, ids in (
+                ("queries", "query_id", self._query_ids),
+                ("feedback", "event_id", self._event_ids),
+            ):
+                found = con.execute(_RECENT.format(table=table, id=column), [since, recent_ids])
+                while chunk := found.fetchmany(_CHUNK):  # a million rows at once would stay with the process
+                    ids.load(chunk)
 
     def ingest(self, batch: Batch, cluster_id: str, now_ms: int) -> Ingested:
         """Write a batch and its next offsets in one transaction.

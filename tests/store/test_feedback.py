@@ -71,6 +71,18 @@ def test_repeats_are_known_after_a_restart(path: Path) -> None:
     assert (again.events, again.queries, again.duplicates) == (0, 0, 2)
 
 
+def test_after_a_restart_the_newest_ids_are_remembered_in_the_order_of_arrival(tmp_path: Path) -> None:
+    """Of three stored ids and room for two, the first is forgotten, and the second goes when another comes."""
+    path = tmp_path / "flywheel.duckdb"
+    with Store.open(path, recent_ids=2) as store:
+        for number in (1, 2, 3):
+            store.feedback.ingest(batch(events=[event(f"e{number}")], start=number), CLUSTER, NOW)
+    with Store.open(path, recent_ids=2) as store:
+        come = (("e1", 1), ("e3", 0), ("e2", 1))  # e1 is new again and takes the place of e2, not of e3
+        for offset, (name, added) in enumerate(come, start=10):
+            assert store.feedback.ingest(batch(events=[event(name)], start=offset), CLUSTER, NOW).events == added
+
+
 def test_what_failed_to_be_stored_is_no_repeat(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed transaction nothing is there, and the same batch is accepted whole."""
     given = batch(events=[event("e1")], queries=[query("q1")])
