@@ -280,7 +280,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--sessions", type=int, default=8000, help="in each round")
     parser.add_argument("--tier", choices=("query_tower", "adapter", "full"), default="query_tower")
-    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--arms", default=",".join(ARMS), help="lines to train; champion always is")
     parser.add_argument("--holdout", type=float, default=0.0, help="score this share of the training queries instead")
     parser.add_argument("--explore", action="store_true", help="play it without exploration too, beside")
@@ -290,7 +291,8 @@ def main() -> None:
     options.arms = options.arms.split(",")
     room = Path(tempfile.mkdtemp(prefix="flywheel-learning-"))
     try:
-        played = [play_both(options, room, seed) for seed in range(options.seeds)]
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        played = [play_both(options, room, seed) for seed in seeds]
         print(json.dumps(summary(played, options)))
     finally:
         shutil.rmtree(room, ignore_errors=True)
