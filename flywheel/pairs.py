@@ -44,7 +44,8 @@ class Rules:
 class Pairs:
     """Labelled pairs as columns of one length, ordered by (query key, document).
 
-    `weight` is what a positive or negative counts in the loss, 0 for an ambiguous pair, which is only masked.
+    `weight` is what a positive or negative counts in the loss, 0 for an ambiguous pair, which is only masked. `prior`
+    and `pull` are the click model's: what was expected before the pair's clicks, and what is held against them.
     `impressions` and `clicks` are what counted after caps and age; `facts` are the plain counts. `source` is `explicit`
     where votes, carts or purchases made the label, else `clicks`.
     """
@@ -55,6 +56,8 @@ class Pairs:
     label: tuple[Label, ...]
     weight: Floats
     posterior: Floats
+    prior: Floats
+    pull: Floats
     impressions: Floats
     clicks: Floats
     source: tuple[str, ...]
@@ -102,6 +105,8 @@ def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -
         label=tuple(label[kept].tolist()),
         weight=weight[kept],
         posterior=posterior[kept],
+        prior=model.prior[kept],
+        pull=model.pull[kept],
         impressions=evidence.pair_impressions()[kept],
         clicks=evidence.pair_clicks()[kept],
         source=tuple(np.where(label == by_clicks, "clicks", "explicit")[kept].tolist()),

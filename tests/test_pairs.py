@@ -23,7 +23,7 @@ def made(posterior: list[float], **counts: list[int]) -> Pairs:
     columns = {name: np.array(counts.get(name, [0] * n), dtype=np.int64) for name in COUNTS}
     facts = PairFacts(**columns, first_ms=index.astype(np.int64), last_ms=index + 9, model_versions=(("v0",),) * n)
     relevance = np.array(posterior)
-    model = ClickModel(CURVE, relevance, relevance, np.ones(n), 9, True, 99.0, True)
+    model = ClickModel(CURVE, relevance, relevance / 2, np.arange(n) / 100, 9, True, 99.0, True)
     return build(Collected(evidence, facts, ("Shoes!",), 0), model)
 
 
@@ -68,12 +68,12 @@ def test_purchases_weigh_more_than_carts_and_carts_more_than_nothing() -> None:
 
 
 def test_each_pair_carries_what_it_rests_on() -> None:
-    """Counts, window, versions and the text as typed stay with the pair after unlabelled ones are left out."""
+    """Counts, window, versions, text, prior and pull stay with the pair after unlabelled ones are left out."""
     pairs = made([0.01, 0.9], clicks=[4, 7], users=[2, 3])
     assert (pairs.query_key, pairs.query, pairs.doc_id) == (("shoes",), ("Shoes!",), ("d1",))
     assert (pairs.facts.clicks.tolist(), pairs.facts.users.tolist()) == ([7], [3])
     assert (pairs.facts.first_ms.tolist(), pairs.facts.model_versions) == ([1], (("v0",),))
-    assert pairs.impressions.tolist() == [10.0]
+    assert (pairs.impressions.tolist(), pairs.prior.tolist(), pairs.pull.tolist()) == ([10.0], [0.45], [0.01])
     assert pairs.positives() == {("shoes", "d1")}
 
 

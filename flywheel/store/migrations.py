@@ -25,6 +25,7 @@ STEPS = (
     "006_exploration",
     "007_clicks",
     "008_outcomes",
+    "009_reasons",
 )
 
 _CREATE = re.compile(r"((?:^--[^\n]*\n)+)CREATE (TABLE|VIEW) (\w+) \(\n(.*?)^\)", re.M | re.S)

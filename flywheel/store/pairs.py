@@ -41,9 +41,9 @@ SELECT * EXCLUDE (lot, within_query, within_month) FROM even ORDER BY within_que
 """
 
 _WHY = """
-SELECT p.run_id, r.started_at, p.label, p.posterior, p.weight, p.source, p.impressions, p.clicks, p.satisfied,
-       p.bounced, p.thumbs_up, p.thumbs_down, p.carts, p.purchases, p.users, p.first_ts, p.last_ts, p.model_versions,
-       r.trigger, r.version AS trained
+SELECT p.run_id, r.started_at, p.label, p.posterior, p.prior, p.pull, p.weight, p.source, p.impressions, p.clicks,
+       p.satisfied, p.bounced, p.thumbs_up, p.thumbs_down, p.carts, p.purchases, p.users, p.first_ts, p.last_ts,
+       p.model_versions, r.trigger, r.version AS trained
 FROM pairs p LEFT JOIN training_runs r USING (run_id)
 WHERE (p.query_key = $query OR p.query = $query) AND p.doc_id = $document
 ORDER BY r.started_at DESC NULLS LAST, p.run_id DESC
@@ -167,6 +167,8 @@ def _rows(run_id: str, pairs: Pairs) -> pa.Table:
             "label": pa.array(pairs.label, pa.string()),
             "weight": pa.array(pairs.weight, pa.float32()),
             "posterior": pa.array(pairs.posterior, pa.float32()),
+            "prior": pa.array(pairs.prior, pa.float32()),
+            "pull": pa.array(pairs.pull, pa.float32()),
             "impressions": pa.array(pairs.impressions),
             "clicks": pa.array(pairs.clicks),
             **{name: pa.array(getattr(facts, name)) for name in COUNTS if name not in weighted},

@@ -25,7 +25,10 @@ def pairs(rows: list[tuple[str, str, Label, int]]) -> Pairs:
     when = np.array(times, dtype=np.int64)
     facts = PairFacts(**dict.fromkeys(COUNTS, seen), first_ms=when, last_ms=when, model_versions=(("v0", "v1"),) * n)
     ones = np.ones(n)
-    return Pairs(queries, queries, documents, labels, ones, ones * 0.75, ones * 4, ones * 2, ("clicks",) * n, facts)
+    return Pairs(
+        queries, queries, documents, labels, weight=ones, posterior=ones * 0.75, prior=ones * 0.25, pull=ones * 0.5,
+        impressions=ones * 4, clicks=ones * 2, source=("clicks",) * n, facts=facts,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_what_is_written_comes_back_with_its_provenance(store: Store) -> None:
-    """One call says why a pair was a positive: label, posterior, counts, window and versions, by run."""
+    """One call says why a pair was a positive: label, prior, pull, posterior, counts, window and versions, by run."""
     store.pairs.write("run-1", pairs([("shoes", "a", "ambiguous", T0), ("shoes", "b", "positive", T0)]))
     (reason,) = store.pairs.why("shoes", "b")
     assert (reason["run_id"], reason["label"], reason["posterior"], reason["impressions"]) == (
@@ -44,6 +47,7 @@ def test_what_is_written_comes_back_with_its_provenance(store: Store) -> None:
         0.75,
         4.0,
     )
+    assert (reason["prior"], reason["pull"]) == (0.25, 0.5)
     assert (reason["users"], reason["model_versions"]) == (1, ["v0", "v1"])
     assert reason["first_ts"] == reason["last_ts"]
     assert store.pairs.why("shoes", "z") == []
