@@ -9,7 +9,8 @@ that was shown, `perfect_all` from the true labels of all pairs. The test split 
 With `--holdout 0.2` that share of the training queries is searched by nobody and scored instead of the test split:
 what settings are to be chosen by. Pages are explored as the settings say, by the product's own explorer (by default
 they are, `--set exploration.enabled=false` ends it); `--explore` plays the same people without exploration as well:
-`without` beside `champion`. `exploration` says what it took and cost.
+`without` beside `champion`. `exploration` says what it took and cost. With `--clicks poison` each round says how many
+of the queries that showed the colluders' document to nobody's use (`poisonable`) have it as a positive (`poisoned`).
 
     python benchmarks/learning.py --beir DIR --clicks pbm --rounds 4 --sessions 8000 --tier query_tower --seeds 3
 """
@@ -158,10 +159,12 @@ def turn(lines: dict[str, Line], people: Searchers, number: int, arm: Arm | None
     ask(ours, people, number, arm)
     run, started = ours.begin(number), time.monotonic()
     precision = recall = 0.0
+    poisoned = (0, 0)
     try:
         ours.parts.learning.gather(run)
         pairs = ours.parts.store.pairs.of(run.run_id)
         precision, recall = people.precision_recall(pairs)
+        poisoned = people.poisoned(pairs)
         ours.train(run)
         ours.finish(run, "done")
     except NothingToLearn as reason:
@@ -174,6 +177,7 @@ def turn(lines: dict[str, Line], people: Searchers, number: int, arm: Arm | None
     if "perfect_all" in lines:
         lines["perfect_all"].teach(lines["perfect_all"].begin(number), labelled(people.everything(), people.relevant))
     found = {"precision": precision, "recall": recall, "coverage": people.coverage(), "seconds": seconds}
+    found |= {"poisoned": poisoned[0], "poisonable": poisoned[1]}
     say(f"round {number + 1}: " + ", ".join(f"{key} {value:.3f}" for key, value in found.items()))
     return found
 
@@ -237,7 +241,7 @@ def summary(played: list[dict[str, Any]], options: argparse.Namespace) -> dict[s
         shares = [gain / top for gain, top in zip(gains, most, strict=True) if top > 0]
         result["gain_fraction"] = {"mean": mean(shares), "sd": spread(shares)} if shares else None
     rounds = list(zip(*(one["rounds"] for one in played), strict=True))
-    keys = ("precision", "recall", "coverage")
+    keys = ("precision", "recall", "coverage", *(("poisoned", "poisonable") if options.clicks == "poison" else ()))
     result["rounds"] = [{key: mean(one[key] for one in same) for key in keys} for same in rounds]
     result["seconds_per_round"] = mean(one["seconds"] for same in rounds for one in same)
     return result | {

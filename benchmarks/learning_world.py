@@ -56,6 +56,7 @@ class Searchers:
         self._people, self._sessions, self._seed = People(habit, SILENT), sessions, seed
         self._shown: set[tuple[str, str]] = set()
         self._target: str | None = None
+        self._targeted: set[str] = set()
 
     def search(
         self, pages: Sequence[Sequence[str]], number: int, arm: Arm | None = None, part: int = 0
@@ -85,6 +86,8 @@ class Searchers:
         for session, (row, page) in enumerate(zip(rows, page_docs, strict=True)):
             key = normalise_query(self.texts[row])
             self._shown.update((key, doc) for doc in page if doc in self.relevant[key])
+            if self._target in page and self._target not in self.relevant[key]:
+                self._targeted.add(key)
             name, client = names[session], f"c{users[session]}"
             stamp = START_MS + (number * self._sessions + first + session) * 60_000
             common = {"query_id": name, "client_id": client}
@@ -111,15 +114,25 @@ class Searchers:
 
     def precision_recall(self, pairs: pa.Table) -> tuple[float, float]:
         """Share of the positives that are relevant, and of the relevant pairs that are positives."""
-        columns = (pairs[name].to_pylist() for name in ("query_key", "doc_id", "label"))
-        found = [(key, doc) for key, doc, label in zip(*columns, strict=True) if label == "positive"]
+        found = _positives(pairs)
         right = sum(doc in self.relevant.get(key, ()) for key, doc in found)
         return right / max(1, len(found)), right / sum(len(answers) for answers in self.relevant.values())
+
+    def poisoned(self, pairs: pa.Table) -> tuple[int, int]:
+        """Queries where the colluders' document is a positive and does not belong, of those that showed it so."""
+        wrong = sum(doc == self._target and doc not in self.relevant.get(key, ()) for key, doc in _positives(pairs))
+        return wrong, len(self._targeted)
 
     def everything(self) -> Collected:
         """Every relevant pair, as though it had been shown once."""
         texts = {normalise_query(text): text for text in self.texts}
         return _shown_once(texts, [(key, doc) for key in self.relevant for doc in sorted(self.relevant[key])])
+
+
+def _positives(pairs: pa.Table) -> list[tuple[str, str]]:
+    """(query key, document) of each positive."""
+    columns = (pairs[name].to_pylist() for name in ("query_key", "doc_id", "label"))
+    return [(key, doc) for key, doc, label in zip(*columns, strict=True) if label == "positive"]
 
 
 def _shown_once(texts: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> Collected:

@@ -39,6 +39,15 @@ def test_precision_and_recall_are_of_the_positives() -> None:
     assert people().precision_recall(pairs) == (1 / 2, 1 / 3)
 
 
+def test_a_poisoned_query_is_one_that_the_colluders_document_does_not_answer() -> None:
+    """Both pages show "a"; it answers one query, so it can poison the other alone, and does as a positive only."""
+    world = people("poison")
+    world.search(PAGES, 0)
+    columns = {"query_key": ["shallow copy", "read a file"], "doc_id": ["a", "a"]}
+    labels = (["positive", "positive"], ["positive", "ambiguous"])
+    assert [world.poisoned(pa.table({**columns, "label": label})) for label in labels] == [(1, 1), (0, 1)]
+
+
 def test_every_click_is_on_the_page_that_its_query_was_answered_with() -> None:
     """Events name a document at the rank where its page shows it, and no id comes twice over rounds."""
     world = people("poison")
