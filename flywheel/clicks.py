@@ -158,9 +158,10 @@ def _best(rows: Rows, columns: Floats, options: Options, lent: dict[int, Rates])
 
 START_PRIOR = 0.1
 PULLS = np.array([0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
-BAIT = 5e-3
+SIEGES = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 0.85])
+BAIT, BESIEGED = 5e-3, 1e-4
 _BLIND_STEPS = 15
-PULL_PRIOR = np.log([1 - BAIT, *np.full(len(PULLS) - 1, BAIT / (len(PULLS) - 1))])
+PULL_PRIOR = np.log([1 - BAIT - BESIEGED, *np.full(len(PULLS) - 1, BAIT / (len(PULLS) - 1)), BESIEGED])
 
 
 class _Em:
@@ -231,20 +232,26 @@ class _Em:
         Colluding users show as one document that is clicked under many queries that it does not answer, with the same
         chance at every rank: their clicks add to an irrelevant document's, where a factor on its rate (Yue, Patel &
         Roehrig, WWW 2010) would take documents that answer several queries for bait. For each query of a document, the
-        mean pull given what its other queries say, relevance summed out of each; one document in 200 is thought to
-        be bait before any click.
+        mean pull given what its other queries say, relevance summed out of each. One document in 200 is thought to
+        be bait before any click, and one in 10,000 to be besieged: by colluders who search what shows it, so that
+        their share is another one in each query, and its own clicks tell which.
         """
         evidence, count = self.rows.evidence, len(self.rows.evidence.documents)
         relevant, irrelevant = self.scheme.rates()
-        good = np.log(self.prior) + self._told(relevant)
-        said = np.empty((len(PULLS), evidence.pairs))
-        for row, pull in enumerate(PULLS):
-            bad = np.log1p(-self.prior) + self._told(np.minimum(pulled(irrelevant, pull), relevant))
-            said[row] = np.logaddexp(good, bad)
+        good, unlike = np.log(self.prior) + self._told(relevant), np.log1p(-self.prior)
+
+        def bad(pull: float) -> Floats:
+            told: Floats = unlike + self._told(np.minimum(pulled(irrelevant, np.full_like(irrelevant, pull)), relevant))
+            return told
+
+        sieges = np.stack([bad(pull) for pull in SIEGES])
+        siege = np.logaddexp.reduce(sieges, axis=0)
+        said = [np.logaddexp(good, bad(pull)) for pull in PULLS] + [np.logaddexp(good, siege - math.log(len(SIEGES)))]
         of = evidence.pair_document
         others = np.stack([sums(of, own, count)[of] - own for own in said]) + PULL_PRIOR[:, None]
         weight = np.exp(others - others.max(axis=0))
-        self.pull = (PULLS @ weight) / weight.sum(axis=0)
+        own = SIEGES @ np.exp(sieges - siege)
+        self.pull = (PULLS @ weight[:-1] + own * weight[-1]) / weight.sum(axis=0)
 
     def _told(self, rates: Floats) -> Floats:
         """Log likelihood of each pair's clicks under these rates of its rows."""

@@ -5,7 +5,7 @@ Documents that were merely not clicked get no label at all: not clicked is not i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ Label = Literal["positive", "ambiguous", "negative"]
 Labels = npt.NDArray[np.str_]
 
 SURE = 0.8
+SUSPECT = 0.03
 COUNTS = ("impressions", "clicks", "satisfied", "bounced", "thumbs_up", "thumbs_down", "carts", "purchases", "users")
 
 
@@ -27,7 +28,8 @@ class Rules:
     """How posterior and explicit feedback make a label.
 
     Positives lie above `posterior_threshold`, and above whatever higher threshold keeps their mean posterior at
-    `expected_precision`: the Bayesian false discovery rate (Newton et al., Biostatistics 2004, eq. 2.2).
+    `expected_precision`: the Bayesian false discovery rate (Newton et al., Biostatistics 2004, eq. 2.2). A document
+    that people seem to click wherever they see it (a pull of `SUSPECT` or more) is a positive above `SURE` alone.
     A cart or a purchase multiplies the odds of relevance once for each person. Votes, one a person, override the
     clicks: more up than down is a positive of at least `vote_posterior`, more down than up a negative.
     """
@@ -88,13 +90,13 @@ def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -
         raise ValueError(
             f"{len(model.posterior)} posteriors and {evidence.pairs} pairs: fit the model on this evidence"
         )
-    rules = replace(rules, posterior_threshold=threshold(model.posterior, rules))
+    least = np.where(model.pull >= SUSPECT, max(SURE, rules.posterior_threshold), threshold(model.posterior, rules))
     posterior = _with_purchases(model.posterior, facts, rules)
     votes = facts.thumbs_up - facts.thumbs_down
     posterior = np.where(votes > 0, np.maximum(posterior, rules.vote_posterior), posterior)
     posterior = np.where(votes < 0, np.minimum(posterior, 1 - rules.vote_posterior), posterior)
-    label = _labels(posterior, votes, rules)
-    by_clicks = _labels(model.posterior, np.zeros_like(votes), rules)
+    label = _labels(posterior, votes, least, rules)
+    by_clicks = _labels(model.posterior, np.zeros_like(votes), least, rules)
     weight = np.select([label == "positive", label == "negative"], [posterior, 1 - 0.5 ** np.abs(votes)], 0.0)
     kept = np.flatnonzero(label != "")
     queries, documents = evidence.pair_query[kept], evidence.pair_document[kept]
@@ -135,8 +137,8 @@ def _with_purchases(posterior: Floats, facts: PairFacts, rules: Rules) -> Floats
     return np.asarray(np.where(more > 0, expit(odds), posterior), dtype=np.float64)
 
 
-def _labels(posterior: Floats, votes: Counts, rules: Rules) -> Labels:
-    conditions = [votes < 0, posterior > rules.posterior_threshold, posterior > rules.ambiguous_threshold]
+def _labels(posterior: Floats, votes: Counts, least: Floats, rules: Rules) -> Labels:
+    conditions = [votes < 0, posterior > least, posterior > rules.ambiguous_threshold]
     return np.select(conditions, ["negative", "positive", "ambiguous"], "")
 
 

@@ -239,8 +239,28 @@ def test_a_bait_at_a_low_rank_is_known_by_four_queries(monkeypatch: pytest.Monke
     found = evidence(world.documents, query, hit, np.zeros(hit.shape))
     bait = np.array([found.documents[d] == "10000" for d in found.pair_document])
     assert not (learned(world, found)[0].posterior[bait] > 0.5).any()
-    monkeypatch.setattr(clicks, "PULLS", np.zeros(8))  # with no such thing as bait
+    monkeypatch.setattr(clicks, "PULL_PRIOR", np.array([0.0] + [-100.0] * len(clicks.PULLS)))
     assert (learned(world, found)[0].posterior[bait] > 0.5).all()
+
+
+def test_a_document_that_colluders_besiege_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where most who search eight queries click one document at whatever rank, it is a positive of none of them."""
+    world, rng = World(), np.random.default_rng(10)
+    row, place = np.arange(8), np.array([0, 1, 2, 3, 5, 6, 7, 8])
+    world.score[row, place] -= 0.08 * world.relevant[row, place]
+    world.documents[row, place], world.relevant[row, place] = 10_000, False
+    query = np.concatenate([rng.integers(0, QUERIES, 3000), np.repeat(row, 30)])
+    hit = People("pbm", SILENT).react(world.relevant[query], rng).clicked
+    besieging = (np.arange(len(query)) >= 3000) & (rng.random(len(query)) < 0.9)
+    hit[besieging] = world.documents[query[besieging]] == 10_000
+    found = evidence(world.documents, query, hit, np.zeros(hit.shape))
+    bait = np.array([found.documents[d] == "10000" for d in found.pair_document])
+    model, precision, _ = learned(world, found)
+    assert not (model.posterior[bait] > 0.5).any()
+    assert model.pull[bait].min() > 0.2
+    assert precision >= 0.9
+    monkeypatch.setattr(clicks, "PULL_PRIOR", np.append(clicks.PULL_PRIOR[:-1], -100.0))
+    assert (learned(world, found)[0].posterior[bait] > 0.5).mean() > 0.5
 
 
 def test_a_document_that_answers_several_queries_is_no_bait() -> None:

@@ -11,8 +11,8 @@ NONE = np.zeros((1, 3))
 CURVE = Curve(NONE, NONE, NONE, np.ones(3) / 3, np.ones(3) / 3)
 
 
-def made(posterior: list[float], **counts: list[int]) -> Pairs:
-    """Pairs of one query with documents d0, d1, ...; counts not named are zero."""
+def made(posterior: list[float], pull: float = 0.0, **counts: list[int]) -> Pairs:
+    """Pairs of one query with documents d0, d1, ...; `pull` is the last one's, counts not named are zero."""
     n = len(posterior)
     index = np.arange(n, dtype=np.int32)
     ones, zeros = np.ones(n), np.zeros(n)
@@ -23,7 +23,7 @@ def made(posterior: list[float], **counts: list[int]) -> Pairs:
     columns = {name: np.array(counts.get(name, [0] * n), dtype=np.int64) for name in COUNTS}
     facts = PairFacts(**columns, first_ms=index.astype(np.int64), last_ms=index + 9, model_versions=(("v0",),) * n)
     relevance = np.array(posterior)
-    model = ClickModel(CURVE, relevance, relevance / 2, np.arange(n) / 100, 9, True, 99.0, True)
+    model = ClickModel(CURVE, relevance, relevance / 2, np.append(zeros[1:], pull), 9, True, 99.0, True)
     return build(Collected(evidence, facts, ("Shoes!",), 0), model)
 
 
@@ -44,6 +44,15 @@ def test_the_threshold_rises_until_positives_are_expected_to_be_right() -> None:
     assert threshold(posterior, Rules(expected_precision=0.8)) == 0.5
     assert made([0.99, 0.98, 0.97, 0.96, 0.6]).label[-1] == "ambiguous"
     assert made([0.82, 0.7]).label == ("positive", "ambiguous")
+
+
+def test_a_document_that_is_clicked_wherever_it_stands_must_be_surer() -> None:
+    """Where its other queries speak of colluders, 0.7 is too little for a positive, 0.85 or a vote enough."""
+    sure = [0.99] * 10
+    assert made([*sure, 0.7], pull=0.05).label[-1] == "ambiguous"
+    assert made([*sure, 0.7], pull=0.01).label[-1] == "positive"
+    assert made([*sure, 0.85], pull=0.05).label[-1] == "positive"
+    assert made([*sure, 0.02], pull=0.05, thumbs_up=[0] * 10 + [1]).label[-1] == "positive"
 
 
 def test_votes_override_the_clicks() -> None:
@@ -69,7 +78,7 @@ def test_purchases_weigh_more_than_carts_and_carts_more_than_nothing() -> None:
 
 def test_each_pair_carries_what_it_rests_on() -> None:
     """Counts, window, versions, text, prior and pull stay with the pair after unlabelled ones are left out."""
-    pairs = made([0.01, 0.9], clicks=[4, 7], users=[2, 3])
+    pairs = made([0.01, 0.9], 0.01, clicks=[4, 7], users=[2, 3])
     assert (pairs.query_key, pairs.query, pairs.doc_id) == (("shoes",), ("Shoes!",), ("d1",))
     assert (pairs.facts.clicks.tolist(), pairs.facts.users.tolist()) == ([7], [3])
     assert (pairs.facts.first_ms.tolist(), pairs.facts.model_versions) == ([1], (("v0",),))
