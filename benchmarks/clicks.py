@@ -49,13 +49,15 @@ class Attack:
     """Colluders, one in twenty sessions, who click one document wherever it is shown.
 
     `rank`: the place at which their document stands most often. `polite`: they click like others where it is not
-    shown. `sessions`: of each user id. `focused`: they only search what shows it.
+    shown. `sessions`: of each user id. `focused`: they only search what shows it. `obscure`: it is any document of any
+    page, below the first rank, where it does not belong.
     """
 
     rank: int = 1
     polite: bool = False
     sessions: int = 3
     focused: bool = False
+    obscure: bool = False
 
 
 ATTACKS = {
@@ -65,6 +67,7 @@ ATTACKS = {
     "scattered": Attack(sessions=1),
     "focused": Attack(rank=6, polite=True, focused=True),
     "persistent": Attack(rank=4, sessions=40, polite=True),
+    "obscure": Attack(obscure=True),
 }
 
 
@@ -151,7 +154,7 @@ class Play:
         number: int,
     ) -> tuple[Any, Any, Any]:
         if self.target < 0:
-            self.target = int(np.bincount(ranked[:, attack.rank - 1]).argmax())
+            self.target = self._aim(attack, ranked)
         cheats = rng.random(len(rows)) < 0.05
         if attack.focused:
             showing = np.flatnonzero((ranked == self.target).any(axis=1))
@@ -159,6 +162,13 @@ class Play:
                 rows = np.where(cheats, rng.choice(showing, len(rows)), rows)
         names = (np.arange(len(rows)) + number * len(rows)) // (20 * attack.sessions)
         return rows, np.where(cheats, np.char.add("c", names.astype(str)), users), cheats
+
+    def _aim(self, attack: Attack, ranked: npt.NDArray[np.int64]) -> int:
+        if not attack.obscure:
+            return int(np.bincount(ranked[:, attack.rank - 1]).argmax())
+        wrong = ~self.world.relevant[np.arange(len(ranked))[:, None], ranked]
+        wrong[:, 0] = False
+        return int(np.random.default_rng([self.seed, 19]).choice(ranked[wrong]))
 
     def _write(
         self, number: int, rows: npt.NDArray[np.int64], users: Any, hits: Any, clicked: npt.NDArray[np.bool_]

@@ -234,7 +234,8 @@ class _Em:
         Roehrig, WWW 2010) would take documents that answer several queries for bait. For each query of a document, the
         mean pull given what its other queries say, relevance summed out of each. One document in 200 is thought to
         be bait before any click, and one in 10,000 to be besieged: by colluders who search what shows it, so that
-        their share is another one in each query, and its own clicks tell which.
+        their share is another one in each query, and its own clicks tell which. Either is the more likely, the more of
+        its clickers click nothing else.
         """
         evidence, count = self.rows.evidence, len(self.rows.evidence.documents)
         relevant, irrelevant = self.scheme.rates()
@@ -249,6 +250,8 @@ class _Em:
         said = [np.logaddexp(good, bad(pull)) for pull in PULLS] + [np.logaddexp(good, siege - math.log(len(SIEGES)))]
         of = evidence.pair_document
         others = np.stack([sums(of, own, count)[of] - own for own in said]) + PULL_PRIOR[:, None]
+        if evidence.idle is not None:
+            others[1:] += evidence.idle[of]
         weight = np.exp(others - others.max(axis=0))
         own = SIEGES @ np.exp(sieges - siege)
         self.pull = (PULLS @ weight[:-1] + own * weight[-1]) / weight.sum(axis=0)

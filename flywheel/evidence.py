@@ -31,7 +31,8 @@ class Evidence:
     Rows: `pair` indexes the pairs; `rank` is 1-based; `above` numbers the click set, 0 for none; `impressions` and
     `clicks` are weighted counts. Set s holds `set_pairs[set_start[s]:set_start[s + 1]]` in the order of the page; set 0
     is empty. `distance` counts the places from the last click above, or from the page's top, to the row: 1 is the next
-    result, or rank 1. Without it nobody can tell whether people go down page by page and stop.
+    result, or rank 1. Without it nobody can tell whether people go down page by page and stop. `idle` (documents,) are
+    log odds that people who click nothing else click the document (see `flywheel.company`).
     """
 
     queries: tuple[str, ...]
@@ -49,6 +50,7 @@ class Evidence:
     set_start: npt.NDArray[np.int64]
     set_pairs: Ints
     distance: Ints | None = None
+    idle: Floats | None = None
 
     @property
     def pairs(self) -> int:

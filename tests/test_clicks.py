@@ -263,6 +263,24 @@ def test_a_document_that_colluders_besiege_is_not_believed(monkeypatch: pytest.M
     assert (learned(world, found)[0].posterior[bait] > 0.5).mean() > 0.5
 
 
+def test_what_idle_people_click_under_one_query_is_not_believed() -> None:
+    """One query alone cannot tell colluders at a low rank from relevance; that its clickers click nothing else can."""
+    world, rng = World(queries=50, documents=400), np.random.default_rng(11)
+    world.documents[0, 6], world.relevant[0, 6] = 10_000, False
+    query = rng.integers(0, 50, 15_000)
+    hit = People("pbm", SILENT).react(world.relevant[query], rng).clicked
+    hit |= (rng.random(15_000) < 0.09)[:, None] & (world.documents[query] == 10_000)
+    found = evidence(world.documents, query, hit, np.zeros(hit.shape))
+    (bait,) = np.flatnonzero([found.documents[d] == "10000" for d in found.pair_document])
+    model, precision, recall = learned(world, found)
+    assert model.posterior[bait] > 0.5
+    idle = np.where(np.array(found.documents) == "10000", 8.0, 0.0)
+    told, after, recalled = learned(world, dataclasses.replace(found, idle=idle))
+    assert told.posterior[bait] < 0.5
+    assert after > precision
+    assert recalled == pytest.approx(recall, abs=0.01)
+
+
 def test_a_document_that_answers_several_queries_is_no_bait() -> None:
     """Relevant to each of five queries where the champion has it on top, it stays a positive of all."""
     world = World()

@@ -18,6 +18,7 @@ from flywheel.config import Signals
 from flywheel.evidence import Collected, Evidence, ExcludedUser, PairFacts
 from flywheel.store.database import Database
 from flywheel.store.dwells import judge_dwells
+from flywheel.store.suspects import EXCLUDED, idle_clickers
 from flywheel.store.times import moment
 
 # A page is one row: the hits in the order shown, and their ranks where the sender logs impressions as events (then a
@@ -58,46 +59,6 @@ FROM feedback f JOIN ev_pages p USING (query_id)
 WHERE f.ts <= $until AND f.doc_id IS NOT NULL
   AND f.kind IN ('click', 'dwell', 'thumbs_up', 'thumbs_down', 'add_to_cart', 'purchase')
 GROUP BY p.page, f.doc_id
-"""
-
-# People do not see 240 pages in a minute, click 70 % of all they are shown, or one document whatever they ask. That
-# nobody ever dwells tells only where dwell is measured for others, and for nearly all: an app that sends no dwell has
-# many such users, and they are people.
-_EXCLUDED = """
-CREATE TEMP TABLE ev_excluded AS
-WITH seen AS (
-    SELECT person, count(*) AS pages, sum(len(hit_ids)) AS impressions,
-           sum(len(hit_ids)) FILTER (len(hit_ids) >= 3) AS on_lists
-    FROM ev_pages WHERE person IS NOT NULL GROUP BY person
-), did AS (
-    SELECT a.person, count(*) AS clicks, count(a.dwell_ms) AS dwells, count(*) FILTER (len(p.hit_ids) >= 3) AS on_lists
-    FROM ev_acts a JOIN ev_pages p USING (page) WHERE a.clicked AND a.place IS NOT NULL GROUP BY a.person
-), pace AS (
-    SELECT person, max(pages) AS pages FROM (
-        SELECT person, count(*) AS pages FROM ev_pages WHERE person IS NOT NULL
-        GROUP BY person, date_trunc('minute', ts)
-    ) GROUP BY person
-), loyal AS (
-    SELECT person, max(queries) AS queries, max(queries) / sum(queries) AS share FROM (
-        SELECT a.person, a.doc_id, count(DISTINCT p.query_key) AS queries
-        FROM ev_acts a JOIN ev_pages p USING (page) WHERE a.clicked AND a.place IS NOT NULL
-        GROUP BY a.person, a.doc_id
-    ) GROUP BY person
-), measured AS (
-    SELECT coalesce(sum(dwells) / nullif(sum(clicks), 0), 0) AS share,
-           count(*) FILTER (clicks >= 20 AND dwells = 0) / greatest(1, count(*) FILTER (clicks >= 20)) AS mute
-    FROM did
-)
-SELECT s.person AS user_key, s.impressions, coalesce(d.clicks, 0) AS clicks, coalesce(d.dwells, 0) AS dwells,
-       CASE WHEN pace.pages > 240 THEN 'impossible rate: ' || pace.pages || ' pages in a minute'
-            WHEN s.pages >= 3 AND s.on_lists >= 30 AND d.on_lists >= 0.7 * s.on_lists THEN 'clicks everything'
-            WHEN loyal.queries >= 5 AND loyal.share >= 0.8
-            THEN 'clicks one document under ' || loyal.queries || ' queries'
-            WHEN d.clicks >= 20 AND d.dwells = 0 AND measured.share >= 0.5 AND measured.mute <= 0.2 THEN 'never dwells'
-       END AS reason
-FROM seen s CROSS JOIN measured LEFT JOIN did d USING (person) LEFT JOIN pace USING (person)
-     LEFT JOIN loyal USING (person)
-WHERE reason IS NOT NULL
 """
 
 _ONLY = (
@@ -265,9 +226,9 @@ class EvidenceReader:
     ) -> Collected:
         """All evidence up to `until_ms` (event time), without the queries of `exclude_keys` (normalised texts).
 
-        `only_keys` keeps these queries alone, and of our models' pages those of `served_by`; who is a bot and how long
-        a dwell satisfies is still told by all. Events count whenever they arrived, for the page that they belong to:
-        late feedback changes the next result.
+        `only_keys` keeps these queries alone, and of our models' pages those of `served_by`; who is a bot or idle and
+        how long a dwell satisfies is still told by all. Events count whenever they arrived, for the page that they
+        belong to: late feedback changes the next result.
         """
         values: dict[str, Any] = {
             "until": moment(until_ms),
@@ -277,9 +238,9 @@ class EvidenceReader:
         }
         with self._database.read() as con:
             con.register("ev_excluded_keys", pa.table({"query_key": pa.array(sorted(set(exclude_keys)), pa.string())}))
-            for statement in (_PAGES, _ACTS, _EXCLUDED):
+            for statement in (_PAGES, _ACTS, EXCLUDED):
                 con.execute(statement, _used(statement, values))
-            dwell = judge_dwells(con, signals)
+            dwell, idle = judge_dwells(con, signals), idle_clickers(con)
             if only_keys is not None:
                 only = pa.table({"query_key": pa.array(sorted(set(only_keys)), pa.string())})
                 con.register("ev_only_keys", only)
@@ -287,7 +248,9 @@ class EvidenceReader:
                     con.execute(statement, _used(statement, {"served_by": served_by}))
             for statement in (_WEIGHTS, *_LISTS, *_NUMBERS, *_SEGMENTS):
                 con.execute(statement, _used(statement, values))
-            return replace(_collected(con, values, until_ms), dwell=dwell)
+            found = _collected(con, values, until_ms)
+            odds = np.array([idle.get(doc_id, 0.0) for doc_id in found.evidence.documents])
+            return replace(found, evidence=replace(found.evidence, idle=odds), dwell=dwell)
 
 
 def _used(statement: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -224,6 +224,28 @@ def test_bots_are_left_out_and_named(shop: Shop) -> None:
     assert found.evidence.impressions.sum() == 8 * 6
 
 
+def test_a_document_whose_clickers_click_nothing_else_is_suspected(shop: Shop) -> None:
+    """Six people leave five pages alone and click one document; thirty click here and there, and it is no other's."""
+    for person in range(30):
+        for number in range(6):
+            page = shop.page(f"query {number}", "abcdef", user=f"person {person}")
+            if (person + number) % 2:
+                shop.click(page, "abcdef"[(person + number) % 6])
+    for person in range(6):
+        for number in range(6):
+            page = shop.page(f"query {number}", "abcdez", user=f"idle {person}")
+            if number == person % 4:
+                shop.click(page, "z")
+    evidence = shop.collect().evidence
+    assert evidence.idle is not None
+    odds = dict(zip(evidence.documents, evidence.idle.tolist(), strict=True))
+    assert odds.pop("z") > 4
+    assert max(odds.values()) == 0
+    held = shop.store.evidence.collect(T0 + DAY_MS, PLAIN, only_keys=["query 0"], served_by="v0").evidence
+    assert held.idle is not None
+    assert held.idle[held.documents.index("z")] == evidence.idle[evidence.documents.index("z")]
+
+
 def test_never_dwelling_tells_only_where_dwell_is_measured(shop: Shop) -> None:
     """Nobody is excluded where no dwell is sent, nor where a whole app sends none; the one who lacks it alone is."""
     names, pages = [f"user {n}" for n in range(8)], defaultdict(list)
