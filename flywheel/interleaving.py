@@ -108,10 +108,13 @@ class PreferenceSums:
     def compare(self) -> Estimate | Inconclusive:
         """Mean preference over users who have one: above 0 they prefer the challenger. One-sample t (Student 1908).
 
-        Chapelle et al. (2012), eq. 1, takes users' votes likewise; here a vote says how clear it was.
+        Chapelle et al. (2012), eq. 1, takes users' votes likewise; here a vote says how clear it was. Where all say the
+        same there is no spread to estimate an error from: it is what one more user of the opposite mind would make it.
         """
         if self.users < 2:
             return Inconclusive(f"{self.users} users with a preference; two are the least that have a spread")
         mean = self.preference / self.users
         variance = (self.preference_squared - self.users * mean**2) / (self.users - 1)
-        return Estimate(mean, float(np.sqrt(max(variance, 0.0) / self.users)), self.users - 1)
+        if variance < 1e-9:
+            variance = 4 * mean**2 / (self.users + 1)
+        return Estimate(mean, float(np.sqrt(variance / self.users)), self.users - 1)

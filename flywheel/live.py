@@ -225,7 +225,7 @@ def _guardrails(
         found = compare(champion, challenger, relative=False)
         beyond = _beyond(guard, champion, challenger)
         few = min(champion.users, challenger.users) < policy.min_users
-        if isinstance(found, Inconclusive) or isinstance(beyond, Inconclusive) or few:
+        if isinstance(beyond, Inconclusive) or few:
             continue
         tolerated = _tolerated(guard, champion)
         line = (
@@ -236,9 +236,16 @@ def _guardrails(
         told[guard.metric] = {"tolerated": tolerated, "e_value": e_value, "broken": e_value >= len(measured) / level}
         if e_value >= len(measured) / level:
             tripped.append(f"{line} (e-value {e_value:.3g}, {len(measured) / level:.3g} needed)")
-        elif lost(Estimate(-found.effect, found.standard_error, found.degrees), tolerated, policy.loss_level):
+        elif _perhaps(found, tolerated, policy.loss_level):
             unsure.append(f"{line}, though not yet for sure")
     return tuple(tripped), tuple(unsure)
+
+
+def _perhaps(found: Estimate | Inconclusive, tolerated: float, level: float) -> bool:
+    """Whether a rise may lie beyond what is tolerated; without any spread between users there is none to doubt."""
+    if isinstance(found, Inconclusive):
+        return False
+    return lost(Estimate(-found.effect, found.standard_error, found.degrees), tolerated, level)
 
 
 def _tolerated(guard: Guardrail, champion: ArmSums) -> float:

@@ -77,6 +77,18 @@ def test_weights_and_wrong_ranks() -> None:
     assert credit(["champion", "challenger", "both"], {1: 0.5, 2: 2.0, 3: 1.0, 9: 1.0}) == (0.5, 2.0)
 
 
+def test_one_mind_is_an_answer() -> None:
+    """Where nobody disagrees there is still an error, a little below the one with a single dissenter."""
+    ones, none = np.ones(500), np.zeros(500)
+    found = PreferenceSums.of(none, ones).compare()
+    dissent = PreferenceSums.of(np.append(none, 1.0), np.append(ones, 0.0)).compare()
+    assert isinstance(found, Estimate)
+    assert isinstance(dissent, Estimate)
+    assert (found.effect, found.standard_error) == (1.0, pytest.approx(dissent.standard_error, rel=0.01))
+    assert PreferenceSums.of(ones, none).compare().effect == -1.0  # type: ignore[union-attr]
+    assert found.p_gain() < 1e-6
+
+
 def test_nobody_decided_is_no_answer() -> None:
     """Without two users who prefer one there is a reason instead of an effect."""
     assert isinstance(PreferenceSums.of(np.zeros(5), np.zeros(5)).compare(), Inconclusive)

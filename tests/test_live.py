@@ -115,6 +115,14 @@ def test_slow_challenger_is_stopped() -> None:
     assert "latency_ms" in decision.reasons[0]
 
 
+@pytest.mark.parametrize(("before", "after", "broken"), [(30.0, 500.0, True), (30.0, 30.0, False), (30.0, 30.1, False)])
+def test_guardrails_hold_where_all_pages_are_alike(before: float, after: float, broken: bool) -> None:
+    """A latency that does not vary within either arm is broken by a rise, and by nothing else."""
+    arms = (ArmSums.of(np.full(5_000, before)), ArmSums.of(np.full(5_000, after)))
+    decision = decide_live(_with(_evidence(0, 0.10), latency_ms=arms), POLICY, 0.01)
+    assert decision.verdict is (Verdict.REJECT if broken else Verdict.PROMOTE)
+
+
 def test_steady_guardrails_do_not_block() -> None:
     """Guardrails that do not move leave a gain its promotion in most runs."""
     promoted = 0
@@ -155,6 +163,14 @@ def test_preference_decides_interleaving() -> None:
     assert decide_live(LiveEvidence(preference=worse), POLICY, 0.01).verdict is Verdict.REJECT
     nothing = decide_live(LiveEvidence(), POLICY, 0.01)
     assert (nothing.verdict, nothing.final) == (Verdict.INCONCLUSIVE, False)
+
+
+def test_unanimous_users_decide() -> None:
+    """A challenger that nobody prefers is rejected, and one that everybody prefers promoted."""
+    none, all_of_them = np.zeros(500), np.ones(500)
+    better, worse = PreferenceSums.of(none, all_of_them), PreferenceSums.of(all_of_them, none)
+    assert decide_live(LiveEvidence(preference=better, days=7.0), POLICY, 0.01).verdict is Verdict.PROMOTE
+    assert decide_live(LiveEvidence(preference=worse), POLICY, 0.01).verdict is Verdict.REJECT
 
 
 def test_daily_looks_promote_at_most_alpha() -> None:

@@ -6,6 +6,7 @@ It keeps one row a person and never goes back to pages that it has counted. It j
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -50,7 +51,8 @@ _EDGE = "SELECT epoch_ms(ts) FROM queries WHERE {match} AND {fresh} ORDER BY ts 
 _PAGES = """
     CREATE TEMP TABLE tally_pages AS
     SELECT query_id, ts, batch, coalesce(user_key, client_key, session_id) AS person, {arm} AS arm,
-        coalesce(len(hit_ids), 0) = 0 AS bare, isfinite(latency_ms) AND latency_ms >= 0 AS timed, latency_ms,
+        coalesce(len(hit_ids), 0) = 0 AS bare, latency_ms,
+        coalesce(isfinite(latency_ms) AND latency_ms >= 0, false) AS timed,
         CASE WHEN teams IS NOT NULL THEN hit_ids END AS hit_ids, teams
     FROM queries WHERE {match} AND {fresh}
 """
@@ -270,7 +272,8 @@ def _write(
         _write_daily(con, experiment_id, recent)
         kept = con.execute("SELECT coalesce(sum(pages), 0)::BIGINT FROM incoming").fetchall()[0][0]
     finally:
-        con.unregister("incoming")
+        with suppress(duckdb.Error):  # of an aborted transaction, which would hide why
+            con.unregister("incoming")
     con.execute(
         "INSERT INTO tallies VALUES (?, epoch_ms(?::BIGINT), ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
         "first_ts = least(tallies.first_ts, excluded.first_ts), until_ts = excluded.until_ts, "

@@ -194,6 +194,16 @@ def test_clocks_that_disagree(store: Store) -> None:
     assert found.metrics["latency_ms"][0].pages == 0
 
 
+def test_a_product_that_measures_no_latency_is_counted(store: Store) -> None:
+    """Pages without a latency count for everything else, also where a person has no other pages."""
+    shown = [page("q1", "a", "champion", latency_ms=None), page("q2", "b", "challenger", latency_ms=None)]
+    store.feedback.ingest(batch(queries=shown, events=[event("c1", NOW)]), "c", NOW)
+    store.tally.advance(OURS, NOW + HOUR)
+    found = store.tally.sums("x")
+    assert [arm.pages for arm in found.metrics["ctr"]] == [1, 1]
+    assert [arm.pages for arm in found.metrics["latency_ms"]] == [0, 0]
+
+
 def test_what_people_did_before_is_taken_out(store: Store) -> None:
     """The covariate is each person's surplus over everybody's rate; with it, the same effect has a smaller error."""
     rng = np.random.default_rng(3)
