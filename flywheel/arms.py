@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.live import LiveEvidence, decide_live, effects
+from flywheel.live import SRM_LEVEL, LiveEvidence, decide_live, effects
 from flywheel.promotion import Decision, Policy, Verdict
 from flywheel.significance.estimate import Estimate, Inconclusive
 from flywheel.significance.ratio import ArmSums, log_ratio
@@ -24,10 +24,10 @@ NO_EXPERIMENT = "all"
 METRICS = {"ctr": "clicks", "satisfied_ctr": "satisfied"}
 _NAMES = {
     "experiment": ("experiment", "experiment_id", "test", "test_id", "clickability_test_id"),
-    "arm": ("arm", "variant", "variation", "group", "model_version"),
-    "user": ("user", "user_id", "client_id", "user_key"),
+    "arm": ("arm", "variant", "variation", "group", "bucket", "model_version"),
+    "user": ("user", "user_id", "client_id", "user_key", "visitor", "visitor_id"),
     "pages": ("pages", "impressions", "views"),
-    "clicks": ("clicks", "clicked"),
+    "clicks": ("clicks", "clicked", "click"),
     "satisfied": ("satisfied", "satisfied_clicks"),
     "before": ("before",),
 }
@@ -86,9 +86,14 @@ class Reading:
 
 
 class Log:
-    """Gathers rows into tests."""
+    """Gathers rows into tests.
+
+    Attributes:
+        columns: names that any row had, in lower case.
+    """
 
     def __init__(self) -> None:
+        self.columns: set[str] = set()
         self._tests: dict[str, dict[str, _Arm]] = {}
         self._unnamed: Counter[str] = Counter()
 
@@ -98,19 +103,23 @@ class Log:
         A row has an arm, pages (else it is one page), clicks, and where known experiment, user, satisfied clicks and
         `before` (see `ArmSums`). A row of an experiment without an arm is an arm of its own, numbered as it comes.
         """
+        row = {str(name).strip().casefold(): value for name, value in row.items()}
         values = {name: _first(row, names) for name, names in _NAMES.items()}
         if values["pages"] is None and any(name in row for name in _NAMES["pages"]):
             return "no pages"
+        self.columns |= row.keys()
+        if values["clicks"] is None and any(name in row for name in _NAMES["clicks"]):
+            return "no clicks"
         experiment = str(values["experiment"]) if values["experiment"] is not None else NO_EXPERIMENT
         if values["arm"] is None:
-            if values["experiment"] is None:
+            if values["experiment"] is None or values["user"] is not None:
                 return "no arm"
             self._unnamed[experiment] += 1
             values["arm"] = f"arm {self._unnamed[experiment]}"
         numbers = {name: _count(values[name], default) for name, default in (("pages", 1.0), ("clicks", 0.0))}
         pages, clicks = numbers["pages"], numbers["clicks"]
         satisfied = _count(values["satisfied"], math.nan)
-        before = _number(values["before"], 0.0)
+        before = _number(values["before"], math.nan)
         if pages is None or clicks is None or satisfied is None or before is None:
             return "pages, clicks or satisfied is no number of at least 0"
         if pages == 0:
@@ -124,7 +133,15 @@ class Log:
         total = arm.users.setdefault(str(values["user"]), [0.0, 0.0, 0.0, 0.0])
         for place, value in enumerate((pages, clicks, satisfied)):
             total[place] += value
-        total[3] = before
+        if not math.isnan(before):
+            total[3] = before
+        return None
+
+    def missing(self) -> str | None:
+        """What no row has, so that nothing could come of it: the arm, or the clicks; None where both were there."""
+        for name in ("clicks",) if self.columns & {*_NAMES["arm"], *_NAMES["experiment"]} else ("arm", "clicks"):
+            if not self.columns & {*_NAMES[name]}:
+                return f"no column of {name} ({', '.join(_NAMES[name])}); there are: {', '.join(sorted(self.columns))}"
         return None
 
     def tests(self) -> list[Test]:
@@ -176,7 +193,7 @@ def judge(test: Test, reading: Reading) -> dict[str, Any]:
         promoted arm with the largest effect, or None.
 
     Raises:
-        ValueError: the control that was named is no arm of the test, or a share that was given names none.
+        ValueError: the control that was named is no arm of the test, or an arm has no share where shares are given.
     """
     control = _control(test, reading)
     policy, clicks_alone = _policy(test, reading)
@@ -191,16 +208,16 @@ def judge(test: Test, reading: Reading) -> dict[str, Any]:
         level = reading.alpha / max(1, held)
         decision = decide_live(_evidence(test, reading, policy, (control, name), shares), policy, level)
         held -= decision.verdict is Verdict.PROMOTE
-        comparisons[name] = _comparison(test, policy, (control, name), found[name], decision)
+        comparisons[name] = _comparison(name, policy, found[name], decision, over=reading.days is None)
     promoted = [name for name in others if comparisons[name]["verdict"] == Verdict.PROMOTE]
     return {
         "experiment": test.name,
         "control": control,
         "metric": policy.live_metric,
         "arms": {name: _figures(arm) for name, arm in test.arms.items()},
-        "srm": asdict(sample_ratio(_users(test), shares)) if shares and len(test.arms) > 1 else None,
+        "srm": asdict(sample_ratio(_users(test, shares), shares, level=SRM_LEVEL)) if len(shares) > 1 else None,
         "crossed": test.crossed,
-        "warnings": [words for words in (nobody, clicks_alone, unequal) if words],
+        "warnings": [words for words in (nobody, clicks_alone, unequal, _alone(test)) if words],
         "comparisons": [comparisons[name] for name in others],
         "best": max(promoted, key=lambda name: float(comparisons[name]["effect"]), default=None),
     }
@@ -227,18 +244,25 @@ def _all_have(test: Test, metric: str) -> bool:
     return all(metric in arm.metrics for arm in test.arms.values())
 
 
-def _users(test: Test) -> dict[str, int]:
-    return {name: arm.users for name, arm in test.arms.items()}
+def _alone(test: Test) -> str | None:
+    if len(test.arms) > 1:
+        return None
+    return f"{test.name}: one arm ({', '.join(test.arms)}): nothing to hold it against"
+
+
+def _users(test: Test, shares: Mapping[str, float]) -> dict[str, int]:
+    """Users by arm; an arm that was to get a share and is not there has none."""
+    return {name: test.arms[name].users if name in test.arms else 0 for name in {**test.arms, **shares}}
 
 
 def _shares(test: Test, reading: Reading) -> tuple[dict[str, float], str | None]:
     """What each arm was meant to get: as given, else equal shares where the counts are near them, else unknown."""
-    users = _users(test)
+    users = _users(test, {})
     if reading.shares:
         absent = set(users) - set(reading.shares)
         if absent:
             raise ValueError(f"{test.name}: no share for {', '.join(sorted(absent))}")
-        return {name: reading.shares[name] for name in users}, None
+        return dict(reading.shares), None
     equal = sum(users.values()) / max(1, len(users))
     if all(abs(count - equal) <= _NEARLY_EQUAL * equal for count in users.values()):
         return dict.fromkeys(users, 1.0), None
@@ -266,20 +290,19 @@ def _evidence(
         else None
     )
     days = policy.max_days if reading.days is None else reading.days
-    return LiveEvidence(metrics, steady, users=_users(test), shares=shares, crossed=test.crossed, days=days)
+    return LiveEvidence(metrics, steady, users=_users(test, shares), shares=shares, crossed=test.crossed, days=days)
 
 
 def _comparison(
-    test: Test, policy: Policy, pair: tuple[str, str], found: Estimate | Inconclusive, decision: Decision
+    arm: str, policy: Policy, found: Estimate | Inconclusive, decision: Decision, *, over: bool
 ) -> dict[str, Any]:
-    verdict = {"verdict": decision.verdict.value, "reasons": list(decision.reasons)}
-    facts: dict[str, Any] = {"arm": pair[1], "alpha": decision.evidence["alpha"]}
-    champion, challenger = _pair(test, policy, pair)
-    facts["effect"] = challenger.ratio / champion.ratio - 1 if champion.value else None
-    facts |= dict.fromkeys(("low", "high", "p_value", "sequence", "e_gain", "e_loss"))
+    reasons = decision.reasons[1:] if over and decision.evidence.get("expired") else decision.reasons
+    verdict = {"verdict": decision.verdict.value, "reasons": list(reasons)}
+    facts: dict[str, Any] = {"arm": arm, "alpha": decision.evidence["alpha"]}
+    facts |= dict.fromkeys(("effect", "low", "high", "p_value", "sequence", "e_gain", "e_loss"))
     if isinstance(found, Estimate):
-        low, high = map(math.expm1, found.interval())
-        facts |= {"low": low, "high": high, "p_value": found.p_value()}
+        effect, low, high = (math.expm1(min(value, 700.0)) for value in (found.effect, *found.interval()))
+        facts |= {"effect": effect, "low": low, "high": high, "p_value": found.p_value()}
         expected = policy.expected_gain
         facts |= {"sequence": list(effects(found, expected, split=True)[1:])}
         facts |= {"e_gain": e_gain(found, expected=expected), "e_loss": e_loss(found, expected=expected)}

@@ -106,8 +106,8 @@ def _void(evidence: LiveEvidence) -> str | None:
         ratio = sample_ratio(evidence.users, evidence.shares, level=SRM_LEVEL)
         if ratio.mismatch:
             return ratio.reason
-    total = sum(evidence.users.values())
-    if total and evidence.crossed / total > CROSSED_SHARE:
+    total = max(evidence.crossed, sum(evidence.users.values()))
+    if evidence.crossed > CROSSED_SHARE * total:
         return f"{evidence.crossed} of {total} users met both arms: the split is not sticky, nothing can be told apart"
     return None
 

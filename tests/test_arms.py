@@ -180,6 +180,8 @@ def test_what_users_did_before_sharpens_it() -> None:
         ({"arm": "A", "clicks": "nan"}, "no number"),
         ({"arm": "A", "pages": 0}, "no pages"),
         ({"arm": "A", "impressions": "", "clicks": 7}, "no pages"),
+        ({"arm": "A", "impressions": 3_000, "clicks": ""}, "no clicks"),
+        ({"experiment": "t", "segment": "A", "user": "u", "clicks": 7}, "no arm"),
         ({"arm": "A", "pages": 10, "clicks": 11}, "more clicks than pages"),
     ],
 )
@@ -197,8 +199,62 @@ def test_a_control_that_is_not_there_is_an_error() -> None:
 
 
 def test_an_arm_without_clicks_has_an_answer() -> None:
-    """An arm that nobody clicked is rejected beside one that many did, whose effect is -100 %."""
-    (b,) = _judged([{"arm": "A", "pages": 5_000, "clicks": 500}, {"arm": "B", "pages": 5_000, "clicks": 0}])[
-        "comparisons"
-    ]
-    assert (b["verdict"], b["effect"]) == ("reject", -1.0)
+    """An arm that nobody clicked is rejected beside one that many did; as the control it has the better one promoted.
+
+    The effect is the one that was tested, with half a click in the arm without any, and lies in its interval.
+    """
+    arms = [{"arm": "A", "pages": 5_000, "clicks": 500}, {"arm": "B", "pages": 5_000, "clicks": 0}]
+    for control, verdict, effect in (("A", "reject", -0.999), ("B", "promote", 999.0)):
+        found = _judged(arms, control=control)
+        (other,) = found["comparisons"]
+        assert (other["verdict"], other["effect"]) == (verdict, pytest.approx(effect, rel=1e-3))
+        assert other["low"] < other["effect"] < other["high"]
+        assert found["best"] == (other["arm"] if verdict == "promote" else None)
+
+
+def test_the_effect_is_the_one_that_was_tested() -> None:
+    """With what users did before taken out, effect, interval and reason speak of the same figure."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for arm, more in (("A", 0.0), ("B", 0.15)):  # who came to B clicks more anyway
+        own = rng.beta(2, 6, 400) + more
+        rows += [
+            {"arm": arm, "user": f"{arm}{n}", "pages": 10, "clicks": int(c), "before": b}
+            for n, (c, b) in enumerate(zip(rng.binomial(10, own), own - 0.3, strict=True))
+        ]
+    (b,) = _judged(rows)["comparisons"]
+    assert b["low"] < b["effect"] < b["high"]
+    assert abs(b["effect"]) < 0.1
+    assert f"{b['effect']:+.2%}" in " ".join(b["reasons"])
+
+
+def test_an_arm_that_lost_everyone_breaks_the_split() -> None:
+    """A share of an arm that nobody is in counts: the test is void."""
+    rng = np.random.default_rng(6)
+    rows = _people(rng, {"A": 1_000, "B": 1_000}, {"A": 0.2, "B": 0.4})
+    found = _judged(rows, shares={"A": 1.0, "B": 1.0, "C": 1.0})
+    assert found["srm"]["mismatch"]
+    assert [one["verdict"] for one in found["comparisons"]] == ["inconclusive"]
+    assert not _judged(rows, shares={"A": 1.0, "B": 1.0})["srm"]["mismatch"]
+
+
+def test_a_later_row_without_a_covariate_leaves_it() -> None:
+    """A user's rows may say once what was before."""
+    rng = np.random.default_rng(7)
+    rows = _people(rng, {"A": 300, "B": 300}, {"A": 0.2, "B": 0.3})
+    for row in rows:
+        row["before"] = float(rng.normal())
+    again = [*rows, *({**row, "pages": 1, "clicks": 0, "before": ""} for row in rows)]
+    once = [{**row, "pages": row["pages"] + 1} for row in rows]
+    assert _judged(again)["comparisons"] == _judged(once)["comparisons"]
+
+
+def test_names_of_columns_may_be_written_in_any_way() -> None:
+    """Capitals and spaces are no other column, and what is not there at all is said."""
+    log = Log()
+    assert log.add({"Test": "t", " Variant ": "A", "User": "u", "Impressions": "3", "Clicks": "1"}) is None
+    assert (log.tests()[0].name, list(log.tests()[0].arms), log.missing()) == ("t", ["A"], None)
+    for row, words in (({"arm": "A", "taps": 3}, "no column of clicks"), ({"colour": "A", "clicks": 3}, "of arm")):
+        log = Log()
+        log.add(row)
+        assert words in str(log.missing())

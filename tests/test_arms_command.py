@@ -101,6 +101,105 @@ def test_tagged_pages_and_their_file_say_the_same(
         assert there[name] == pytest.approx(here[name], rel=1e-9)
 
 
+def _import(home: Path, folder: Path, capsys: pytest.CaptureFixture[str], records: list[dict[str, Any]]) -> None:
+    log = folder / "more.ndjson"
+    log.write_text("".join(json.dumps(record) + "\n" for record in records))
+    _answer(capsys, home, "import", "feedback", str(log))
+
+
+def _page(name: str, person: str, ts: int = START_MS, **tags: str) -> dict[str, Any]:
+    seen = {"query_id": name, "client_id": person, "user_query": "q", "query_response_hit_ids": ["1", "2"]}
+    return {**seen, "timestamp": ts, "query_attributes": tags}
+
+
+def _act(page: dict[str, Any], action: str, doc: str = "1", **more: int) -> dict[str, Any]:
+    seen = {"query_id": page["query_id"], "client_id": page["client_id"], "action_name": action}
+    return {**seen, "timestamp": page["timestamp"] + 5_000, "event_attributes": {"object": {"object_id": doc}, **more}}
+
+
+def test_what_satisfies_is_what_the_live_stages_count(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A document dwelt on, liked, carted or bought satisfies its page, unless it was voted down: counted by hand."""
+    rng = np.random.default_rng(1)
+    kinds = {"click": {}, "dwell": {"dwell_ms": 60_000}, "thumbs_up": {}, "thumbs_down": {}, "purchase": {}}
+    records, satisfied = [], {"control": 0, "treatment": 0}
+    for number in range(400):
+        arm = "control" if number % 2 else "treatment"
+        page = _page(f"s{number}", f"s{number % 100}", experiment_id="kinds", arm=arm)
+        records.append(page)
+        good = False
+        for doc in "12":
+            done = [kind for kind in kinds if rng.random() < 0.2]
+            records += [_act(page, kind, doc, **kinds[kind]) for kind in done]
+            good |= bool({"dwell", "thumbs_up", "purchase"} & set(done)) and "thumbs_down" not in done
+        satisfied[arm] += good
+    _import(home, tmp_path, capsys, records)
+    (found,) = _answer(capsys, home, "evaluate", "--experiment", "kinds")["experiments"]
+    assert {arm: round(figures["satisfied_ctr"] * 200) for arm, figures in found["arms"].items()} == satisfied
+
+
+def test_clicks_alone_decide_where_nothing_else_was_sent(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A product that sends clicks and nothing else has its tests judged by clicks, with a warning."""
+    records = []
+    for number in range(1_200):
+        page = _page(f"k{number}", f"k{number}", experiment_id="clicks", arm=("control", "treatment")[number % 2])
+        records += [page, *([_act(page, "click")] if number % 10 < 3 + 4 * (number % 2) else [])]
+    _import(home, tmp_path, capsys, records)
+    (found,) = _answer(capsys, home, "evaluate", "--experiment", "clicks")["experiments"]
+    assert (found["metric"], found["comparisons"][0]["verdict"]) == ("ctr", "promote")
+    assert any("clickbait" in words for words in found["warnings"])
+
+
+def test_versions_that_followed_each_other_are_no_experiment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pages that only their model tells apart are compared in the time that the models share, and else not at all."""
+    home, day = tmp_path / "home", DAY_MS
+    main(["--home", str(home), "init"])
+    records = []
+    for number in range(1_000):
+        page = _page(f"v{number}", f"v{number}", START_MS + number * day // 100, model_version=f"m{number // 500}")
+        records += [page, *([_act(page, "click")] if number % 10 < 3 + 4 * (number // 500) else [])]
+    _import(home, tmp_path, capsys, records)
+    (found,) = _answer(capsys, home, "evaluate", "--experiment", "all")["experiments"]
+    assert found["comparisons"] == []
+    assert any("one arm (m1)" in words for words in found["warnings"])
+    beside = [_page(f"b{n}", f"b{n}", START_MS + (500 + n) * day // 100, model_version="m0") for n in range(500)]
+    _import(home, tmp_path, capsys, [*beside, *(_act(page, "click") for page in beside[::3])])
+    (found,) = _answer(capsys, home, "evaluate", "--experiment", "all")["experiments"]
+    assert [one["arm"] for one in found["comparisons"]] == ["m1"]
+    assert found["arms"]["m0"]["pages"] == pytest.approx(500, abs=20)
+
+
+def test_an_arm_that_everybody_left_for_another_voids_the_test(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where all who met one arm met the other too, that is the verdict, and the arm is still named."""
+    records = [_page(f"a{n}", f"a{n}", experiment_id="vanish", arm="A") for n in range(1_000)]
+    records += [_page(f"z{n}", f"a{n}", experiment_id="vanish", arm="B") for n in range(400)]
+    _import(home, tmp_path, capsys, records)
+    (found,) = _answer(capsys, home, "evaluate", "--experiment", "vanish")["experiments"]
+    assert (found["crossed"], list(found["arms"])) == (400, ["A", "B"])
+    (b,) = found["comparisons"]
+    assert b["verdict"] == "inconclusive"
+    assert "met both arms" in b["reasons"][0]
+
+
+def test_tests_without_the_control_are_named_and_the_others_judged(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One test of a file that lacks the control does not stop the file; nor does an arm that nobody clicked."""
+    table = tmp_path / "tests.csv"
+    table.write_text("test,arm,impressions,clicks\nx,A,900,0\nx,B,900,40\ny,C,900,30\ny,D,900,31\n")
+    found = _answer(capsys, home, "evaluate", "--arms", str(table), "--control", "A", "--once", "--days", "14")
+    assert [(test["experiment"], test["best"]) for test in found["experiments"]] == [("x", "B")]
+    assert found["refused"] == ["y has no arm 'A'; it has C, D"]
+    assert not any("goes on" in reason for reason in found["experiments"][0]["comparisons"][0]["reasons"])
+
+
 def test_a_publishers_archive_is_read_as_it_is(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Headlines with impressions and clicks are arms of their tests; the answer says that no users are known."""
     archive = tmp_path / "archive.csv"

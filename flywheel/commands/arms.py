@@ -17,20 +17,34 @@ if TYPE_CHECKING:
     from flywheel.operations import Operations
 
 # One row an experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an experiment
-# is in none of them. Feedback belongs to its page by id, whatever the clocks say.
+# is in none of them. Feedback belongs to its page by id, whatever the clocks say; what satisfies is what the live
+# stages count. Pages that only their model's version tells apart are no experiment where versions followed each other:
+# those count that were served beside the latest, in the time that they share.
 _SUMS = """
-with done as (
-    select query_id, bool_or(kind = 'click') as clicked,
-           bool_or(kind = 'dwell' and dwell_ms >= {satisfied_ms:d}) as satisfied
-    from feedback group by query_id
+with documents as (
+    select query_id, doc_id, bool_or(kind = 'click') as clicked,
+           coalesce(bool_or(kind in ('thumbs_up', 'add_to_cart', 'purchase') or dwell_ms >= {satisfied_ms:d}), false)
+           and not bool_or(kind = 'thumbs_down') as satisfied
+    from feedback group by query_id, doc_id
+), done as (
+    select query_id, bool_or(clicked) as clicked, bool_or(satisfied) as satisfied from documents group by query_id
 ), pages as (
     select coalesce(experiment_id, 'all') as experiment, coalesce(arm, model_version) as arm,
            coalesce(user_key, client_key, session_id, query_id) as person,
            coalesce(user_key, client_key, session_id) is null as nobody, ts,
-           coalesce(clicked, false)::int as clicked, coalesce(satisfied, false)::int as satisfied
+           coalesce(clicked, false)::int as clicked, coalesce(satisfied, false)::int as satisfied,
+           experiment_id is null and queries.arm is null as untagged
     from queries left join done using (query_id)
+), versions as (
+    select arm, quantile_cont(epoch_ms(ts), 0.01) as first, quantile_cont(epoch_ms(ts), 0.99) as last
+    from pages where untagged and arm is not null group by arm
+), beside as (
+    select v.* from versions v, (select first, last from versions order by first desc, last desc limit 1) newest
+    where v.last >= newest.first and v.first <= newest.last
 ), tagged as (
-    select * from pages where arm is not null and arm != 'interleaved'
+    select * from pages where arm is not null and arm != 'interleaved' and (not untagged or (
+        arm in (select arm from beside)
+        and epoch_ms(ts) between (select max(first) from beside) and (select min(last) from beside)))
 ), begun as (
     select experiment, min(ts) as start from tagged group by experiment
 ), earlier as (
@@ -54,17 +68,21 @@ with done as (
     union all
     select *, false from adjusted where arms = 1 and x <= most
 )
-select experiment, arm, calm, count(*) as users, sum(x) as pages, sum(x * x) as pages_squared,
-       sum(case when nobody then x else 0 end) as anonymous_pages,
+select experiment, arm, calm, count(person) as users, coalesce(sum(x), 0) as pages,
+       coalesce(sum(x * x), 0) as pages_squared,
+       coalesce(sum(case when nobody then x else 0 end), 0) as anonymous_pages,
        {columns},
-       (select count(distinct person) from adjusted a where a.experiment = units.experiment and arms > 1) as crossed
-from units group by experiment, arm, calm order by experiment, arm
+       (select count(distinct person) from adjusted a where a.experiment = known.experiment and arms > 1) as crossed
+from (select distinct experiment, arm, calm from people, (values (true), (false)) as _(calm)) known
+     left join units using (experiment, arm, calm)
+group by experiment, arm, calm order by experiment, arm
 """
 _COLUMNS = """
-       sum({value}) as {name}_value, sum({value} * {value}) as {name}_value_squared,
-       sum({value} * x) as {name}_value_pages,
-       sum({name}_before) as {name}_before, sum({name}_before * {name}_before) as {name}_before_squared,
-       sum({value} * {name}_before) as {name}_value_before, sum(x * {name}_before) as {name}_pages_before"""
+       coalesce(sum({value}), 0) as {name}_value, coalesce(sum({value} * {value}), 0) as {name}_value_squared,
+       coalesce(sum({value} * x), 0) as {name}_value_pages, coalesce(sum({name}_before), 0) as {name}_before,
+       coalesce(sum({name}_before * {name}_before), 0) as {name}_before_squared,
+       coalesce(sum({value} * {name}_before), 0) as {name}_value_before,
+       coalesce(sum(x * {name}_before), 0) as {name}_pages_before"""
 _VALUES = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
 
 
@@ -77,15 +95,18 @@ def tagged(operations: Operations, *, satisfied_ms: int) -> list[Test]:
     tests: dict[str, dict[str, dict[bool, dict[str, Any]]]] = {}
     for row in rows:
         tests.setdefault(row["experiment"], {}).setdefault(row["arm"], {})[row["calm"]] = row
-    return [
-        Test(
-            name, {arm: _arm(parts) for arm, parts in arms.items()}, max(int(p[True]["crossed"]) for p in arms.values())
-        )
-        for name, arms in tests.items()
-    ]
+    made = []
+    for name, arms in tests.items():
+        # nobody satisfied anywhere: nothing that would tell it was sent
+        told = [
+            metric for metric in _VALUES if metric == "ctr" or any(a[True][f"{metric}_value"] for a in arms.values())
+        ]
+        crossed = max(int(parts[True]["crossed"]) for parts in arms.values())
+        made.append(Test(name, {arm: _arm(parts, told) for arm, parts in arms.items()}, crossed))
+    return made
 
 
-def _arm(parts: Mapping[bool, Mapping[str, Any]]) -> Arm:
+def _arm(parts: Mapping[bool, Mapping[str, Any]], told: Sequence[str]) -> Arm:
     from flywheel.arms import Arm
     from flywheel.significance.ratio import ArmSums
 
@@ -93,8 +114,7 @@ def _arm(parts: Mapping[bool, Mapping[str, Any]]) -> Arm:
         own = {key.removeprefix(f"{metric}_"): value for key, value in row.items() if key.startswith(f"{metric}_")}
         return ArmSums.from_dict({key: row[key] for key in ("users", "pages", "pages_squared")} | own)
 
-    metrics = {metric: sums(parts[True], metric) for metric in _VALUES}
-    steady = {metric: sums(parts[False], metric) for metric in _VALUES} if False in parts else {}
+    metrics, steady = ({metric: sums(parts[calm], metric) for metric in told} for calm in (True, False))
     return Arm(metrics, steady, float(parts[True]["anonymous_pages"]))
 
 
@@ -111,6 +131,9 @@ def read(file: Path) -> tuple[list[Test], dict[str, Any]]:
                 tally.skip(reason)
             if tally.read % 10_000 == 0:
                 report(tally.read, 0)
+    missing = log.missing() if log.columns else None
+    if missing:
+        raise click.ClickException(f"{file}: {missing}")
     return log.tests(), {"read": tally.read, "skipped": tally.reasons.total(), "reasons": dict(tally.reasons)}
 
 
@@ -125,13 +148,17 @@ def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None
     tests, counts = _tests(shell, options)
     reading = _reading(shell, options)
     judged: list[dict[str, Any]] = []
+    refused: list[str] = []
     with progress("judging") as report:
         for test in tests:
             try:
                 judged.append(judge(test, reading))
             except ValueError as error:
-                raise click.ClickException(str(error)) from error
-            report(len(judged), len(tests))
+                refused.append(str(error))
+            report(len(judged) + len(refused), len(tests))
+    if not judged:
+        raise click.ClickException(refused[0])
+    counts["refused"] = refused
     answer = {**counts, "alpha": reading.alpha, "verdicts": summary(judged), "experiments": judged}
     if as_json:
         print_json(answer)
@@ -152,7 +179,9 @@ def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[Test], dict[s
     chosen = [test for test in tests if name in (None, "*", test.name)]
     if not chosen:
         there = ", ".join(test.name for test in tests[:20]) or "none"
-        raise click.ClickException(f"nothing to judge: no experiment {name or ''} with arms; there are: {there}")
+        skipped = "".join(f"; skipped {count} rows: {reason}" for reason, count in counts.get("reasons", {}).items())
+        wanted = "no experiment" if name in (None, "*") else f"no experiment {name}"
+        raise click.ClickException(f"nothing to judge: {wanted} with arms; there are: {there}{skipped}")
     return chosen, counts
 
 
@@ -162,8 +191,8 @@ def _reading(shell: Shell, options: Mapping[str, Any]) -> Reading:
     from flywheel.gate import policy_of
 
     policy = policy_of(load(shell.home, shell.environ))
-    if options["once"]:
-        policy = replace(policy, looks=(1.0,))
+    if options["once"]:  # whatever it was planned for, it is over
+        policy = replace(policy, looks=(1.0,), max_days=options["days"] or policy.max_days)
     return Reading(
         policy=replace(policy, live_metric=options["metric"]),
         alpha=options["alpha"],
@@ -195,6 +224,8 @@ def _show(judged: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> Non
                 click.echo(f"{found['arm']}: {reason}")
     for warning in sorted(_all(test["warnings"] for test in judged)):
         note(f"note: {warning}")
+    for words in counts["refused"][:20]:
+        note(f"not judged: {words}")
     for reason, count in (counts.get("reasons") or {}).items():
         note(f"skipped {count} rows: {reason}")
 
