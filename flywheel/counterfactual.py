@@ -53,13 +53,16 @@ class WeightedSums:
         """From one row per record: its reward (0 or above), and the propensities of what was shown under both policies.
 
         Raises:
-            ValueError: a logged propensity outside (0, 1], or a reward below 0.
+            ValueError: a logged propensity outside (0, 1], one aimed at outside [0, 1], or a reward that is below 0
+                or no number.
         """
-        if np.any(logged <= 0) or np.any(logged > 1) or np.any(target < 0) or np.any(reward < 0):
+        sound = (logged > 0) & (logged <= 1) & (target >= 0) & (target <= 1) & (reward >= 0) & np.isfinite(reward)
+        if not np.all(sound):
             raise ValueError(
                 "propensities must lie in (0, 1] as logged and in [0, 1] as aimed at, rewards at 0 or above"
             )
-        weights = target / logged
+        with np.errstate(over="ignore"):  # of a propensity near the smallest number; `snips` refuses then
+            weights = target / logged
         names = np.arange(len(reward)) if groups is None else np.asarray(groups)
         _, group = np.unique(names, return_inverse=True)
         by_group = np.bincount(group, weights=weights), np.bincount(group, weights=weights * reward)
@@ -125,6 +128,9 @@ def doubly_robust(
     Dudík, Langford & Li (2011), "Doubly Robust Policy Evaluation and Learning", eq. 1. All columns float64 (records,);
     `predicted` is the click model's for what was shown, `predicted_target` its mean over what the target would show.
     Refuses below the same thresholds as `WeightedSums.snips`; error by groups as in the delta method.
+
+    Raises:
+        ValueError: a reward or a prediction that is no number.
     """
     total = float(weights.sum())
     effective = total**2 / float(weights @ weights) if total else 0.0
@@ -132,6 +138,8 @@ def doubly_robust(
     if refused:
         return refused
     rounds = predicted_target + weights * (reward - predicted)
+    if not np.all(np.isfinite(rounds)):
+        raise ValueError("rewards and predictions must be numbers")
     names = np.arange(len(rounds)) if groups is None else np.asarray(groups)
     _, group = np.unique(names, return_inverse=True)
     n = np.bincount(group).astype(np.float64)
@@ -169,7 +177,13 @@ def item_position(
     item-position estimator (§4.2); a rate that few impressions support is pulled towards the click model's, worth
     `strength` impressions. Coverage is the share of predicted clicks in slots that were logged at least once, effective
     size the harmonic one of their impressions. The interval adds the rates' own error to the spread over users.
+
+    Raises:
+        ValueError: counts or predictions that are no number or below 0, or more clicks than impressions.
     """
+    counts = (slots.clicks, slots.impressions - slots.clicks, slots.predicted)
+    if not all(np.all((count >= 0) & np.isfinite(count)) for count in counts):
+        raise ValueError("clicks lie between 0 and impressions, and predicted rates at 0 or above")
     total = float(slots.predicted.sum())
     covered = slots.impressions > 0
     coverage = float(slots.predicted[covered].sum()) / total if total else 0.0
@@ -205,9 +219,9 @@ def _cell_noise(cell: npt.NDArray[np.int64] | None, noise: Column) -> float:
 
 
 def _refusal(effective: float, coverage: float, min_effective: float, min_coverage: float) -> Inconclusive | None:
-    if effective < min_effective:
+    if not effective >= min_effective:  # also where it is no number
         return Inconclusive(f"effective sample size {effective:.1f} is below {min_effective:g}: the log hardly has it")
-    if coverage < min_coverage:
+    if not coverage >= min_coverage:
         return Inconclusive(f"the log covers {coverage:.0%} of what would be shown; {min_coverage:.0%} are the least")
     return None
 

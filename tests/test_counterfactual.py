@@ -97,10 +97,37 @@ def test_sums_merge() -> None:
     assert (parts[0] + parts[1]).as_dict() == pytest.approx(WeightedSums.of(reward, logged, aimed).as_dict())
 
 
-def test_wrong_propensities_are_refused() -> None:
-    """A propensity of 0 for something that was shown is an error in the log, not a weight."""
+@pytest.mark.parametrize(
+    ("reward", "logged", "aimed"),
+    [
+        (1.0, 0.0, 1.0), (1.0, 1.2, 1.0), (1.0, np.nan, 1.0), (1.0, 0.5, np.nan), (1.0, 0.5, 3.0), (1.0, 0.5, -0.1),
+        (np.nan, 0.5, 1.0), (np.inf, 0.5, 1.0), (-1.0, 0.5, 1.0),
+    ],
+)  # fmt: skip
+def test_what_is_no_propensity_and_no_reward_is_refused(reward: float, logged: float, aimed: float) -> None:
+    """A propensity of 0 for something that was shown is an error in the log, not a weight; so is what is no number."""
+    columns = [np.array([value, 0.5]) for value in (reward, logged, aimed)]
     with pytest.raises(ValueError, match="propensities"):
-        WeightedSums.of(np.ones(2), np.array([0.0, 0.5]), np.ones(2))
+        WeightedSums.of(*columns)
+
+
+def test_weights_too_large_for_an_effective_size_are_refused() -> None:
+    """A propensity so small that its weight is no number leaves no estimate."""
+    logged = np.full(500, 0.5)
+    logged[0] = 1e-320
+    assert isinstance(WeightedSums.of(np.ones(500), logged, logged * 0 + 0.5).snips(), Inconclusive)
+    broken = np.ones(500)
+    broken[0] = np.nan
+    assert isinstance(doubly_robust(np.ones(500), broken, np.ones(500), np.ones(500)), Inconclusive)
+    with pytest.raises(ValueError, match="numbers"):
+        doubly_robust(broken, np.ones(500), np.ones(500), np.ones(500))
+
+
+def test_more_clicks_than_impressions_are_refused() -> None:
+    """Counts that cannot be are an error that says so."""
+    slots, _ = _slots(0, 1.0)
+    with pytest.raises(ValueError, match="between 0 and impressions"):
+        item_position(replace(slots, clicks=slots.impressions + 1))
 
 
 def _slots(seed: int, support: float) -> tuple[Slots, float]:

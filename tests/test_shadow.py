@@ -171,6 +171,22 @@ def test_only_closed_batches_after_the_training_count(opened: Opener) -> None:
     assert late.pages == whole
 
 
+def test_one_clock_that_runs_ahead_does_not_end_it(opened: Opener) -> None:
+    """A page dated thirty years ahead counts for the day on which it came: the shadow waits for its pages."""
+    store, world = opened(), World(5)
+    world.fill(store, 2_000)
+    world.learn(store)
+    with store.database.write() as con:
+        con.execute("UPDATE queries SET ts = ts + INTERVAL 30 YEAR WHERE query_id = 'p10'")
+    shadow = world.shadow(store, pages=1_500, days=7.0, step_pages=100)
+    run(shadow, world, until_ms=START_MS + 2 * 86_400_000)
+    progress = store.shadows.progress("e")
+    assert progress is not None
+    assert progress.last_ms is not None
+    assert progress.last_ms <= START_MS + 2 * 86_400_000
+    assert not shadow.done()
+
+
 def test_a_slow_challenger_is_rejected(opened: Opener) -> None:
     """Queries are timed alone, by turns, and a rise beyond the guardrail rejects."""
     store, world = opened(), World(6)

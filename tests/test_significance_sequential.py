@@ -107,6 +107,11 @@ def test_bounds_equal_published() -> None:
     found = bounds([0.2, 0.4, 0.6, 0.8, 1.0], 0.025)
     assert found == pytest.approx([4.877, 3.357, 2.680, 2.290, 2.031], abs=0.003)
     assert bounds([1.0], 0.05) == pytest.approx([1.645], abs=1e-3)
+    for early in (0.001, 0.05, 0.1):  # so early that nothing is spent: far out, and no later bound moves
+        first, *rest = bounds([early, 0.5, 1.0], 0.006, time=[early, 0.5, 1.0])
+        assert first > 8
+        assert rest == pytest.approx(bounds([0.5, 1.0], 0.006), abs=1e-3)
+    assert bounds([1.0], 0.006, time=[0.05])[0] >= 12
 
 
 def test_bounds_keep_the_level() -> None:

@@ -50,7 +50,7 @@ def bounds(information: Sequence[float], alpha: float, *, time: Sequence[float] 
         if len(found) == len(shares):
             break
         # Score process: mass per grid point of paths that stayed below the bound, midpoint rule.
-        points = np.linspace(-8 * math.sqrt(share), bound, _POINTS)
+        points = np.linspace(-8 * math.sqrt(share), min(bound, 8 * math.sqrt(share)), _POINTS)
         middle = (points[1:] + points[:-1]) / 2
         width = points[1] - points[0]
         kernel = np.exp(-0.5 * ((middle[:, None] - grid[None, :]) / step) ** 2) / (step * math.sqrt(2 * math.pi))
@@ -69,6 +69,8 @@ def _bound(grid: Column, density: Column, step: float, crossed: float) -> float:
     def short(bound: float) -> float:
         return float(density @ special.ndtr((grid - bound) / step)) - crossed
 
+    if short(12.0) > 0:  # less than 1e-32 is to be spent yet, and that much makes no difference
+        return 12.0
     return float(optimize.brentq(short, -12.0, 12.0))
 
 

@@ -61,12 +61,12 @@ FROM ours FULL JOIN theirs USING (query_no, query_key, doc_id) LEFT JOIN known U
 """
 
 # The window's pages as they were shown, from whoever is not excluded; hits as events where the page lists none. No
-# person carries more than the cap of a query's pages in a window.
+# person carries more than the cap of a query's pages in a window. A clock that runs ahead makes no day longer.
 PAGES = """
 CREATE OR REPLACE TEMP TABLE shadow_pages AS
 WITH pages AS (
-    SELECT q.query_id, r.query_no, coalesce(q.user_key, q.client_key, q.session_id, q.query_id) AS person, q.ts,
-           q.hit_ids, q.propensities
+    SELECT q.query_id, r.query_no, coalesce(q.user_key, q.client_key, q.session_id, q.query_id) AS person,
+           least(q.ts, q.ingested_at) AS ts, q.hit_ids, q.propensities
     FROM queries q JOIN shadow_rankings r ON r.experiment_id = $id AND r.query_key = q.query_key
     WHERE q.batch > $first AND q.batch <= $last AND q.ts > epoch_ms($since::BIGINT)
 ), listed AS (
