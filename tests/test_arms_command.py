@@ -139,6 +139,17 @@ def test_what_satisfies_is_what_the_live_stages_count(
     assert {arm: round(figures["satisfied_ctr"] * 200) for arm, figures in found["arms"].items()} == satisfied
 
 
+def test_one_busy_visitor_counts_no_more_than_the_settings_say(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a crawler with 500 pages the first 200 count, as in the live stages."""
+    records = [_page(f"c{n}", "crawler", START_MS + n, experiment_id="busy", arm="A") for n in range(500)]
+    records += [_page(f"o{n}", f"o{n}", experiment_id="busy", arm="AB"[n % 2]) for n in range(20)]
+    _import(home, tmp_path, capsys, records)
+    (found,) = _answer(capsys, home, "evaluate", "--experiment", "busy")["experiments"]
+    assert {arm: figures["pages"] for arm, figures in found["arms"].items()} == {"A": 210, "B": 10}
+
+
 def test_clicks_alone_decide_where_nothing_else_was_sent(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ with documents as (
 ), pages as (
     select coalesce(experiment_id, 'all') as experiment, coalesce(arm, model_version) as arm,
            coalesce(user_key, client_key, session_id, query_id) as person,
-           coalesce(user_key, client_key, session_id) is null as nobody, ts,
+           coalesce(user_key, client_key, session_id) is null as nobody, ts, query_id,
            coalesce(clicked, false)::int as clicked, coalesce(satisfied, false)::int as satisfied,
            experiment_id is null and queries.arm is null as untagged
     from queries left join done using (query_id)
@@ -45,6 +45,7 @@ with documents as (
     select * from pages where arm is not null and arm != 'interleaved' and (not untagged or (
         arm in (select arm from beside)
         and epoch_ms(ts) between (select max(first) from beside) and (select min(last) from beside)))
+    qualify row_number() over (partition by experiment, person order by ts, query_id) <= {cap:d}
 ), begun as (
     select experiment, min(ts) as start from tagged group by experiment
 ), earlier as (
@@ -86,12 +87,13 @@ _COLUMNS = """
 _VALUES = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
 
 
-def tagged(operations: Operations, *, satisfied_ms: int) -> list[Test]:
-    """The tests that the stored pages were tagged with, by `experiment_id` and `arm` (else `model_version`)."""
+def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Test]:
+    """The tests that the stored pages were tagged with, by `experiment_id` and `arm` (else `model_version`); of one
+    person at most `cap` pages count in each."""
     from flywheel.arms import Test
 
     columns = ",".join(_COLUMNS.format(name=name, value=value) for name, value in _VALUES.items())
-    rows = operations.sql(_SUMS.format(satisfied_ms=satisfied_ms, columns=columns)).to_pylist()
+    rows = operations.sql(_SUMS.format(satisfied_ms=satisfied_ms, cap=cap, columns=columns)).to_pylist()
     tests: dict[str, dict[str, dict[bool, dict[str, Any]]]] = {}
     for row in rows:
         tests.setdefault(row["experiment"], {}).setdefault(row["arm"], {})[row["calm"]] = row
@@ -173,8 +175,9 @@ def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[Test], dict[s
     else:
         from flywheel.config import load
 
+        config = load(shell.home, shell.environ)
         with shell.operations() as operations:
-            tests = tagged(operations, satisfied_ms=load(shell.home, shell.environ).signals.satisfied_ms)
+            tests = tagged(operations, satisfied_ms=config.signals.satisfied_ms, cap=config.promotion.user_pages)
         counts = {}
     chosen = [test for test in tests if name in (None, "*", test.name)]
     if not chosen:
