@@ -22,7 +22,7 @@ FEW_STEPS = {"FLYWHEEL__TRAINER__STEPS": "6"}
 def take_turn(home: Path, environ: dict[str, str], kill_at: int) -> subprocess.CompletedProcess[str]:
     """Run the turn in a process of its own."""
     command = [sys.executable, "-m", "tests.integration.turn_process", str(home), str(kill_at)]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=1_200, check=False)
 
 
 def assert_one_clean_turn(home: Path, environ: dict[str, str]) -> str:

@@ -42,7 +42,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def go(folder: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.integration.live_process", str(folder), str(kill_at)]
-    return subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, timeout=1_200, check=False)
 
 
 def left(folder: Path) -> dict[str, Any]:
