@@ -159,9 +159,17 @@ def _best(rows: Rows, columns: Floats, options: Options, lent: dict[int, Rates])
 START_PRIOR = 0.1
 PULLS = np.array([0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
 SIEGES = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 0.85])
-BAIT, BESIEGED = 5e-3, 1e-4
+ASKED = np.array([1.5, 3.0])
+BAIT, BESIEGED, SOUGHT = 5e-3, 1e-4, 1e-4
 _BLIND_STEPS = 15
-PULL_PRIOR = np.log([1 - BAIT - BESIEGED, *np.full(len(PULLS) - 1, BAIT / (len(PULLS) - 1)), BESIEGED])
+PULL_PRIOR = np.log(
+    [
+        1 - BAIT - BESIEGED - SOUGHT,
+        *np.full(len(PULLS) - 1, BAIT / (len(PULLS) - 1)),
+        BESIEGED,
+        *np.full(len(ASKED), SOUGHT / len(ASKED)),
+    ]
+)
 
 
 class _Em:
@@ -235,7 +243,8 @@ class _Em:
         mean pull given what its other queries say, relevance summed out of each. One document in 200 is thought to
         be bait before any click, and one in 10,000 to be besieged: by colluders who search what shows it, so that
         their share is another one in each query, and its own clicks tell which. Either is the more likely, the more of
-        its clickers click nothing else.
+        its clickers click nothing else. As rare is a document that answers far more queries than its scores say: the
+        logit of its prior is higher by one of `ASKED`, and clicks there are no pull.
         """
         evidence, count = self.rows.evidence, len(self.rows.evidence.documents)
         relevant, irrelevant = self.scheme.rates()
@@ -248,13 +257,16 @@ class _Em:
         sieges = np.stack([bad(pull) for pull in SIEGES])
         siege = np.logaddexp.reduce(sieges, axis=0)
         said = [np.logaddexp(good, bad(pull)) for pull in PULLS] + [np.logaddexp(good, siege - math.log(len(SIEGES)))]
+        for more in ASKED:
+            likely, clicked = logit(self.prior) + more, good - np.log(self.prior)
+            said.append(np.logaddexp(np.log(expit(likely)) + clicked, np.log(expit(-likely)) + bad(0.0) - unlike))
         of = evidence.pair_document
         others = np.stack([sums(of, own, count)[of] - own for own in said]) + PULL_PRIOR[:, None]
         if evidence.idle is not None:
-            others[1:] += evidence.idle[of]
+            others[1 : len(PULLS) + 1] += evidence.idle[of]
         weight = np.exp(others - others.max(axis=0))
         own = SIEGES @ np.exp(sieges - siege)
-        self.pull = (PULLS @ weight[:-1] + own * weight[-1]) / weight.sum(axis=0)
+        self.pull = (PULLS @ weight[: len(PULLS)] + own * weight[len(PULLS)]) / weight.sum(axis=0)
 
     def _told(self, rates: Floats) -> Floats:
         """Log likelihood of each pair's clicks under these rates of its rows."""

@@ -89,12 +89,15 @@ class Learning:
         pairs = build(collected, model, rules)
         self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model, collected=collected)
         since = self._trained_on(run)
-        new = len(self.store.pairs.new_since(run.run_id, since))
+        indexed = set(self.indexers.of(str(run.parent)).index.doc_ids)
+        fresh = self.store.pairs.new_since(run.run_id, since)["doc_id"].to_pylist()
+        new = sum(doc_id in indexed for doc_id in fresh)
         facts = {
             "impressions": float(evidence.impressions.sum()),
             "pairs_shown": evidence.pairs,
             "positives": pairs.count("positive"),
             "new_positives": new,
+            "gone_positives": len(fresh) - new,
             "excluded_users": len(collected.excluded),
             "warnings": list(model.warnings),
         }
@@ -218,6 +221,8 @@ def _labelled(pairs: pa.Table, source: str) -> pa.Table:
 
 
 def _why_nothing(facts: dict[str, Any]) -> tuple[str, ...]:
+    if facts["gone_positives"]:
+        return (f"{facts['gone_positives']} new positive pairs are about documents that are gone; nothing to learn",)
     if facts["positives"]:
         return (f"all {facts['positives']} positive pairs are known to the champion already; nothing new to learn",)
     shown = f"{facts['impressions']:.0f} impressions of {facts['pairs_shown']} pairs gave no positive"

@@ -138,7 +138,7 @@ def _with_purchases(posterior: Floats, facts: PairFacts, rules: Rules) -> Floats
 
 
 def _labels(posterior: Floats, votes: Counts, least: Floats, rules: Rules) -> Labels:
-    conditions = [votes < 0, posterior > least, posterior > rules.ambiguous_threshold]
+    conditions = [votes < 0, (votes > 0) | (posterior > least), posterior > rules.ambiguous_threshold]
     return np.select(conditions, ["negative", "positive", "ambiguous"], "")
 
 

@@ -96,7 +96,9 @@ class Trainer(Section):
     steps: int = Field(120, ge=1, description="optimiser steps of one run at most (query_tower)")
     batch_size: int = Field(128, ge=2, description="queries in a step")
     scale: float = Field(30.0, gt=0, description="adapter, query_tower: cosine times this goes into the softmax")
-    layers: int | Literal["all"] = Field(2, description="top transformer layers that train; all: the whole tower")
+    layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        2, description="top transformer layers that train; all: the whole tower"
+    )
     lora_rank: int = Field(0, ge=0, description="query_tower: rank of low-rank updates (extra lora); 0: whole matrices")
     exact_documents: int = Field(200_000, ge=1, description="documents up to which the softmax is over all of them")
     rejected_weight: float = Field(
@@ -105,7 +107,7 @@ class Trainer(Section):
     loss: Literal["ranking", "triplet"] = Field(
         "ranking", description="full: softmax over a batch's documents, or triplets"
     )
-    matryoshka: tuple[int, ...] = Field(
+    matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="full: shorter lengths that must rank too, for example [192, 96]"
     )
     hard_negatives: int = Field(2, ge=0, description="full: hard documents that each query brings into a step")

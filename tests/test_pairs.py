@@ -11,7 +11,7 @@ NONE = np.zeros((1, 3))
 CURVE = Curve(NONE, NONE, NONE, np.ones(3) / 3, np.ones(3) / 3)
 
 
-def made(posterior: list[float], pull: float = 0.0, **counts: list[int]) -> Pairs:
+def made(posterior: list[float], pull: float = 0.0, rules: Rules | None = None, **counts: list[int]) -> Pairs:
     """Pairs of one query with documents d0, d1, ...; `pull` is the last one's, counts not named are zero."""
     n = len(posterior)
     index = np.arange(n, dtype=np.int32)
@@ -24,7 +24,7 @@ def made(posterior: list[float], pull: float = 0.0, **counts: list[int]) -> Pair
     facts = PairFacts(**columns, first_ms=index.astype(np.int64), last_ms=index + 9, model_versions=(("v0",),) * n)
     relevance = np.array(posterior)
     model = ClickModel(CURVE, relevance, relevance / 2, np.append(zeros[1:], pull), 9, True, 99.0, True)
-    return build(Collected(evidence, facts, ("Shoes!",), 0), model)
+    return build(Collected(evidence, facts, ("Shoes!",), 0), model, rules)
 
 
 def test_labels_follow_the_two_thresholds_and_the_rest_get_none() -> None:
@@ -61,6 +61,12 @@ def test_votes_override_the_clicks() -> None:
     assert pairs.label == ("positive", "negative", "positive")
     assert pairs.source == ("explicit", "explicit", "clicks")
     assert pairs.posterior[1] <= 0.1
+
+
+def test_a_thumb_up_is_a_positive_whatever_the_threshold() -> None:
+    """People's own word is not held against a threshold for clicks."""
+    given = made([0.99, 0.3], rules=Rules(posterior_threshold=0.95), thumbs_up=[0, 1])
+    assert given.label == ("positive", "positive")
 
 
 def test_only_a_thumb_down_makes_a_negative() -> None:

@@ -69,7 +69,10 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
     AdamW, linear warm-up and decay, clipped gradients. Stops early when the held-out queries have got clearly worse
     than the champion does on them, and goes back to their best state; or when the time is up, and keeps the last. Not
     "worse than at their best": their labels come from pages that the champion ranked, which favours whatever ranks like
-    it, so a fall from a lucky peak says little.
+    it, so a fall from a lucky peak says little. The first figure may be worse, while the rate still rises.
+
+    Raises:
+        ValueError: they got clearly worse and were never anything else.
     """
     parameters = dict(learner.parameters())
     optimizer = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
@@ -96,7 +99,8 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
         if (step + 1) % evaluate_every == 0 or step + 1 == steps:
             score = learner.score()
             best.history.append({"step": step + 1, "loss": round(loss_value, 4), **score.means()})
-            if progress.worse(score, parameters, step + 1):
+            early = len(best.history) == 1 and step + 1 < steps
+            if progress.worse(score, parameters, step + 1, early=early):
                 best.stopped = f"held-out queries got worse after step {progress.step}"
                 break
         run.report(phase="training", step=step + 1, steps=steps, loss=loss_value, dev=_last(best.history))
@@ -157,11 +161,19 @@ class _Best:
         self.state: dict[str, torch.Tensor] = {}
         self.step = 0
 
-    def worse(self, score: DevScore, parameters: Parameters, step: int) -> bool:
-        """Take note of a score; True when it is clearly worse than at the start, on all or on unseen documents."""
+    def worse(self, score: DevScore, parameters: Parameters, step: int, *, early: bool) -> bool:
+        """Take note of a score; True when it is clearly worse than at the start, on all or on unseen documents.
+
+        Such a score is never the best one; while it is `early` it stops nothing yet.
+        """
         best, start = self.score, self.start
-        if best is not None and (clearly_worse(score.all, start.all) or clearly_worse(score.unseen, start.unseen)):
-            return True
+        if clearly_worse(score.all, start.all) or clearly_worse(score.unseen, start.unseen):
+            if best is None and not early:
+                raise ValueError(
+                    f"held-out queries are clearly worse than with the champion after step {step}, and were at every "
+                    "look: nothing is kept; lower trainer.learning_rate"
+                )
+            return not early
         if best is None or (len(score.all) and score.all.mean() >= best.all.mean()):
             self.score, self.step = score, step
             self.state = {name: value.detach().clone() for name, value in parameters.items()}

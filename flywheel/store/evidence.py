@@ -22,24 +22,26 @@ from flywheel.store.suspects import EXCLUDED, idle_clickers
 from flywheel.store.times import moment
 
 # A page is one row: the hits in the order shown, and their ranks where the sender logs impressions as events (then a
-# rank may be missing). Ranks beyond 1000 come from broken clients.
+# rank may be missing). Ranks beyond 1000 come from broken clients. A page without words is nobody's query.
 _PAGES = """
 CREATE TEMP TABLE ev_pages AS
 SELECT row_number() OVER () AS page, * FROM (
-    SELECT query_id, query_key, text, ts, coalesce(user_key, client_key) AS person, model_version, hit_ids,
+    SELECT query_id, query_key, text, ts, coalesce(user_key, client_key, session_id) AS person, model_version, hit_ids,
            NULL::INTEGER[] AS ranks
     FROM queries
-    WHERE ts <= $until AND len(hit_ids) > 0 AND query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
+    WHERE ts <= $until AND len(hit_ids) > 0 AND query_key <> ''
+      AND query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
     UNION ALL BY NAME
-    SELECT q.query_id, q.query_key, q.text, q.ts, coalesce(q.user_key, q.client_key) AS person, q.model_version,
-           list(f.doc_id ORDER BY f.rank, f.doc_id) AS hit_ids, list(f.rank ORDER BY f.rank, f.doc_id) AS ranks
+    SELECT q.query_id, q.query_key, q.text, q.ts, coalesce(q.user_key, q.client_key, q.session_id) AS person,
+           q.model_version, list(f.doc_id ORDER BY f.rank, f.doc_id) AS hit_ids,
+           list(f.rank ORDER BY f.rank, f.doc_id) AS ranks
     FROM (
         SELECT query_id, doc_id, min(rank) AS rank FROM feedback
         WHERE kind = 'impression' AND ts <= $until AND rank BETWEEN 1 AND 1000 AND doc_id IS NOT NULL
         GROUP BY query_id, doc_id
     ) f JOIN queries q USING (query_id)
     WHERE coalesce(len(q.hit_ids), 0) = 0 AND q.ts <= $until
-      AND q.query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
+      AND q.query_key <> '' AND q.query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
     GROUP BY ALL
 )
 """

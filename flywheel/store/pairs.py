@@ -15,6 +15,7 @@ from flywheel.pairs import COUNTS, Pairs
 from flywheel.store.database import Database
 
 _TIME = pa.timestamp("ms")
+_RUNS_KEPT = 10
 _WRITTEN = ("pairs", "excluded_users", "click_curves", "click_models", "dwell_thresholds")
 
 # Positives of one run that an earlier run did not have as positives.
@@ -65,7 +66,10 @@ class PairTable:
         model: ClickModel | None = None,
         collected: Collected | None = None,
     ) -> None:
-        """Write what a run learned; a second time replaces the first, so that a killed run may be repeated."""
+        """Write what a run learned; a second time replaces the first, so that a killed run may be repeated.
+
+        Of runs long past only the labels stay, see `prune`.
+        """
         tables = {"pairs": _rows(run_id, pairs), "excluded_users": _excluded(run_id, excluded)}
         if model is not None:
             tables["click_curves"] = _curves(run_id, model)
@@ -79,6 +83,7 @@ class PairTable:
                 con.register("written_rows", table)
                 con.execute(f"INSERT INTO {name} BY NAME SELECT * FROM written_rows")  # noqa: S608 - as above
                 con.unregister("written_rows")
+            self.prune(_RUNS_KEPT)
 
     def of(self, run_id: str) -> pa.Table:
         """All pairs of a run, ordered by query and document."""
@@ -144,8 +149,8 @@ class PairTable:
         """Drop the ambiguous pairs of all but the latest `keep` runs, and return how many; labels stay."""
         with self._database.write() as con:
             row = con.execute(
-                "DELETE FROM pairs WHERE label = 'ambiguous' AND run_id NOT IN "
-                "(SELECT run_id FROM training_runs ORDER BY started_at DESC LIMIT ?)",
+                "DELETE FROM pairs WHERE label = 'ambiguous' AND run_id IN "
+                "(SELECT run_id FROM training_runs ORDER BY started_at DESC, run_id DESC OFFSET ?)",
                 [keep],
             ).fetchone()
         return int(row[0]) if row else 0

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from flywheel.app import open_installation
 from flywheel.config import load
+from flywheel.events import Document
 from flywheel.home import Home
+from flywheel.learning import NothingToLearn
 from flywheel.store.runs import Run
 from trainer.dataset import Snapshot, read_snapshot
 
@@ -56,3 +59,16 @@ def test_pairs_are_judged_by_words_too_in_a_collection_of_a_size_for_it(home: Pa
             return parts.store.pairs.of(run.run_id)["posterior"].to_pylist()
 
     assert posteriors("0") != posteriors("200000")
+
+
+def test_pairs_about_documents_that_are_gone_are_nothing_to_learn(home: Path, environ: dict[str, str]) -> None:
+    """Clicks on documents that were deleted since refuse the run with its reason, before anything is trained."""
+    with open_installation(Home(home), load(home, environ), threading.Event()) as parts:
+        gone = parts.store.documents.ids()
+        parts.store.documents.upsert([Document(doc_id, "", "", 4_000_000_000_000, deleted=True) for doc_id in gone], 2)
+        run = Run("run-gone", "manual", "query_tower", "started", 1, parent="base", version="v1", seed=1)
+        run = replace(run, until_ms=parts.store.feedback.latest_ms())
+        parts.store.runs.start(run, "test")
+        with pytest.raises(NothingToLearn) as refused:
+            parts.learning.gather(run)
+        assert "documents that are gone" in str(refused.value.args[0])

@@ -24,8 +24,11 @@ class Shop:
     def __init__(self, store: Store) -> None:
         self.store, self.numbers = store, itertools.count()
 
-    def page(self, text: str, hits: str, *, user: str | None = None, at: int = T0, version: str = "v0") -> str:
-        query = Query(f"q{next(self.numbers)}", text, at, user_key=user, hit_ids=tuple(hits), model_version=version)
+    def page(
+        self, text: str, hits: str, *, user: str | None = None, at: int = T0, version: str = "v0", **more: str
+    ) -> str:
+        name = f"q{next(self.numbers)}"
+        query = Query(name, text, at, user_key=user, hit_ids=tuple(hits), model_version=version, **more)
         self._ingest(queries=[(self._at(), query)])
         return query.query_id
 
@@ -144,6 +147,25 @@ def test_no_user_carries_more_than_a_share_of_a_query(shop: Shop) -> None:
     assert rows(shop.collect(Signals(half_life_days=1e9, user_cap=99, user_share=0.2)))["shoes", "a", 1, ""][
         0
     ] == pytest.approx(9, abs=1e-3)
+
+
+def test_a_session_is_a_person_where_nothing_else_is_known(shop: Shop) -> None:
+    """Sessions without user and client have the same cap, are bots by the same marks, and vote once."""
+    for _ in range(10):
+        shop.event(Kind.THUMBS_UP, shop.page("shoes", "abc", session_id="s1"), "a")
+    for number in range(300):
+        shop.page(f"query {number % 8}", "abc", session_id="crawler", at=T0 + number)
+    found = shop.collect(Signals(half_life_days=1e9, user_cap=3, user_share=1.0))
+    assert fact(found, "shoes", "a", "thumbs_up") == 1
+    assert found.evidence.pair_impressions().sum() == pytest.approx(9)
+    assert [user.user_key for user in found.excluded] == ["crawler"]
+
+
+def test_a_page_without_words_is_nobodys_query(shop: Shop) -> None:
+    """What was browsed, or asked with signs alone, teaches no query."""
+    for text in ("", "?!...", "shoes"):
+        shop.click(shop.page(text, "abc"), "a")
+    assert shop.collect().evidence.queries == ("shoes",)
 
 
 def test_golden_queries_never_enter(shop: Shop) -> None:

@@ -11,6 +11,7 @@ from flywheel.clicks import ClickModel, Curve
 from flywheel.dwell import Threshold
 from flywheel.evidence import Collected, Evidence, ExcludedUser, PairFacts
 from flywheel.pairs import COUNTS, Label, Pairs
+from flywheel.store.runs import Run
 from flywheel.store.store import Store
 
 MONTH_MS = 31 * 86_400_000
@@ -144,6 +145,12 @@ def test_what_the_click_model_thought_is_kept(store: Store) -> None:
 
 def test_pruning_drops_old_ambiguous_pairs_only(store: Store) -> None:
     """Labels of every run stay, for they say which documents training touched."""
-    store.pairs.write("run-1", pairs([("q", "a", "positive", T0), ("q", "b", "ambiguous", T0)]))
-    assert store.pairs.prune(keep=1) == 1
-    assert store.pairs.of("run-1")["label"].to_pylist() == ["positive"]
+    for number in range(1, 13):
+        run_id = f"run-{number:02d}"
+        store.runs.start(Run(run_id, "manual", "query_tower", "started", T0 + number, until_ms=T0), "me")
+        store.pairs.write(run_id, pairs([("q", "a", "positive", T0), ("q", "b", "ambiguous", T0)]))
+        store.runs.finish(run_id, "done", T0 + number)
+    kept = [store.pairs.of(f"run-{number:02d}")["label"].to_pylist() for number in (1, 2, 3, 12)]
+    assert kept == [["positive"], ["positive"], ["positive", "ambiguous"], ["positive", "ambiguous"]]
+    assert store.pairs.prune(keep=1) == 9
+    assert store.pairs.of("run-11")["label"].to_pylist() == ["positive"]

@@ -98,6 +98,20 @@ def test_no_time_at_all_is_a_refusal(tmp_path: Path) -> None:
         fit.fit(Flat(), run, steps=5, learning_rate=0.1)
 
 
+@pytest.mark.parametrize("steps", [10, 40])
+def test_a_run_that_only_does_harm_keeps_nothing(tmp_path: Path, steps: int) -> None:
+    """Worse than the champion at every look, it ends with a reason that names the rate, and no state to go back to."""
+    learner = Falling(worse_from=1, until=99)
+    with pytest.raises(ValueError, match="learning_rate"):
+        fit.fit(learner, Run(tmp_path / "v1", "id", Budget()), steps=steps, learning_rate=0.1)
+
+
+def test_a_first_dip_is_no_end(tmp_path: Path) -> None:
+    """Worse at the first look alone, while the rate still rises, the run goes on and keeps what comes after."""
+    done = fit.fit(Falling(worse_from=1, until=2), Run(tmp_path / "v1", "id", Budget()), steps=40, learning_rate=0.1)
+    assert (done.steps, done.stopped) == (40, "all steps done")
+
+
 class Flat:
     """A learner with one weight and nothing held out."""
 
@@ -112,3 +126,16 @@ class Flat:
 
     def score(self) -> fit.DevScore:
         return fit.DevScore(*(torch.empty(0).double().numpy(),) * 2)
+
+
+class Falling(Flat):
+    """Ranks the held-out queries worse from one look on, until another; look 0 is the champion's."""
+
+    def __init__(self, worse_from: int, until: int) -> None:
+        super().__init__()
+        self.looks, self.worse = itertools.count(), range(worse_from, until)
+
+    def score(self) -> fit.DevScore:
+        figures = torch.linspace(0.4, 0.6, 20).double().numpy() - 0.3 * (next(self.looks) in self.worse)
+        figures = figures + torch.linspace(0, 1e-3, 20).double().numpy() * (figures < 0.35)
+        return fit.DevScore(figures[:10], figures[10:])

@@ -121,7 +121,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     bf16 = uses_bf16(recipe.bf16, device)
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
     # nothing can stay put while all moves
-    snapshot = dataclasses.replace(snapshot, recipe=recipe, anchors=ANCHORS.empty_table())
+    snapshot = dataclasses.replace(snapshot, recipe=recipe, anchors=ANCHORS.empty_table(), probes=())
     batch = min(BATCH, recipe.batch_size)
     plan = pairs.plan(snapshot, steps=recipe.steps, batch_size=batch, curated_share=recipe.curated_share)
     towers = _towers(champion, snapshot, plan, bf16=bf16, device=device)
