@@ -89,3 +89,10 @@ def test_a_wrong_secret_is_not_repeated() -> None:
     with pytest.raises(config.ConfigError, match=r"serving\.token") as problem:
         config.parse({"serving": {"token": 123456}})
     assert "123456" not in str(problem.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("layers", 0), ("layers", -1), ("layers", "none"), ("matryoshka", [0])])
+def test_a_tower_has_layers_and_vectors_have_a_length(key: str, value: object) -> None:
+    """Figures below 1 are refused when the settings are read, not when a run has been prepared."""
+    with pytest.raises(config.ConfigError, match=rf"trainer\.{key}"):
+        config.parse({"trainer": {key: value}})

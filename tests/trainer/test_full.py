@@ -99,3 +99,9 @@ def test_a_teacher_is_a_bi_encoder_or_a_cross_encoder(tmp_path: Path) -> None:
     np.testing.assert_allclose(cross.score(asked[::-1])[::-1], scores, atol=1e-4)
     with pytest.raises(ValueError, match=r"trainer\.teacher.*no folder of a model"):
         Teacher(str(tmp_path / "none"), scale=20.0, device="cpu")
+
+
+def test_probes_are_no_business_of_a_tier_that_moves_everything(tmp_path: Path) -> None:
+    """A snapshot may hold them; where documents move too, nothing can stay put for them."""
+    folder = snapshot(tmp_path / "s", tier="full", steps=1, batch_size=8, asked=("first words of a document",))
+    assert train(read_snapshot(folder), tmp_path / "m")["steps"] == 1
