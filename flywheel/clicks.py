@@ -248,18 +248,19 @@ class _Em:
         """
         evidence, count = self.rows.evidence, len(self.rows.evidence.documents)
         relevant, irrelevant = self.scheme.rates()
-        good, unlike = np.log(self.prior) + self._told(relevant), np.log1p(-self.prior)
-
-        def bad(pull: float) -> Floats:
-            told: Floats = unlike + self._told(np.minimum(pulled(irrelevant, np.full_like(irrelevant, pull)), relevant))
-            return told
-
-        sieges = np.stack([bad(pull) for pull in SIEGES])
+        answered, unlike = self._told(relevant), np.log1p(-self.prior)
+        good = np.log(self.prior) + answered
+        drawn, sieges = (
+            np.stack(
+                [self._told(np.minimum(pulled(irrelevant, np.full_like(irrelevant, pull)), relevant)) for pull in grid]
+            )
+            for grid in (PULLS, SIEGES)
+        )
         siege = np.logaddexp.reduce(sieges, axis=0)
-        said = [np.logaddexp(good, bad(pull)) for pull in PULLS] + [np.logaddexp(good, siege - math.log(len(SIEGES)))]
-        for more in ASKED:
-            likely, clicked = logit(self.prior) + more, good - np.log(self.prior)
-            said.append(np.logaddexp(np.log(expit(likely)) + clicked, np.log(expit(-likely)) + bad(0.0) - unlike))
+        said = [np.logaddexp(good, unlike + told) for told in (*drawn, siege - math.log(len(SIEGES)))]
+        for more in ASKED:  # without any pull
+            likely = logit(self.prior) + more
+            said.append(np.logaddexp(np.log(expit(likely)) + answered, np.log(expit(-likely)) + drawn[0]))
         of = evidence.pair_document
         others = np.stack([sums(of, own, count)[of] - own for own in said]) + PULL_PRIOR[:, None]
         if evidence.idle is not None:

@@ -18,7 +18,7 @@ from flywheel.evidence import Counts, Floats, sums
 
 SHARES = (0.2, 0.4, 0.6, 0.8)
 STRAY = 0.02
-MOST_ODDS = 6.0  # no more than being bait is unlikely: groups of people differ, and some click for one thing alone
+MOST_ODDS = 6.0  # about as much as being bait is unlikely: groups of people differ, and some click for one thing alone
 _FEW = 20
 
 

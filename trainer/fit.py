@@ -107,9 +107,7 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
         run.check_memory()
         if run.checkpoint_due():
             run.save_checkpoint(_state(parameters, optimizer, progress), {"step": step + 1, "history": best.history})
-    if best.stopped.startswith("held-out"):
-        progress.restore(parameters)
-        best.steps = progress.step
+    progress.settle(best, parameters)
     best.seconds = run.seconds - started
     return best
 
@@ -168,19 +166,22 @@ class _Best:
         """
         best, start = self.score, self.start
         if clearly_worse(score.all, start.all) or clearly_worse(score.unseen, start.unseen):
-            if best is None and not early:
-                raise ValueError(
-                    f"held-out queries are clearly worse than with the champion after step {step}, and were at every "
-                    "look: nothing is kept; lower trainer.learning_rate"
-                )
             return not early
         if best is None or (len(score.all) and score.all.mean() >= best.all.mean()):
             self.score, self.step = score, step
             self.state = {name: value.detach().clone() for name, value in parameters.items()}
         return False
 
-    def restore(self, parameters: Parameters) -> None:
-        """Put the best state back."""
+    def settle(self, fitted: Fitted, parameters: Parameters) -> None:
+        """At the end: the best state where the loop stopped for getting worse; ValueError where none was good."""
+        if fitted.history and self.score is None:
+            raise ValueError(
+                f"held-out queries were clearly worse than with the champion at every look, the last by step "
+                f"{fitted.steps}: nothing is kept; lower trainer.learning_rate"
+            )
+        if not fitted.stopped.startswith("held-out"):
+            return
+        fitted.steps = self.step
         with torch.no_grad():
             for name, value in self.state.items():
                 parameters[name].copy_(value)

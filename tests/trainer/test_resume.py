@@ -112,6 +112,14 @@ def test_a_first_dip_is_no_end(tmp_path: Path) -> None:
     assert (done.steps, done.stopped) == (40, "all steps done")
 
 
+def test_a_run_out_of_time_after_its_only_look_did_harm_keeps_nothing(tmp_path: Path) -> None:
+    """The time may end before a second look: what is known by then is that the champion was better."""
+    clock = itertools.count(step=1.0)
+    run = Run(tmp_path / "v1", "id", Budget(minutes=1.0), clock=lambda: float(next(clock)))
+    with pytest.raises(ValueError, match="learning_rate"):
+        fit.fit(Falling(worse_from=1, until=2), run, steps=1_000, learning_rate=0.1)
+
+
 class Flat:
     """A learner with one weight and nothing held out."""
 
