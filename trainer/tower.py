@@ -33,13 +33,14 @@ class Tower(Protocol):
         """What trains, by name."""
 
 
-def tower_of(modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str) -> Tower:
-    """The fastest tower that computes what these modules (one route of a model) compute."""
+def tower_of(modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "") -> Tower:
+    """The fastest tower that computes what these modules (one route of a model) compute of `prompt` and a text."""
     first, pooling = modules[0], modules[1] if len(modules) > 1 else None
     plain = type(getattr(first, "model", None)).__name__ == "BertModel"
-    if plain and getattr(pooling, "pooling_mode", None) in ("mean", "cls"):
-        return BertTower(modules, layers=layers, bf16=bf16, device=device)
-    return LibraryTower(modules, layers=layers, bf16=bf16, device=device)
+    pools_all = getattr(pooling, "include_prompt", True) or not prompt
+    if plain and pools_all and getattr(pooling, "pooling_mode", None) in ("mean", "cls"):
+        return BertTower(modules, layers=layers, bf16=bf16, device=device, prompt=prompt)
+    return LibraryTower(modules, layers=layers, bf16=bf16, device=device, prompt=prompt)
 
 
 def vectors(tower: Tower, rows: Rows) -> npt.NDArray[np.float32]:
@@ -52,8 +53,9 @@ def vectors(tower: Tower, rows: Rows) -> npt.NDArray[np.float32]:
 class LibraryTower:
     """Any architecture, as the library runs it; frozen layers run in every step, without gradients."""
 
-    def __init__(self, modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str) -> None:
+    def __init__(self, modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "") -> None:
         self._modules, self._bf16, self._device = list(modules), bf16, device
+        self._prompt = prompt or None
         self._texts: Sequence[str] = ()
         self._trained = trainable(modules[0].model if hasattr(modules[0], "model") else modules[0], layers)
 
@@ -67,7 +69,7 @@ class LibraryTower:
 
     def forward(self, rows: Rows) -> torch.Tensor:
         """See `Tower`."""
-        features = self._modules[0].preprocess([self._texts[row] for row in rows])
+        features = self._modules[0].preprocess([self._texts[row] for row in rows], prompt=self._prompt)
         features = {key: value.to(self._device) if hasattr(value, "to") else value for key, value in features.items()}
         with _precision(self._device, self._bf16):
             for module in self._modules:
@@ -78,7 +80,8 @@ class LibraryTower:
 class BertTower:
     """A BERT encoder with mean or CLS pooling: tokens of all texts in one row, frozen layers computed once."""
 
-    def __init__(self, modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str) -> None:
+    def __init__(self, modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "") -> None:
+        self._prompt = prompt
         self._transformer, pooling, *self._tail = modules
         self._cls = pooling.pooling_mode == "cls"
         self._bf16, self._device = bf16, device
@@ -94,7 +97,8 @@ class BertTower:
     def read(self, texts: Sequence[str]) -> None:
         """See `Tower`. Runs the frozen layers over all of them."""
         tokenizer, limit = self._transformer.tokenizer, self._transformer.max_seq_length
-        encoded = tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"] if texts else []
+        asked = [self._prompt + text for text in texts]
+        encoded = tokenizer(asked, truncation=True, max_length=limit)["input_ids"] if asked else []
         self._tokens = [np.asarray(ids, np.int64) for ids in encoded]
         self._hidden = []
         if not self._lower:

@@ -54,3 +54,14 @@ def test_only_the_top_layers_train(model: SentenceTransformer) -> None:
     assert all(name.startswith("encoder.layer.5.") for name in tower.parameters())
     asking = {name for name, value in modules[0].model.named_parameters() if value.requires_grad}
     assert asking == set(tower.parameters())
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_prompt_counts_as_the_library_counts_it(model: SentenceTransformer, pooled: bool) -> None:
+    """A tower puts the prompt before each text, and leaves its tokens out of the mean where the model does."""
+    modules = copy.deepcopy(list(model))
+    modules[1].include_prompt = pooled
+    tower = tower_of(modules, layers=1, bf16=False, device="cpu", prompt="search for this: ")
+    tower.read(TEXTS[:2])
+    expected = SentenceTransformer(modules=modules, device="cpu").encode(TEXTS[:2], prompt="search for this: ")
+    assert (vectors(tower, np.arange(2)) * expected).sum(axis=1).min() > 0.999999

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
-from flywheel.encoder import Encoder, pick_device, prompt_of, route, uses_bf16
+from flywheel.encoder import Encoder, Task, pick_device, prompt_of, route, uses_bf16
 from trainer import examples as pairs
 from trainer import fit, modeldir, negatives
 from trainer.dataset import ANCHORS, Snapshot
@@ -157,11 +157,13 @@ def groups_of(plan: pairs.Plan, mined: negatives.Negatives, count: int, seed: in
 def _towers(
     champion: SentenceTransformer, snapshot: Snapshot, plan: pairs.Plan, *, bf16: bool, device: str
 ) -> tuple[Tower, Tower]:
-    query, document = (
-        tower_of(route(champion, side), layers="all", bf16=bf16, device=device) for side in ("query", "document")
-    )
-    query.read([(prompt_of(champion, "query") or "") + text for text in plan.examples.queries])
-    document.read([(prompt_of(champion, "document") or "") + snapshot.texts[doc_id] for doc_id in snapshot.doc_ids])
+    def side(task: Task) -> Tower:
+        prompt = prompt_of(champion, task) or ""
+        return tower_of(route(champion, task), layers="all", bf16=bf16, device=device, prompt=prompt)
+
+    query, document = side("query"), side("document")
+    query.read(plan.examples.queries)
+    document.read([snapshot.texts[doc_id] for doc_id in snapshot.doc_ids])
     return query, document
 
 

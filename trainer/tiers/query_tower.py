@@ -39,12 +39,13 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     query = copy.deepcopy(route(champion, "query"))
     bf16 = uses_bf16(recipe.bf16, device)
     champions = {name: value.detach().clone() for name, value in _plain(query).items()}
-    tower = tower_of(query, layers=recipe.layers, bf16=bf16, device=device)
+    prompt = prompt_of(champion, "query") or ""
+    tower = tower_of(query, layers=recipe.layers, bf16=bf16, device=device, prompt=prompt)
     if recipe.lora_rank:
         tower = LoraTower(tower, query[0].model, rank=recipe.lora_rank, layers=recipe.layers)  # type: ignore[arg-type]
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
-    prompt, began = prompt_of(champion, "query") or "", run.seconds
-    tower.read([prompt + text for text in plan.examples.queries])
+    began = run.seconds
+    tower.read(plan.examples.queries)
     home = modeldir.home_vectors(snapshot, plan.examples.asked(plan.examples.probes), device=device)
     objective = Objective(snapshot, tower, plan, home, device=device)
     prepared = run.seconds - began
