@@ -110,13 +110,14 @@ SELECT list, places, sum(weight) AS weight FROM (
 )
 
 # Numbers for queries, documents and pairs, in the order of their names: the same data give the same numbers. A pair
-# without impressions is one that somebody voted on or bought outside the page.
+# without impressions is one that somebody voted on or bought outside the page. A page that lists a document twice, as
+# one that lists passages may, shows it once, at the better rank.
 _NUMBERS = (
     """
 CREATE TEMP TABLE ev_places AS
 SELECT l.list, l.query_key, u.place, l.hit_ids[u.place] AS doc_id, coalesce(l.ranks[u.place], u.place) AS rank
 FROM ev_lists l, unnest(range(1, len(l.hit_ids) + 1)) AS u(place)
-WHERE l.hit_ids[u.place] IS NOT NULL
+WHERE l.hit_ids[u.place] IS NOT NULL AND list_position(l.hit_ids, l.hit_ids[u.place]) = u.place
 """,
     """
 CREATE TEMP TABLE ev_voted AS

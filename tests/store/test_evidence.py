@@ -229,6 +229,12 @@ def test_clicks_on_what_the_page_does_not_list_count_for_nothing(shop: Shop) -> 
     assert found.unplaced_clicks == 1
 
 
+def test_a_document_listed_twice_is_shown_once(shop: Shop) -> None:
+    """Of two passages of a document the upper one counts; the click is its click, and the other is no skip."""
+    shop.click(shop.page("shoes", "abab"), "b")
+    assert rows(shop.collect()) == {("shoes", "a", 1, ""): (1, 0), ("shoes", "b", 2, ""): (1, 1)}
+
+
 def test_bots_are_left_out_and_named(shop: Shop) -> None:
     """Who clicks everything, asks at an impossible rate or always clicks one document is excluded; people are not."""
     for number in range(8):
