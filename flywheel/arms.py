@@ -74,13 +74,14 @@ class Test:
 class Reading:
     """How the log is judged: `policy.live_metric` decides, `alpha` is each experiment's own error rate.
 
-    `control` names the arm that the others are held against (None: by its name, else the first), `shares` what each
-    arm was meant to get, `days` how long the test ran (None: it is over).
+    `control` names the arm that the others are held against (None: one of `champions`, else by its name, else the
+    first), `shares` what each arm was meant to get, `days` how long the test ran (None: it is over).
     """
 
     policy: Policy
     alpha: float = 0.05
     control: str | None = None
+    champions: tuple[str, ...] = ()
     shares: Mapping[str, float] = field(default_factory=dict)
     days: float | None = None
 
@@ -229,7 +230,8 @@ def _control(test: Test, reading: Reading) -> str:
             raise ValueError(f"{test.name} has no arm {reading.control!r}; it has {', '.join(test.arms)}")
         return reading.control
     known = {name.casefold(): name for name in test.arms}
-    return next((known[name] for name in _CONTROLS if name in known), next(iter(test.arms)))
+    names = (*(name.casefold() for name in reading.champions), *_CONTROLS)
+    return next((known[name] for name in names if name in known), next(iter(test.arms)))
 
 
 def _policy(test: Test, reading: Reading) -> tuple[Policy, str | None]:

@@ -198,6 +198,13 @@ def test_a_control_that_is_not_there_is_an_error() -> None:
         _judged([{"arm": "A", "clicks": 1}, {"arm": "B", "clicks": 0}], control="C")
 
 
+def test_the_products_own_name_of_the_champion_is_the_control() -> None:
+    """What the settings call the champion is held against, before names that are only usual for a control."""
+    rows = [{"arm": name, "clicks": 1} for name in ("A", "control", "Incumbent")]
+    assert _judged(rows, champions=("incumbent",))["control"] == "Incumbent"
+    assert _judged(rows)["control"] == "control"
+
+
 def test_an_arm_without_clicks_has_an_answer() -> None:
     """An arm that nobody clicked is rejected beside one that many did; as the control it has the better one promoted.
 

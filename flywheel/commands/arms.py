@@ -193,13 +193,15 @@ def _reading(shell: Shell, options: Mapping[str, Any]) -> Reading:
     from flywheel.config import load
     from flywheel.gate import policy_of
 
-    policy = policy_of(load(shell.home, shell.environ))
+    config = load(shell.home, shell.environ)
+    policy = policy_of(config)
     if options["once"]:  # whatever it was planned for, it is over
         policy = replace(policy, looks=(1.0,), max_days=options["days"] or policy.max_days)
     return Reading(
         policy=replace(policy, live_metric=options["metric"]),
         alpha=options["alpha"],
         control=options["control"],
+        champions=tuple(name for name, role in config.signals.arm_names.items() if role == "champion"),
         shares=dict(_share(given) for given in options["share"]),
         days=options["days"],
     )
