@@ -32,6 +32,7 @@ from flywheel.store.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
 from flywheel.titles import TitleCache
 from flywheel.tracking import Tracker
+from flywheel.weights_and_biases import Diary
 from flywheel.words import Words
 
 
@@ -153,6 +154,8 @@ def _cycle(parts: Parts) -> Cycle:
     cycle = Cycle(parts)
     if parts.config.tracking.enabled:
         cycle.watchers.append(Tracker(parts.config.tracking, parts.home).record)
+    if parts.config.tracking.wandb_project:
+        cycle.watchers.append(Diary(parts.config.tracking, parts.home).record)
     return cycle
 
 

@@ -264,4 +264,8 @@ class Tracking(Section):
     enabled: bool = Field(False, description="record training runs in MLflow (needs the extra tracking)")
     uri: str = Field("", description="MLflow server, for example http://mlflow:5000; empty: mlflow.db in the home")
     experiment: str = Field("flywheel", description="name of the experiment there")
+    wandb_project: str = Field("", description="write training runs for W&B below wandb/ too (needs the extra wandb)")
+    wandb_send: bool = Field(
+        False, description="send them, with WANDB_API_KEY and WANDB_BASE_URL as the library has it"
+    )
     timeout_seconds: int = Field(10, ge=1, description="how long a server may take to answer; a run never waits longer")

@@ -57,15 +57,15 @@ class Tracker:
         experiment = found.experiment_id if found is not None else client.create_experiment(name)
         if client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run.run_id}' AND attributes.status != 'RUNNING'"):
             return
-        manifest = _manifest(self._home.snapshots / run.run_id)
-        tags = {key: _cut(value) for key, value in _tags(run, manifest) if value}
+        manifest = manifest_of(self._home.snapshots / run.run_id)
+        tags = {key: _cut(value) for key, value in tags_of(run, manifest) if value}
         made = client.create_run(
             experiment, start_time=run.started_at_ms, tags=tags, run_name=run.version or run.run_id
         )
-        parameters = [self._entities.Param(key, _cut(value)) for key, value in _parameters(run, manifest)]
+        parameters = [self._entities.Param(key, _cut(value)) for key, value in parameters_of(run, manifest)]
         metrics = [
             self._entities.Metric(key, value, run.finished_at_ms or run.started_at_ms, step)
-            for key, value, step in _metrics(run.report or {})
+            for key, value, step in metrics_of(run.report or {})
         ]
         client.log_batch(made.info.run_id, params=parameters[:100])
         for start in range(0, len(metrics), 1_000):  # MLflow's own limits on one batch
@@ -73,7 +73,8 @@ class Tracker:
         client.set_terminated(made.info.run_id, _STATUS.get(run.state, "FINISHED"), end_time=run.finished_at_ms)
 
 
-def _manifest(snapshot: Path) -> Mapping[str, Any]:
+def manifest_of(snapshot: Path) -> Mapping[str, Any]:
+    """What a snapshot's manifest says; nothing where there is no snapshot."""
     try:
         found: dict[str, Any] = json.loads((snapshot / "snapshot.json").read_text("utf-8"))
     except FileNotFoundError:  # refused before there was anything to learn from
@@ -81,7 +82,8 @@ def _manifest(snapshot: Path) -> Mapping[str, Any]:
     return found
 
 
-def _tags(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+def tags_of(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """(name, value): where a run belongs, and how it ended."""
     yield RUN_TAG, run.run_id
     yield "flywheel.version", run.version
     yield "flywheel.parent", run.parent
@@ -93,7 +95,8 @@ def _tags(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str | No
     yield "flywheel.stopped", (run.report or {}).get("stopped")
 
 
-def _parameters(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def parameters_of(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, value): seed, counts of pairs, recipe and budget."""
     yield "seed", run.seed
     yield "pairs_new", run.pairs_new
     yield "pairs_replay", run.pairs_replay
@@ -102,7 +105,7 @@ def _parameters(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, An
             yield f"{section}.{key}", value
 
 
-def _metrics(report: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
+def metrics_of(report: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
     """(name, value, step): the curves step by step, then what the report says of the whole run."""
     for point in report.get("history", ()):
         for key, value in point.items():

@@ -1,4 +1,4 @@
-"""Runs in MLflow: a real client on a real store of its own, and a server that is not there."""
+"""Runs in MLflow and W&B: real clients on real stores of their own, and servers that are not there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -16,6 +18,7 @@ from flywheel.config import Tracking
 from flywheel.home import Home
 from flywheel.store.runs import Run
 from flywheel.tracking import Tracker
+from flywheel.weights_and_biases import Diary
 
 REPORT = {
     "steps": 20,
@@ -76,3 +79,58 @@ def test_a_server_that_is_gone_costs_a_line_in_the_log(home: Home, caplog: pytes
         tracker.record(dataclasses.replace(DONE, run_id="run-0003"))
     assert "run-0003 is not in MLflow" in caplog.text
     assert time.monotonic() - started < 60
+
+
+def records(file: Path) -> Iterator[Any]:
+    """What a run's own file holds: records of the library's format, in blocks of LevelDB's log that hold them whole."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at = file.read_bytes(), 7  # after the file's own mark
+    assert len(data) < 32_768
+    while at < len(data):
+        size = int.from_bytes(data[at + 4 : at + 6], "little")
+        yield Record.FromString(data[at + 7 : at + 7 + size])
+        at += 7 + size
+
+
+def test_a_run_is_written_whole_for_weights_and_biases_once(home: Home) -> None:
+    """Parameters, curves, final metrics, snapshot, version and end lie in the file that W&B's own command sends.
+
+    A run that a crash left half written is written again.
+    """
+    (home.root / "wandb" / f"offline-run-20260101_000000-{DONE.run_id}").mkdir(parents=True)
+    diary = Diary(Tracking(wandb_project="search"), home)
+    for run in (DONE, FAILED, DONE):
+        diary.record(run)
+    files = sorted(home.root.glob("wandb/offline-run-*/*.wandb"))
+    assert [file.name for file in files] == [f"run-{DONE.run_id}.wandb", f"run-{FAILED.run_id}.wandb"]
+    done, failed = (list(records(file)) for file in files)
+    started = next(record.run for record in done if record.HasField("run"))
+    assert (started.project, started.run_id, started.display_name) == ("search", DONE.run_id, "v1")
+    config = {item.key: json.loads(item.value_json) for item in started.config.update}
+    assert config | {"seed": 7, "recipe.learning_rate": 5e-5, "flywheel.snapshot_id": "feed"} == config
+    history = [
+        {"".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+        for record in done
+        if record.HasField("history")
+    ]
+    assert [(row["_step"], row["loss"]) for row in history] == [(10, 2.0), (20, 1.5)]
+    assert (history[1]["candidate.all"], history[1]["pairs_per_second"]) == (0.7, 512.5)
+    codes = [next(r.exit.exit_code for r in found if r.HasField("exit")) for found in (done, failed)]
+    assert codes == [0, 1]
+
+
+def test_a_run_that_weights_and_biases_does_not_take_is_not_lost(
+    home: Home, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nobody at the address, `record` returns in time and names the command that sends the run later."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    diary = Diary(Tracking(wandb_project="search", wandb_send=True, timeout_seconds=3), home)
+    with caplog.at_level(logging.ERROR, "flywheel.weights_and_biases"):
+        diary.record(DONE)
+    (file,) = home.root.glob("wandb/offline-run-*/*.wandb")
+    assert f"wandb sync {file.parent}" in caplog.text
+    assert "0" * 40 not in caplog.text
