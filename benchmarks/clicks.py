@@ -312,14 +312,15 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=8000, help="in each round")
     parser.add_argument("--people", type=int, default=3_000, help="who share the sessions; few make heavy users")
     parser.add_argument("--page", type=int, default=10, help="results on a page")
-    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--vectors", type=Path, help="keep the collection's vectors here (.npz), to take them from")
     options = parser.parse_args()
     world = World.read(options.beir, options.split, options.vectors)
     answer = {}
     for habit in filter(None, (*options.habits.split(","), *options.attacks.split(","))):
         played = []
-        for seed in range(options.seeds):
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
             with tempfile.TemporaryDirectory() as room, Store.open(Path(room) / "c.duckdb", memory_gb=1.0) as store:
                 play = Play(world, store, options, habit, seed)
                 found = []
