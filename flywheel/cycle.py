@@ -190,7 +190,9 @@ class Cycle:
         if (out / MANIFEST).exists():
             return
         limits = self._parts.config.limits
-        budget = TrainingBudget(limits.train_minutes, limits.train_memory_gb, limits.train_threads)
+        budget = TrainingBudget(
+            limits.train_minutes, limits.train_memory_gb, limits.train_threads, limits.train_processes
+        )
         process = launch(self._parts.home.snapshots / snapshot, out, budget)
         try:
             while process.poll() is None:

@@ -125,7 +125,7 @@ class Learning:
             folder,
             header=self._header(run),
             recipe=recipe,
-            budget=Budget(limits.train_minutes, limits.train_memory_gb, limits.train_threads),
+            budget=Budget(limits.train_minutes, limits.train_memory_gb, limits.train_threads, limits.train_processes),
             pairs=pairs,
             documents=Corpus(doc_ids, indexer.index.vectors(doc_ids), texts, self._probes(run, doc_ids)),
             anchors=self._anchors(),

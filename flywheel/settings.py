@@ -235,8 +235,9 @@ class Exploration(Section):
 
 class Limits(Section):
     train_minutes: float = Field(60.0, gt=0, description="wall time of one training run at most")
-    train_memory_gb: float = Field(8.0, gt=0, description="memory of the training process at most")
-    train_threads: int = Field(0, ge=0, description="threads of the training process; 0: all cores but one")
+    train_memory_gb: float = Field(8.0, gt=0, description="memory of a training process at most")
+    train_threads: int = Field(0, ge=0, description="threads of a training run; 0: all cores but one")
+    train_processes: int = Field(0, ge=0, description="processes of the tier full; 0: one for each CUDA device")
     duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")

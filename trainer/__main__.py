@@ -9,11 +9,14 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.dataset import Snapshot, read_snapshot
 from trainer.launch import report_path, threads_of
 from trainer.parent import end_with
+
+if TYPE_CHECKING:
+    from trainer.processes import Processes
 
 NICENESS = 5  # serving and ingestion come first on a shared machine
 
@@ -28,32 +31,59 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=Path, required=True, help="folder that write_snapshot made")
     parser.add_argument("--out", type=Path, required=True, help="model directory to make; its report goes beside it")
     parser.add_argument("--parent", type=int, help="process to end with; without it the run outlives its starter")
+    for name, words in (
+        ("rank", "its number among"),
+        ("count", "the processes of a run"),
+        ("meeting", "and their file"),
+    ):
+        parser.add_argument(f"--{name}", type=Path if name == "meeting" else int, help=words)
     options = parser.parse_args(arguments)
     if options.parent is not None:
         end_with(options.parent)
-    report_path(options.out).unlink(missing_ok=True)
+    if not options.rank:
+        report_path(options.out).unlink(missing_ok=True)
     try:
-        report = train(read_snapshot(options.snapshot), options.out)
+        snapshot = read_snapshot(options.snapshot)
+        with _processes(options, snapshot) as processes:
+            report = train(snapshot, options.out, processes)
     except Exception as error:  # noqa: BLE001 - the one place where a run ends: whatever it was, it leaves a reason
         traceback.print_exc()
-        _write_failure(options.out, error)
+        _write_failure(options.out, f"{type(error).__name__}: {error}")
         return 1
-    print(f"{report['version']}: {report['steps']} steps, {report['stopped']}", file=sys.stderr)
+    if not options.rank:
+        print(f"{report['version']}: {report['steps']} steps, {report['stopped']}", file=sys.stderr)
     return 0
 
 
-def train(snapshot: Snapshot, out: Path) -> dict[str, Any]:
-    """Train `snapshot` in this process; returns the report, which is also beside `out`."""
+def _processes(options: argparse.Namespace, snapshot: Snapshot) -> contextlib.AbstractContextManager[Processes]:
+    """This process among those of its run; the first of them starts the others."""
+    from flywheel.encoder import pick_device
+    from trainer.processes import ALONE, count_of, joined, led
+
+    device = pick_device(snapshot.recipe.device)
+    if options.rank:
+        return joined(options.meeting, options.rank, options.count, device=device)
+    count = count_of(snapshot.budget.processes, tier=snapshot.header.tier, device=device)
+    if count == 1:
+        return contextlib.nullcontext(ALONE)
+    command = [sys.executable, "-m", "trainer", "--snapshot", str(options.snapshot), "--out", str(options.out)]
+    return led(command, options.out, count, device=device, failed=lambda words: _write_failure(options.out, words))
+
+
+def train(snapshot: Snapshot, out: Path, processes: Processes | None = None) -> dict[str, Any]:
+    """Train `snapshot` in this process, one of `processes`; returns the report, which the main one leaves by `out`."""
     import torch
 
+    from trainer.processes import ALONE
     from trainer.run import Run
 
+    processes = processes or ALONE
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
-    torch.set_num_threads(threads_of(snapshot.budget))
+    torch.set_num_threads(max(1, threads_of(snapshot.budget) // processes.count))
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(snapshot.header.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    run = Run(out, snapshot.snapshot_id, snapshot.budget)
+    run = Run(out, snapshot.snapshot_id, snapshot.budget, processes=processes)
     tier = importlib.import_module(f"trainer.tiers.{snapshot.header.tier}")
     metrics: dict[str, Any] = tier.train(snapshot, run)
     header = snapshot.header
@@ -65,15 +95,16 @@ def train(snapshot: Snapshot, out: Path) -> dict[str, Any]:
     return report
 
 
-def _write_failure(out: Path, error: Exception) -> None:
+def _write_failure(out: Path, words: str) -> None:
     from trainer.run import write_json
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(report_path(out), {"version": out.name, "error": f"{type(error).__name__}: {error}"})
+    if not report_path(out).exists():  # of several processes the first that failed knows why
+        write_json(report_path(out), {"version": out.name, "error": words})
 
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+        os.nice(max(0, NICENESS - os.nice(0)))  # once, however many processes start one another
     sys.exit(main())

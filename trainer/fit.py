@@ -91,6 +91,7 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
         optimizer.zero_grad(set_to_none=True)
         loss = learner.loss(step)
         torch.autograd.backward(loss)
+        run.processes.add_up(parameters.values())
         torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP)
         optimizer.step()
         loss_value, best.steps = float(loss.detach()), step + 1

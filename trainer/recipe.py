@@ -69,11 +69,15 @@ class Recipe(Plain):
 
 @dataclass(frozen=True)
 class Budget(Plain):
-    """What a run may use: wall time, resident memory, threads (0: all cores but one, at least one)."""
+    """What a run may use: wall time, resident memory of each process, threads (0: all cores but one, at least one).
+
+    `processes`: of the tier `full`; 0 is one for each CUDA device.
+    """
 
     minutes: float = 60.0
     memory_gb: float = 8.0
     threads: int = 0
+    processes: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trainer.launch import checkpoint_path, progress_path, report_path
+from trainer.processes import ALONE, Processes
 from trainer.recipe import Budget
 
 CHECKPOINT_SECONDS = 5.0
@@ -31,8 +32,15 @@ class Run:
     """Where a run stands against its budget, and what it leaves behind for others to read."""
 
     def __init__(
-        self, out: Path, snapshot_id: str, budget: Budget, *, clock: Callable[[], float] = time.monotonic
+        self,
+        out: Path,
+        snapshot_id: str,
+        budget: Budget,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        processes: Processes = ALONE,
     ) -> None:
+        self.processes = processes
         self.out, self._snapshot_id, self._budget, self._clock = out, snapshot_id, budget, clock
         self._start = clock()
         self._saved = self._start
@@ -46,7 +54,7 @@ class Run:
 
     def out_of_time(self) -> bool:
         """Whether only the time to finish is left."""
-        return self.seconds > self._budget.minutes * 60 * (1 - FINISHING_SHARE)
+        return self.processes.agree(self.seconds > self._budget.minutes * 60 * (1 - FINISHING_SHARE))
 
     def check_memory(self, *, planned_gb: float = 0.0) -> None:
         """Raises OverBudget where the memory in use, with what is planned, is more than the budget."""
@@ -58,7 +66,7 @@ class Run:
     def report(self, *, phase: str, step: int, steps: int, loss: float | None, dev: float | None) -> None:
         """Replace the progress file, at most twice a second."""
         now = self._clock()
-        if now - self._reported < PROGRESS_SECONDS and step not in {0, steps}:
+        if not self.processes.main or (now - self._reported < PROGRESS_SECONDS and step not in {0, steps}):
             return
         self._reported = now
         if step and self._first_step is None:
@@ -71,7 +79,7 @@ class Run:
 
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is old enough."""
-        return self._clock() - self._saved >= CHECKPOINT_SECONDS
+        return self.processes.main and self._clock() - self._saved >= CHECKPOINT_SECONDS
 
     def save_checkpoint(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         """Replace the checkpoint: tensors and facts in one file, so that they always belong together."""
@@ -95,6 +103,8 @@ class Run:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the report and drop the checkpoint."""
+        if not self.processes.main:
+            return
         used = {
             "total_seconds": round(self.seconds, 1),
             "peak_gb": peak_memory_gb(),

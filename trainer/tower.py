@@ -33,14 +33,20 @@ class Tower(Protocol):
         """What trains, by name."""
 
 
-def tower_of(modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "") -> Tower:
-    """The fastest tower that computes what these modules (one route of a model) compute of `prompt` and a text."""
+def tower_of(
+    modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "", dropout: bool = False
+) -> Tower:
+    """The fastest tower that computes what these modules (one route of a model) compute of `prompt` and a text.
+
+    `dropout`: passes with gradients drop activations at the model's own rates (Srivastava et al., JMLR 2014), drawn by
+    torch's global generator; passes without never do.
+    """
     first, pooling = modules[0], modules[1] if len(modules) > 1 else None
     plain = type(getattr(first, "model", None)).__name__ == "BertModel"
     pools_all = getattr(pooling, "include_prompt", True) or not prompt
     if plain and pools_all and getattr(pooling, "pooling_mode", None) in ("mean", "cls"):
-        return BertTower(modules, layers=layers, bf16=bf16, device=device, prompt=prompt)
-    return LibraryTower(modules, layers=layers, bf16=bf16, device=device, prompt=prompt)
+        return BertTower(modules, layers=layers, bf16=bf16, device=device, prompt=prompt, dropout=dropout)
+    return LibraryTower(modules, layers=layers, bf16=bf16, device=device, prompt=prompt, dropout=dropout)
 
 
 def vectors(tower: Tower, rows: Rows) -> npt.NDArray[np.float32]:
@@ -53,9 +59,18 @@ def vectors(tower: Tower, rows: Rows) -> npt.NDArray[np.float32]:
 class LibraryTower:
     """Any architecture, as the library runs it; frozen layers run in every step, without gradients."""
 
-    def __init__(self, modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "") -> None:
+    def __init__(
+        self,
+        modules: Sequence[Any],
+        *,
+        layers: Layers,
+        bf16: bool,
+        device: str,
+        prompt: str = "",
+        dropout: bool = False,
+    ) -> None:
         self._modules, self._bf16, self._device = list(modules), bf16, device
-        self._prompt = prompt or None
+        self._prompt, self._dropout = prompt or None, dropout
         self._texts: Sequence[str] = ()
         self._trained = trainable(modules[0].model if hasattr(modules[0], "model") else modules[0], layers)
 
@@ -71,6 +86,8 @@ class LibraryTower:
         """See `Tower`."""
         features = self._modules[0].preprocess([self._texts[row] for row in rows], prompt=self._prompt)
         features = {key: value.to(self._device) if hasattr(value, "to") else value for key, value in features.items()}
+        for module in self._modules:
+            module.train(self._dropout and torch.is_grad_enabled())
         with _precision(self._device, self._bf16):
             for module in self._modules:
                 features = module(features)
@@ -80,7 +97,16 @@ class LibraryTower:
 class BertTower:
     """A BERT encoder with mean or CLS pooling: tokens of all texts in one row, frozen layers computed once."""
 
-    def __init__(self, modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "") -> None:
+    def __init__(
+        self,
+        modules: Sequence[Any],
+        *,
+        layers: Layers,
+        bf16: bool,
+        device: str,
+        prompt: str = "",
+        dropout: bool = False,
+    ) -> None:
         self._prompt = prompt
         self._transformer, pooling, *self._tail = modules
         self._cls = pooling.pooling_mode == "cls"
@@ -90,7 +116,9 @@ class BertTower:
         blocks = list(self._bert.encoder.layer)
         self._split = 0 if layers == "all" else max(0, len(blocks) - layers)
         self._lower, self._upper = blocks[: self._split], blocks[self._split :]
-        self._heads = int(self._bert.config.num_attention_heads)
+        config = self._bert.config
+        self._heads = int(config.num_attention_heads)
+        self._rates = (config.hidden_dropout_prob, config.attention_probs_dropout_prob) if dropout else (0.0, 0.0)
         self._tokens: list[npt.NDArray[np.int64]] = []
         self._hidden: list[torch.Tensor] = []
 
@@ -142,8 +170,7 @@ class BertTower:
             + table.position_embeddings(torch.from_numpy(position).to(self._device))
             + table.token_type_embeddings.weight[0]
         )
-        normed: torch.Tensor = table.LayerNorm(summed)
-        return normed
+        return self._drop(table.LayerNorm(summed))
 
     def _layer(self, layer: Any, state: torch.Tensor, layout: _Layout) -> torch.Tensor:
         attention, own = layer.attention, layer.attention.self
@@ -153,12 +180,17 @@ class BertTower:
         count, length, width = len(layout.lengths), layout.longest, state.shape[1] // self._heads
         query, key, value = joint.view(count, length, 3, self._heads, width).permute(2, 0, 3, 1, 4)
         scores = (query * width**-0.5) @ key.transpose(-1, -2) + layout.bias
-        mixed = (scores.softmax(dim=-1).to(value.dtype) @ value).transpose(1, 2)
+        shares = self._drop(scores.softmax(dim=-1), attention=True)
+        mixed = (shares.to(value.dtype) @ value).transpose(1, 2)
         mixed = layout.unpad(mixed.reshape(count * length, -1))
-        state = attention.output.LayerNorm(attention.output.dense(mixed) + state)
+        state = attention.output.LayerNorm(self._drop(attention.output.dense(mixed)) + state)
         inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(state))
-        normed: torch.Tensor = layer.output.LayerNorm(layer.output.dense(inner) + state)
+        normed: torch.Tensor = layer.output.LayerNorm(self._drop(layer.output.dense(inner)) + state)
         return normed
+
+    def _drop(self, state: torch.Tensor, *, attention: bool = False) -> torch.Tensor:
+        rate = self._rates[attention]
+        return functional.dropout(state, rate) if rate and torch.is_grad_enabled() else state
 
 
 class _Layout:

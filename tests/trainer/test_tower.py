@@ -65,3 +65,26 @@ def test_a_prompt_counts_as_the_library_counts_it(model: SentenceTransformer, po
     tower.read(TEXTS[:2])
     expected = SentenceTransformer(modules=modules, device="cpu").encode(TEXTS[:2], prompt="search for this: ")
     assert (vectors(tower, np.arange(2)) * expected).sum(axis=1).min() > 0.999999
+
+
+@pytest.mark.parametrize("kind", [BertTower, LibraryTower])
+def test_dropout_is_the_librarys_own(model: SentenceTransformer, kind: type[BertTower | LibraryTower]) -> None:
+    """With gradients as much is dropped as when the library trains, the same for one seed; without them nothing is."""
+    modules = copy.deepcopy(list(model))
+    tower = kind(modules, layers="all", bf16=False, device="cpu", dropout=True)
+    tower.read([TEXTS[1]] * 200)
+    rows = np.arange(200)
+    plain = torch.from_numpy(vectors(tower, rows[:1]))
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(tower.forward(rows).detach())
+    library = SentenceTransformer(modules=copy.deepcopy(list(model)), device="cpu").train()
+    features = library.preprocess([TEXTS[1]] * 200)
+    expected = torch.nn.functional.normalize(library(features)["sentence_embedding"], dim=-1).detach()
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert model.encode(TEXTS[1]) @ plain[0].numpy() > 0.999999
+    ours, theirs = (float((1 - vector @ plain.T).mean()) for vector in (found[0], expected))
+    assert ours == pytest.approx(theirs, rel=0.1)
+    assert theirs > 0.01

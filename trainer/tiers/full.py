@@ -20,6 +20,7 @@ from trainer import fit, modeldir, negatives
 from trainer.dataset import ANCHORS, Snapshot
 from trainer.losses import contrast, distil, nested
 from trainer.objective import metrics as metrics_of
+from trainer.processes import ALONE, Processes
 from trainer.run import Run
 from trainer.softmax import Sparse
 from trainer.teacher import Teacher
@@ -44,10 +45,18 @@ class Group:
 class BothTowers:
     """Ranking over a batch's documents, with a teacher's say where there is one; see `fit.Learner`."""
 
-    def __init__(self, snapshot: Snapshot, plan: pairs.Plan, towers: tuple[Tower, Tower], groups: list[Group]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        plan: pairs.Plan,
+        towers: tuple[Tower, Tower],
+        groups: list[Group],
+        processes: Processes = ALONE,
+    ) -> None:
+        self._processes = processes
         self._recipe, self._plan, self._groups = snapshot.recipe, plan, groups
         self._query, self._document = towers
-        self._taught: dict[tuple[int, int], float] = {}
+        self._seed, self._taught = snapshot.header.seed, dict[tuple[int, int], float]()
         judged = plan.examples.judged.take(np.concatenate([plan.examples.dev_seen, plan.examples.dev_unseen]))
         others = np.random.default_rng(snapshot.header.seed).permutation(len(snapshot.doc_ids))[:POOL]
         self._pool = np.union1d(judged.rows, others)
@@ -69,10 +78,12 @@ class BothTowers:
     def loss(self, step: int) -> torch.Tensor:
         """Each query against the documents and hard negatives of the whole batch, at every length that must rank."""
         group, recipe, data = self._groups[step], self._recipe, self._plan.examples
-        sizes = recipe.matryoshka
+        # what drops is told by seed and step, so that a resumed run computes the same bits
+        seeds = np.random.SeedSequence((self._seed, step, self._processes.rank))
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
         asked, read = (
-            nested(self._query.forward(group.queries), sizes),
-            nested(self._document.forward(group.documents), sizes),
+            nested(self._processes.spread(tower.forward, rows), recipe.matryoshka)
+            for tower, rows in ((self._query, group.queries), (self._document, group.documents))
         )
         answers = torch.from_numpy(_answers(data, group)).to(asked[0].device)
         weight = torch.from_numpy(data.weight[group.queries]).to(asked[0])
@@ -126,14 +137,17 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     plan = pairs.plan(snapshot, steps=recipe.steps, batch_size=batch, curated_share=recipe.curated_share)
     towers = _towers(champion, snapshot, plan, bf16=bf16, device=device)
     mined = _mine(Encoder(champion, device=device, bf16=bf16), snapshot, plan.examples)
-    learner = BothTowers(snapshot, plan, towers, groups_of(plan, mined, recipe.hard_negatives, snapshot.header.seed))
+    groups = groups_of(plan, mined, recipe.hard_negatives, snapshot.header.seed)
+    run.processes.check_same(group.documents for group in groups)
+    learner = BothTowers(snapshot, plan, towers, groups, run.processes)
     if recipe.teacher:
         learner.learn_from(Teacher(recipe.teacher, scale=recipe.scale, device=device), snapshot)
     before = learner.score()
     fitted = fit.fit(learner, run, steps=recipe.steps, learning_rate=LEARNING_RATE, evaluate_every=20)
     # Not merged with the base: these steps are few and small, and a share of the gain would go with them.
     metrics = metrics_of(plan, fitted, before, learner.score()) | {"merge": 1.0, "mined": len(mined)}
-    modeldir.save(champion, run.out, snapshot, metrics=metrics)
+    if run.processes.main:
+        modeldir.save(champion, run.out, snapshot, metrics=metrics)
     return metrics
 
 
@@ -159,7 +173,7 @@ def _towers(
 ) -> tuple[Tower, Tower]:
     def side(task: Task) -> Tower:
         prompt = prompt_of(champion, task) or ""
-        return tower_of(route(champion, task), layers="all", bf16=bf16, device=device, prompt=prompt)
+        return tower_of(route(champion, task), layers="all", bf16=bf16, device=device, prompt=prompt, dropout=True)
 
     query, document = side("query"), side("document")
     query.read(plan.examples.queries)
