@@ -86,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--beir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=100_000, help="training pairs at most")
     parser.add_argument("--pool", type=int, default=1_000_000, help="documents at most, judged ones first")
@@ -102,7 +103,7 @@ def main() -> None:
     base, vectors = world.ndcg(encoder), encoder.encode_documents(list(world.documents.values()))
     runs: dict[str, list[dict[str, float]]] = {"ours": [], "stock": []}
     result: dict[str, Any] = {"base": round(base, 4), "pairs": len(world.train), "test_queries": len(world.test)}
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for name in ("ours", "stock"):
             with tempfile.TemporaryDirectory() as folder:
                 started = time.perf_counter()

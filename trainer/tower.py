@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 Rows = npt.NDArray[np.int64]
 Layers = int | Literal["all"]
 BLOCK = 256  # texts that pass the frozen layers together; fixed, so that a resumed run computes the same bits
+FRUGAL = 32_768  # tokens times layers, of which gradients keep some 40 KB each in a model of 384 dimensions
 
 
 class Tower(Protocol):
@@ -154,12 +156,21 @@ class BertTower:
         layout = _Layout([len(self._tokens[row]) for row in rows], self._device)
         with _precision(self._device, self._bf16):
             state = torch.cat([self._hidden[row] for row in rows]).float() if self._lower else self._embed(rows)
+            frugal = torch.is_grad_enabled() and len(state) * len(self._upper) > FRUGAL
             for layer in self._upper:
-                state = self._layer(layer, state, layout)
+                state = self._again(layer, state, layout) if frugal else self._layer(layer, state, layout)
         features = {"sentence_embedding": layout.first(state) if self._cls else layout.mean(state)}
         for module in self._tail:
             features = module(features)
         return functional.normalize(features["sentence_embedding"], dim=-1)
+
+    def _again(self, layer: Any, state: torch.Tensor, layout: _Layout) -> torch.Tensor:
+        """The layer's output, computed once more for its gradients, to the same bits, so that it keeps its input alone.
+
+        Source: Chen et al., Training deep nets with sublinear memory cost, 2016.
+        """
+        found: torch.Tensor = checkpoint(self._layer, layer, state, layout, use_reentrant=False)
+        return found
 
     def _embed(self, rows: Rows) -> torch.Tensor:
         table = self._bert.embeddings

@@ -88,3 +88,29 @@ def test_dropout_is_the_librarys_own(model: SentenceTransformer, kind: type[Bert
     ours, theirs = (float((1 - vector @ plain.T).mean()) for vector in (found[0], expected))
     assert ours == pytest.approx(theirs, rel=0.1)
     assert theirs > 0.01
+
+
+def test_many_tokens_keep_a_layers_input_alone(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit gradients are the same to the bit, dropout and all, and a fifth of the bytes is kept for them."""
+    kept, gradients = [], []
+    for limit in (0, 10**9):
+        monkeypatch.setattr("trainer.tower.FRUGAL", limit)
+        tower = BertTower(copy.deepcopy(list(model)), layers="all", bf16=False, device="cpu", dropout=True)
+        tower.read([TEXTS[3]] * 20)
+        torch.manual_seed(5)
+        size = 0
+
+        def keep(value: torch.Tensor) -> torch.Tensor:
+            nonlocal size
+            size += 0 if isinstance(value, torch.nn.Parameter) else value.nbytes
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            loss = tower.forward(np.arange(20))[:, :7].sum()
+        kept.append(size)
+        loss.backward()
+        gradients.append({name: value.grad for name, value in tower.parameters().items()})
+    assert kept[0] < kept[1] / 5
+    for name, gradient in gradients[1].items():
+        assert gradient is not None
+        assert torch.equal(gradients[0][name], gradient), name
