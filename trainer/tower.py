@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 Rows = npt.NDArray[np.int64]
 Layers = int | Literal["all"]
 BLOCK = 256  # texts that pass the frozen layers together; fixed, so that a resumed run computes the same bits
-FRUGAL = 32_768  # tokens times layers, of which gradients keep some 40 KB each in a model of 384 dimensions
+TOKENS, LENGTHS = 512, 16  # what tokens of a batch, and of its longest text, are filled up to a multiple of
+FRUGAL = 4e9  # bytes that a pass may keep for its gradients; above them a layer keeps its input alone
 
 
 class Tower(Protocol):
@@ -139,11 +140,11 @@ class BertTower:
             for start in range(0, len(order), BLOCK):
                 rows = order[start : start + BLOCK]
                 layout = _Layout([len(self._tokens[row]) for row in rows], self._device)
-                state = self._embed(rows)
+                state = layout.fill(self._embed(rows))
                 for layer in self._lower:
                     state = self._layer(layer, state, layout)
                 kept = state.to(torch.bfloat16 if self._bf16 else torch.float32)
-                hidden.update(zip(rows.tolist(), torch.split(kept, layout.lengths), strict=True))
+                hidden.update(zip(rows.tolist(), torch.split(kept[: layout.tokens], layout.lengths), strict=True))
         # A slice would keep its whole block alive and scattered; one row each is what a step gathers.
         self._hidden = [hidden[row].clone() for row in range(len(self._tokens))]
 
@@ -156,13 +157,19 @@ class BertTower:
         layout = _Layout([len(self._tokens[row]) for row in rows], self._device)
         with _precision(self._device, self._bf16):
             state = torch.cat([self._hidden[row] for row in rows]).float() if self._lower else self._embed(rows)
-            frugal = torch.is_grad_enabled() and len(state) * len(self._upper) > FRUGAL
+            state = layout.fill(state)
+            frugal = torch.is_grad_enabled() and self._kept(state, layout) > FRUGAL
             for layer in self._upper:
                 state = self._again(layer, state, layout) if frugal else self._layer(layer, state, layout)
         features = {"sentence_embedding": layout.first(state) if self._cls else layout.mean(state)}
         for module in self._tail:
             features = module(features)
         return functional.normalize(features["sentence_embedding"], dim=-1)
+
+    def _kept(self, state: torch.Tensor, layout: _Layout) -> int:
+        """About how many bytes gradients need of a pass, as measured with documents of 128 and 256 tokens."""
+        attention = len(layout.lengths) * self._heads * layout.longest**2
+        return 4 * len(self._upper) * (17 * state.numel() + 3 * attention)
 
     def _again(self, layer: Any, state: torch.Tensor, layout: _Layout) -> torch.Tensor:
         """The layer's output, computed once more for its gradients, to the same bits, so that it keeps its input alone.
@@ -205,11 +212,16 @@ class BertTower:
 
 
 class _Layout:
-    """Where the tokens of a batch lie: one after the other outside attention, padded inside it."""
+    """Where the tokens of a batch lie: one after the other outside attention, padded inside it.
+
+    Rows that belong to nobody fill both up to a few sizes: for every size that it meets the processor's library makes
+    programs of its own and keeps them, some 10 MB for each step of a run.
+    """
 
     def __init__(self, lengths: list[int], device: str) -> None:
-        self.lengths, self.longest = lengths, max(lengths)
+        self.lengths, self.longest = lengths, -(-max(lengths) // LENGTHS) * LENGTHS
         size = np.asarray(lengths)
+        self.tokens = int(size.sum())
         owner = np.repeat(np.arange(len(size)), size)
         self._starts = np.r_[0, np.cumsum(size)[:-1]]
         place = np.arange(size.sum()) - self._starts[owner]
@@ -220,13 +232,17 @@ class _Layout:
 
     def pad(self, state: torch.Tensor) -> torch.Tensor:
         """(tokens, d) to (texts · longest, d), zeros where there is no token."""
-        padded: torch.Tensor = _Pad.apply(state, self._at, len(self.lengths) * self.longest)
+        padded: torch.Tensor = _Pad.apply(state[: self.tokens], self._at, len(self.lengths) * self.longest)
         return padded
 
     def unpad(self, state: torch.Tensor) -> torch.Tensor:
-        """(texts · longest, d) to (tokens, d)."""
+        """(texts · longest, d) to (tokens, d), filled."""
         packed: torch.Tensor = _Unpad.apply(state, self._at)
-        return packed
+        return self.fill(packed)
+
+    def fill(self, state: torch.Tensor) -> torch.Tensor:
+        """(tokens, d) and rows of zeros, which no text ever sees."""
+        return functional.pad(state, (0, 0, 0, -self.tokens % TOKENS))
 
     def mean(self, state: torch.Tensor) -> torch.Tensor:
         """(tokens, d) to each text's mean (texts, d)."""

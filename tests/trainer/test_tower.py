@@ -114,3 +114,18 @@ def test_many_tokens_keep_a_layers_input_alone(model: SentenceTransformer, monke
     for name, gradient in gradients[1].items():
         assert gradient is not None
         assert torch.equal(gradients[0][name], gradient), name
+
+
+def test_batches_of_any_size_meet_a_few_shapes(model: SentenceTransformer) -> None:
+    """Sixty batches of any size pass a layer in six sizes; for each the library under it keeps programs of its own."""
+    modules = copy.deepcopy(list(model))
+    tower = BertTower(modules, layers=2, bf16=False, device="cpu")
+    rng = np.random.default_rng(0)
+    tower.read(["word " * int(words) for words in rng.integers(1, 60, 300)])
+    sizes: set[int] = set()
+    modules[0].model.encoder.layer[-1].intermediate.dense.register_forward_pre_hook(
+        lambda _, given: sizes.add(len(given[0]))
+    )
+    for _ in range(60):
+        tower.forward(rng.integers(0, 300, rng.integers(40, 80)))
+    assert len(sizes) <= 6
