@@ -215,7 +215,7 @@ class _Layout:
     """Where the tokens of a batch lie: one after the other outside attention, padded inside it.
 
     Rows that belong to nobody fill both up to a few sizes: for every size that it meets the processor's library makes
-    programs of its own and keeps them, some 10 MB for each step of a run.
+    programs of its own and keeps them, and a run's memory would grow with its steps.
     """
 
     def __init__(self, lengths: list[int], device: str) -> None:
