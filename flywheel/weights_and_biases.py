@@ -100,9 +100,8 @@ class Diary:
             )
             if done.returncode == 0 and list(folder.glob("*.synced")):
                 return
-            said = (done.stderr or done.stdout).decode(errors="replace").strip()[
-                -500:
-            ] or f"exit code {done.returncode}"
+            printed = (done.stderr or done.stdout).decode(errors="replace").strip()
+            said = printed[-500:] or f"exit code {done.returncode}"
         except subprocess.TimeoutExpired:
             said = f"no answer within {seconds} s"
         log.error("W&B did not take a run: %s. Nothing is lost; send it with: wandb sync %s", said, folder)

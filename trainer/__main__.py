@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.dataset import Snapshot, read_snapshot
-from trainer.launch import report_path, threads_of
+from trainer.launch import read_report, report_path, threads_of
 from trainer.parent import end_with
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def _write_failure(out: Path, words: str) -> None:
     from trainer.run import write_json
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    if not report_path(out).exists():  # of several processes the first that failed knows why
+    known = read_report(out)
+    if known is None or known.get("error") is None:  # of several processes the first that failed knows why
         write_json(report_path(out), {"version": out.name, "error": words})
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch.distributed as dist
 Rows = npt.NDArray[np.int64]
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _TIMEOUT = timedelta(minutes=30)
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS, _LEAVE_SECONDS = 0.5, 30.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def led(
     the others' gradients would be waited for in vain.
     """
     meeting = out.with_name(f"{out.name}.{os.getpid()}.meeting")
-    meeting.unlink(missing_ok=True)
+    for left in out.parent.glob(f"{out.name}.*.meeting"):  # by a run that was killed
+        left.unlink(missing_ok=True)
     own = ["--count", str(count), "--meeting", str(meeting), "--parent", str(os.getpid())]
     others = {
         rank: subprocess.Popen([*command, *own, "--rank", str(rank)], stdin=subprocess.DEVNULL)  # noqa: S603 - our own
@@ -126,9 +127,10 @@ def led(
     try:
         with joined(meeting, 0, count, device=device) as processes:
             yield processes
-        done.set()
+            done.set()
         for other in others.values():
-            other.wait()
+            with suppress(subprocess.TimeoutExpired):  # the model is there, and nothing is left for it to do
+                other.wait(_LEAVE_SECONDS)
     except RuntimeError as error:
         gone = [(rank, code) for rank, other in others.items() if (code := other.poll())]
         if gone:

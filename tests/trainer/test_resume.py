@@ -90,6 +90,21 @@ def test_a_crash_while_saving_leaves_a_reason_and_no_version(tmp_path: Path, mon
     assert not out.exists()
 
 
+def test_a_failure_after_the_report_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong once the report says that all is well, stands in it: no run ends badly without a reason."""
+    folder, out = snapshot(tmp_path / "s", tier="adapter", steps=2), tmp_path / "models" / "v1"
+    finish = Run.finish
+
+    def last(self: Run, facts: Any) -> None:
+        finish(self, facts)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Run, "finish", last)
+    monkeypatch.setattr("trainer.tiers.adapter.STEPS", 2)
+    assert program.main(["--snapshot", str(folder), "--out", str(out)]) == 1
+    assert "No space left" in (read_report(out) or {})["error"]
+
+
 def test_no_time_at_all_is_a_refusal(tmp_path: Path) -> None:
     """A run whose time is up before its first step makes no version that equals its champion: it names the setting."""
     clock = itertools.count(step=100.0)
