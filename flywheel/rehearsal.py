@@ -7,6 +7,7 @@ judges and promotes nothing itself.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -101,6 +102,8 @@ def staged(home: Home, environ: Mapping[str, str], note: Note) -> Iterator[Stage
             config = load(home.root, environ)
             process = _start(home, environ, stack)
             _await_daemon(home, process)
+        else:
+            _reach_broker(home, config)
         operations = RemoteOperations(_url(home), config.serving.token)
         stack.callback(operations.close)
         _refuse_real_feedback(home, operations)
@@ -123,7 +126,9 @@ def _broker(config: Config, stack: ExitStack, note: Note) -> dict[str, str]:
 
 def _start(home: Home, environ: Mapping[str, str], stack: ExitStack) -> subprocess.Popen[bytes]:
     log = stack.enter_context((home.logs / "rehearsal.log").open("ab"))
-    command = [sys.executable, "-m", "flywheel.cli", "--home", str(home.root), "run"]
+    # by way of this module it ends with us: killed, we would leave it with a broker that the next one does not know
+    command = [sys.executable, "-m", "trainer.parent", str(os.getpid())]
+    command += [sys.executable, "-m", "flywheel.cli", "--home", str(home.root), "run"]
     process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(environ))  # noqa: S603 - our own command
     stack.callback(_stop, process)
     return process
@@ -136,6 +141,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _reach_broker(home: Home, config: Config) -> None:
+    try:
+        probe(config.kafka)
+    except BrokerUnavailable as error:
+        raise RehearsalFailed(
+            f"a daemon serves {home.root} already, and what people do reaches it by its broker only: {error}. "
+            "Stop the daemon, and the rehearsal starts both; or name its broker in kafka.bootstrap"
+        ) from error
 
 
 def _await_daemon(home: Home, process: subprocess.Popen[bytes]) -> None:
