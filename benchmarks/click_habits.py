@@ -1,4 +1,4 @@
-"""Ways to click that `flywheel.people` does not know: the click models of the literature, at several noise levels.
+"""Ways to click beyond `flywheel.rehearsal.people`: the click models of the literature, at several noise levels.
 
 Each takes which results are relevant, (pages, k), and a generator, and returns what was clicked, (pages, k).
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.people import HABITS, SILENT, People
+from flywheel.rehearsal.people import HABITS, SILENT, People
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -82,7 +82,7 @@ def mixed(shares: dict[Clicks, float]) -> Clicks:
 
 
 def known(name: str) -> Clicks:
-    """One of `flywheel.people`'s habits as a function."""
+    """One of `flywheel.rehearsal.people`'s habits as a function."""
     people = People(name, SILENT)  # type: ignore[arg-type]  # a name of HABITS, checked by the caller
     return lambda pages, rng: people.react(pages, rng).clicked
 

@@ -29,13 +29,13 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.click_habits import CLICKS, EXAMINATION
-from flywheel.beir import read_corpus, read_split
-from flywheel.clicks import ClickModel, fit
-from flywheel.config import Signals
+from flywheel.clicks.evidence import Collected, Evidence, ScoreFeatures
+from flywheel.clicks.model import ClickModel, fit
+from flywheel.clicks.pairs import Pairs, Rules, build
 from flywheel.events import normalise_query
-from flywheel.evidence import Collected, Evidence, ScoreFeatures
-from flywheel.pairs import Pairs, Rules, build
-from flywheel.store.rows import FEEDBACK, QUERIES
+from flywheel.files.beir import read_corpus, read_split
+from flywheel.settings.load import Signals
+from flywheel.store.feedback.rows import FEEDBACK, QUERIES
 from flywheel.store.store import Store
 
 START_MS = 1_700_000_000_000
@@ -94,7 +94,7 @@ class World:
             kept = np.load(vectors)
             documents, queries = kept["documents"], kept["queries"]
         else:
-            from flywheel.encoder import Encoder
+            from flywheel.retrieval.encoder import Encoder
 
             encoder = Encoder.load("auto", max_seq_length=256)
             documents = encoder.encode_documents([passage.content for passage in passages])

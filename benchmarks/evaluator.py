@@ -23,16 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.evaluator_challengers import challengers, stream, variants
 from benchmarks.evaluator_worlds import Pool, Visitors, halves, one_year, pool, shared
-from flywheel.config import Promotion
-from flywheel.counterfactual import WeightedSums
-from flywheel.interleaving import PreferenceSums
-from flywheel.live import SRM_LEVEL, LiveEvidence, decide_live
-from flywheel.promotion import Policy, Verdict
-from flywheel.significance.estimate import Estimate, Inconclusive
-from flywheel.significance.paired import PairedSums
-from flywheel.significance.ratio import ArmSums, compare
-from flywheel.significance.sequential import ONE_SCALE, expected_for, p_always, sequence
-from flywheel.significance.srm import sample_ratio
+from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live
+from flywheel.gates.offline import Policy, Verdict
+from flywheel.settings.load import Promotion
+from flywheel.stats.counterfactual import WeightedSums
+from flywheel.stats.estimate import Estimate, Inconclusive
+from flywheel.stats.interleaving import PreferenceSums
+from flywheel.stats.paired import PairedSums
+from flywheel.stats.ratio import ArmSums, compare
+from flywheel.stats.sequential import ONE_SCALE, expected_for, p_always, sequence
+from flywheel.stats.srm import sample_ratio
 
 ALPHA = 0.05
 

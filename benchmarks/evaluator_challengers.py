@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evaluator_worlds import BUDGET, DAY_MS, POLICY, Column, Visitors
-from flywheel.live import Arms, LiveEvidence, decide_live
-from flywheel.promotion import Decision, OfflineEvidence, Spent, Verdict, decide_offline
-from flywheel.significance.estimate import Estimate
-from flywheel.significance.ratio import ArmSums, log_ratio
+from flywheel.gates.live import Arms, LiveEvidence, decide_live
+from flywheel.gates.offline import Decision, OfflineEvidence, Spent, Verdict, decide_offline
+from flywheel.stats.estimate import Estimate
+from flywheel.stats.ratio import ArmSums, log_ratio
 
 # kind: (gain on seen documents, gain on unseen ones, what the reason must name)
 OFFLINE = {

@@ -26,23 +26,23 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flywheel.app import now_ms, open_installation
-from flywheel.beir import read_corpus
-from flywheel.config import load
-from flywheel.demo.corpus import build
+from flywheel.daemon.local import Installation, Live, LocalOperations
 from flywheel.events import normalise_query
-from flywheel.home import Home
-from flywheel.live import LiveEvidence, decide_live
-from flywheel.local import Installation, Live, LocalOperations
-from flywheel.people import People
-from flywheel.promotion import Policy
-from flywheel.shadow import Shadow, Side
-from flywheel.shadow_verdict import ShadowPolicy
-from flywheel.store.rows import FEEDBACK, QUERIES
-from flywheel.store.runs import Run
-from flywheel.store.shadow import Reading
-from flywheel.store.tally import Comparison
-from trainer.launch import launch, read_report
-from trainer.recipe import Budget
+from flywheel.experiments.shadow import Shadow, Side
+from flywheel.files.beir import read_corpus
+from flywheel.gates.live import LiveEvidence, decide_live
+from flywheel.gates.offline import Policy
+from flywheel.gates.shadow import ShadowPolicy
+from flywheel.rehearsal.corpus import build
+from flywheel.rehearsal.people import People
+from flywheel.settings.home import Home
+from flywheel.settings.load import load
+from flywheel.store.evaluation.shadow import Reading
+from flywheel.store.evaluation.tally import Comparison
+from flywheel.store.feedback.rows import FEEDBACK, QUERIES
+from flywheel.store.training.runs import Run
+from trainer.data.recipe import Budget
+from trainer.process.launch import launch, read_report
 
 K, BATCH, CHUNK = 10, 5_000, 100_000
 EARLIER, MORE = 40_000, 10_000

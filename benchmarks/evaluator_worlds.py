@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.config import Config
-from flywheel.gate import policy_of
-from flywheel.interleaving import PreferenceSums, credit, team_draft
-from flywheel.live import LiveEvidence, decide_live
-from flywheel.promotion import Budget, Decision, Policy, Spent, Verdict
-from flywheel.significance.ratio import ArmSums
+from flywheel.gates.judged import policy_of
+from flywheel.gates.live import LiveEvidence, decide_live
+from flywheel.gates.offline import Budget, Decision, Policy, Spent, Verdict
+from flywheel.settings.load import Config
+from flywheel.stats.interleaving import PreferenceSums, credit, team_draft
+from flywheel.stats.ratio import ArmSums
 
 POLICY = policy_of(Config())
 BUDGET = Budget(alpha=Config().promotion.alpha)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from flywheel.app import now_ms
-from flywheel.explorer import Planner
-from flywheel.local import Installation
+from flywheel.daemon.local import Installation
+from flywheel.exploration.planner import Planner
 
 
 class Arm:

@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.learning import Line, line, say
 from benchmarks.learning_world import graded_pairs, truth
-from flywheel.beir import Judged, read_corpus
-from flywheel.metrics import parse_metric
+from flywheel.files.beir import Judged, read_corpus
+from flywheel.stats.metrics import parse_metric
 
 ORDER = "scifact,acord,cranfield"
 NAIVE = [(f"trainer.{key}", value) for key, value in

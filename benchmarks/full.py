@@ -29,12 +29,12 @@ import pyarrow as pa
 import torch
 from sentence_transformers import SentenceTransformer
 
-from flywheel.encoder import Encoder, has_bf16, resolve_base_model
-from trainer.dataset import Corpus, held_out, write_snapshot
-from trainer.examples import ranked_ndcg
-from trainer.launch import launch, read_report
-from trainer.recipe import Budget, Header, Recipe
-from trainer.softmax import Sparse
+from flywheel.retrieval.encoder import Encoder, has_bf16, resolve_base_model
+from trainer.data.dataset import Corpus, held_out, write_snapshot
+from trainer.data.examples import ranked_ndcg
+from trainer.data.recipe import Budget, Header, Recipe
+from trainer.fitting.softmax import Sparse
+from trainer.process.launch import launch, read_report
 from trainer.tiers.full import BATCH
 
 HELD_OUT = 0.2

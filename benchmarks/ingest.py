@@ -22,8 +22,8 @@ from consumers.batch import Topics
 from consumers.decode import Decoder
 from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
-from flywheel.broker import Producer, ensure_topics
-from flywheel.config import Kafka, Signals
+from flywheel.broker.producer import Producer, ensure_topics
+from flywheel.settings.load import Kafka, Signals
 from flywheel.store import Store
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "kafka"

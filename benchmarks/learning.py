@@ -38,17 +38,17 @@ from benchmarks.exploration_arm import Arm
 from benchmarks.harness import Daemon
 from benchmarks.learning_world import Searchers, labelled, truth
 from flywheel.app import now_ms, open_installation
-from flywheel.beir import Judged
-from flywheel.config import load
-from flywheel.home import Home
-from flywheel.learning import NothingToLearn
-from flywheel.local import Installation, Live, LocalOperations
-from flywheel.metrics import parse_metric
-from flywheel.pairs import Pairs
-from flywheel.people import HABITS
-from flywheel.store.runs import Run
-from trainer.launch import launch, read_report
-from trainer.recipe import Budget
+from flywheel.clicks.pairs import Pairs
+from flywheel.daemon.local import Installation, Live, LocalOperations
+from flywheel.files.beir import Judged
+from flywheel.learning.snapshot import NothingToLearn
+from flywheel.rehearsal.people import HABITS
+from flywheel.settings.home import Home
+from flywheel.settings.load import load
+from flywheel.stats.metrics import parse_metric
+from flywheel.store.training.runs import Run
+from trainer.data.recipe import Budget
+from trainer.process.launch import launch, read_report
 
 ARMS = ("champion", "perfect_shown", "perfect_all")
 METRIC = "ndcg@10"

@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy.random import Generator
 
 from benchmarks.exploration_arm import Arm
-from flywheel.beir import Judged, read_split
-from flywheel.clicks import CONTEXTS, ClickModel, Curve
+from flywheel.clicks.evidence import Collected, Evidence, PairFacts
+from flywheel.clicks.model import CONTEXTS, ClickModel, Curve
+from flywheel.clicks.pairs import COUNTS, Pairs, build
 from flywheel.events import normalise_query
-from flywheel.evidence import Collected, Evidence, PairFacts
-from flywheel.pairs import COUNTS, Pairs, build
-from flywheel.people import SILENT, Habit, People, Reactions
+from flywheel.files.beir import Judged, read_split
+from flywheel.rehearsal.people import SILENT, Habit, People, Reactions
 
 START_MS = 1_700_000_000_000
 PEOPLE = 3_000

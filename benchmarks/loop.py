@@ -23,11 +23,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import Daemon, Kafka, Killer
-from flywheel.beir import Judged, read_split
-from flywheel.broker import Producer
-from flywheel.config import Kafka as KafkaSettings
-from flywheel.people import HABITS, SILENT, People
-from flywheel.simulate import Audience, BrokerEvents, HttpSearch, Played, play
+from flywheel.broker.producer import Producer
+from flywheel.files.beir import Judged, read_split
+from flywheel.rehearsal.people import HABITS, SILENT, People
+from flywheel.rehearsal.product import Audience, BrokerEvents, HttpSearch, Played, play
+from flywheel.settings.load import Kafka as KafkaSettings
 
 GOLDEN_SHARE = 0.2
 SETTLE_SECONDS = 300.0

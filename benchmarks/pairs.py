@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from flywheel import clicks, pairs
-from flywheel.config import Signals
-from flywheel.people import SILENT, People
-from flywheel.store.rows import FEEDBACK, QUERIES
+from flywheel.clicks.model import model as clicks
+from flywheel.clicks.model import pairs
+from flywheel.rehearsal.people import SILENT, People
+from flywheel.settings.load import Signals
+from flywheel.store.feedback.rows import FEEDBACK, QUERIES
 from flywheel.store.store import Store
 
 PAGE = 10

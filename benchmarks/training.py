@@ -32,11 +32,11 @@ from transformers import TrainerCallback
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import training_adapter
-from flywheel.encoder import Encoder, resolve_base_model
-from trainer import examples as pairs
-from trainer.dataset import Corpus, Snapshot, held_out, read_snapshot, write_snapshot
-from trainer.recipe import Budget, Header, Recipe
-from trainer.run import Run
+from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from trainer.data import examples as pairs
+from trainer.data.dataset import Corpus, Snapshot, held_out, read_snapshot, write_snapshot
+from trainer.data.recipe import Budget, Header, Recipe
+from trainer.process.run import Run
 from trainer.tiers import query_tower
 
 HELD_OUT = 0.2

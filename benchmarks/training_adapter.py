@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flywheel.encoder import Encoder, resolve_base_model
-from trainer.dataset import Corpus, write_snapshot
-from trainer.launch import launch, read_report
-from trainer.recipe import Budget, Header, Recipe
+from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from trainer.data.dataset import Corpus, write_snapshot
+from trainer.data.recipe import Budget, Header, Recipe
+from trainer.process.launch import launch, read_report
 
 WORDS = ["valve", "rotor", "pressure", "leaks", "noise", "replace", "how", "to", "oil", "cold", "start", "sensor"]
 QUERY_WORDS = 6

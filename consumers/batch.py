@@ -8,8 +8,8 @@ from typing import Protocol
 
 from consumers.decode import Decoder, Undecodable
 from consumers.wire import read_id
-from flywheel.config import Kafka
 from flywheel.events import Batch, Coordinates, DeadLetter, Document
+from flywheel.settings.load import Kafka
 
 
 class Message(Protocol):

@@ -28,8 +28,8 @@ from consumers.wire import (
     read_timestamp,
     read_whole,
 )
-from flywheel.config import Signals
 from flywheel.events import Document, Event, Kind, Query
+from flywheel.settings.load import Signals
 
 __all__ = ["Decoder", "Undecodable"]
 

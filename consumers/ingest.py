@@ -84,7 +84,7 @@ class Source(Protocol):
 
 
 class Outbox(Protocol):
-    """Who carries dead letters to their topic; `flywheel.broker.Producer` does."""
+    """Who carries dead letters to their topic; `flywheel.broker.producer.Producer` does."""
 
     def send(
         self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]] | None = None

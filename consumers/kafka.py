@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumers.batch import Message
 from consumers.ingest import LogReset, Place, SourceUnavailable
-from flywheel.config import Kafka
+from flywheel.settings.load import Kafka
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer

@@ -14,26 +14,26 @@ from pathlib import Path
 
 from consumers.decode import Decoder
 from flywheel.client import RemoteOperations
-from flywheel.config import Config, load
-from flywheel.cycle import Cycle, Parts
-from flywheel.experiment import Director
-from flywheel.frozen import check, frozen_of
-from flywheel.gate import policy_of
-from flywheel.home import Home, HomeError
-from flywheel.indexer import Indexers
-from flywheel.learning import Learning
-from flywheel.lineup import Lineup
-from flywheel.local import Installation, Live, LocalOperations
+from flywheel.daemon.local import Installation, Live, LocalOperations
+from flywheel.experiments.director import Director
+from flywheel.experiments.frozen import check, frozen_of
+from flywheel.experiments.lineup import Lineup
+from flywheel.experiments.shadow_stage import ShadowStage, shadow_policy
+from flywheel.experiments.stages import live_stages
+from flywheel.gates.judged import policy_of
+from flywheel.learning.cycle import Cycle, Parts
+from flywheel.learning.snapshot import Learning
 from flywheel.operations import Operations
-from flywheel.registry import BASE, Registry
-from flywheel.shadow_stage import ShadowStage, shadow_policy
-from flywheel.stages import live_stages
-from flywheel.store.decisions import CHAMPION, Decision
+from flywheel.retrieval.indexer import Indexers
+from flywheel.retrieval.registry import BASE, Registry
+from flywheel.retrieval.titles import TitleCache
+from flywheel.retrieval.words import Words
+from flywheel.settings.home import Home, HomeError
+from flywheel.settings.load import Config, load
+from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
-from flywheel.titles import TitleCache
-from flywheel.tracking import Tracker
-from flywheel.weights_and_biases import Diary
-from flywheel.words import Words
+from flywheel.tracking.mlflow import Tracker
+from flywheel.tracking.wandb import Diary
 
 
 def now_ms() -> int:
@@ -145,7 +145,7 @@ def _director(parts: Parts, lineup: Lineup) -> Director:
 
 def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
     """Serve a home until SIGTERM or SIGINT; returns the exit code."""
-    from flywheel.daemon import serve
+    from flywheel.daemon.serve import serve
 
     return serve(Home(home), load(home, environ), open_installation, now_ms)
 

@@ -1,7 +1,7 @@
 """What a command, the HTTP API and the dashboard can ask of an installation: one protocol, two ways to reach it.
 
-`flywheel.local` answers from the home itself, `flywheel.client` asks the daemon that owns the home. Every answer but
-SQL's is plain JSON.
+`flywheel.daemon.local` answers from the home itself, `flywheel.client` asks the daemon that owns the home. Every answer
+is plain JSON, except SQL's.
 """
 
 from __future__ import annotations

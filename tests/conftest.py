@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flywheel import embedded
-from flywheel.config import Kafka
+from flywheel.broker.producer import embedded
+from flywheel.settings.load import Kafka
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kafka"
 

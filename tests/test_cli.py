@@ -14,8 +14,8 @@ import click
 import pytest
 
 from flywheel.cli import COMMANDS, cli, main
-from flywheel.config import Promotion
-from flywheel.significance.budget import Budget
+from flywheel.settings.load import Promotion
+from flywheel.stats.budget import Budget
 
 SUBCOMMANDS = [[name] for name in COMMANDS] + [
     ["import", kind] for kind in ("documents", "golden", "anchors", "annotations", "feedback")

@@ -107,7 +107,7 @@ def test_dashboard_and_alerts_ask_for_metrics_that_exist() -> None:
     """A metric that is renamed takes its panel and its alert along."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from flywheel.serving.telemetry import House, Requests, Totals
+    from flywheel.serving.endpoints.telemetry import House, Requests, Totals
 
     registry = CollectorRegistry()
     registry.register(House(lambda: STATUS))

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from consumers.decode import Decoder
-from flywheel import config
 from flywheel.cli import COMMANDS, cli
-from flywheel.live import LiveEvidence, decide_live
-from flywheel.promotion import Policy
-from flywheel.significance.ratio import ArmSums as Sums
-from flywheel.store.decisions import Decision
-from flywheel.store.outcomes import RECOMPUTE, ArmSums, Outcome
+from flywheel.gates.live import LiveEvidence, decide_live
+from flywheel.gates.offline import Policy
+from flywheel.settings.sections import load as config
+from flywheel.stats.ratio import ArmSums as Sums
+from flywheel.store.evaluation.decisions import Decision
+from flywheel.store.evaluation.outcomes import RECOMPUTE, ArmSums, Outcome
 from flywheel.store.store import Store
 
 ROOT = Path(__file__).parents[1]

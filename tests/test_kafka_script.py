@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flywheel import broker
-from flywheel.config import Kafka
+from flywheel.broker import producer as broker
+from flywheel.settings.load import Kafka
 from tests.conftest import SCRIPT, Served, kafka_script
 
 

@@ -11,12 +11,12 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.dataset import Snapshot, read_snapshot
-from trainer.launch import read_report, report_path, threads_of
-from trainer.parent import end_with
+from trainer.data.dataset import Snapshot, read_snapshot
+from trainer.process.launch import read_report, report_path, threads_of
+from trainer.process.parent import end_with
 
 if TYPE_CHECKING:
-    from trainer.processes import Processes
+    from trainer.process.processes import Processes
 
 NICENESS = 5  # serving and ingestion come first on a shared machine
 
@@ -57,8 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _processes(options: argparse.Namespace, snapshot: Snapshot) -> contextlib.AbstractContextManager[Processes]:
     """This process among those of its run; the first of them starts the others."""
-    from flywheel.encoder import pick_device
-    from trainer.processes import ALONE, count_of, joined, led
+    from flywheel.retrieval.encoder import pick_device
+    from trainer.process.processes import ALONE, count_of, joined, led
 
     device = pick_device(snapshot.recipe.device)
     if options.rank:
@@ -74,8 +74,8 @@ def train(snapshot: Snapshot, out: Path, processes: Processes | None = None) -> 
     """Train `snapshot` in this process, one of `processes`; returns the report, which the main one leaves by `out`."""
     import torch
 
-    from trainer.processes import ALONE
-    from trainer.run import Run
+    from trainer.process.processes import ALONE
+    from trainer.process.run import Run
 
     processes = processes or ALONE
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
@@ -96,7 +96,7 @@ def train(snapshot: Snapshot, out: Path, processes: Processes | None = None) -> 
 
 
 def _write_failure(out: Path, words: str) -> None:
-    from trainer.run import write_json
+    from trainer.process.run import write_json
 
     out.parent.mkdir(parents=True, exist_ok=True)
     known = read_report(out)

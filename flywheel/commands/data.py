@@ -82,7 +82,7 @@ def export(shell: Shell, what: str, file: Path, limit: int | None, as_json: bool
     `labels` are the pairs most worth a person's judgement. The ending chooses the form: .parquet, .csv, .jsonl;
     labels are Label Studio tasks (.json).
     """
-    from flywheel.exports import label_tasks, statement, write
+    from flywheel.files.writers import label_tasks, statement, write
 
     with shell.operations() as operations, waiting(f"exporting {what}"):
         answer = operations.sql(statement(what, limit))

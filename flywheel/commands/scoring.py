@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flywheel.beir import Judged, read_corpus, read_split
 from flywheel.commands.shell import Shell
-from flywheel.evaluate import METRICS, Scored, differences, moved, score, summary
+from flywheel.files.beir import Judged, read_corpus, read_split
+from flywheel.gates.rankings import METRICS, Scored, differences, moved, score, summary
 
 if TYPE_CHECKING:
-    from flywheel.config import Trainer
-    from flywheel.encoder import Encoder
-    from flywheel.evaluate import Vectors
+    from flywheel.gates.rankings import Vectors
+    from flywheel.retrieval.encoder import Encoder
+    from flywheel.settings.load import Trainer
 
 _ALIASES = ("champion", "challenger")
 
@@ -47,9 +47,9 @@ class Bench:
         judged_only: bool,
         progress: Callable[[int, int], None],
     ) -> Bench:
-        """Read the whole collection; see `flywheel.beir` for the errors."""
-        from flywheel.config import load
-        from flywheel.home import Home
+        """Read the whole collection; see `flywheel.files.beir` for the errors."""
+        from flywheel.settings.home import Home
+        from flywheel.settings.load import load
 
         passages = list(read_corpus(folder))
         corpus = {passage.doc_id: passage.content for passage in passages}
@@ -114,7 +114,7 @@ class Bench:
         return self._scored[name]
 
     def _load(self, path: str) -> Encoder:
-        from flywheel.encoder import Encoder
+        from flywheel.retrieval.encoder import Encoder
 
         settings = self.settings
         return Encoder.load(path, device=settings.device, bf16=settings.bf16, max_seq_length=settings.max_seq_length)
@@ -134,8 +134,8 @@ class Bench:
 
     def _indexed(self, index_id: str) -> dict[str, Any]:
         """Vectors of the documents that the home's index holds with exactly this content."""
-        from flywheel.index import Index
-        from flywheel.store.rows import content_hash
+        from flywheel.retrieval.index import Index
+        from flywheel.store.feedback.rows import content_hash
 
         folder = self.indexes / index_id
         if not folder.is_dir():

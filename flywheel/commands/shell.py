@@ -27,14 +27,14 @@ class Shell:
     @property
     def models(self) -> Path:
         """Where model directories lie, and the progress of a training beside them."""
-        from flywheel.home import Home
+        from flywheel.settings.home import Home
 
         return Home(self.home).models
 
     @contextmanager
     def operations(self) -> Iterator[Operations]:
         """The daemon that owns this home, or the home itself where none runs."""
-        from flywheel.home import Home
+        from flywheel.settings.home import Home
 
         if not Home(self.home).exists:
             raise click.ClickException(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.serving.live import Hit, Ranker, Titles
+from flywheel.serving.served import Hit, Ranker, Titles
 from flywheel.serving.vectors import QueryVectors, Vector
 
 _SPARE = 10  # documents ranked beyond k, so that a few deleted ones cost no second search

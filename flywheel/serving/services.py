@@ -8,10 +8,10 @@ from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry
 
-from flywheel.config import Limits, Serving
 from flywheel.operations import Operations
-from flywheel.serving.live import Page, Ranker
 from flywheel.serving.ranking import Filters
+from flywheel.serving.served import Page, Ranker
+from flywheel.settings.load import Limits, Serving
 
 TopicKind = Literal["queries", "events"]
 
@@ -32,7 +32,7 @@ class EventPublisher(Protocol):
 
 
 class SearchService(Protocol):
-    """What `flywheel.serving.search.SearchEngine` offers."""
+    """What `flywheel.serving.engine.SearchEngine` offers."""
 
     def search(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flywheel.serving.live import Ranker
+from flywheel.serving.served import Ranker
 
 Vector = NDArray[np.float32]
 _LARGEST_BATCH = 64

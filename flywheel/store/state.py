@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flywheel.store.database import Database
-from flywheel.store.times import moment
+from flywheel.store.schema.database import Database
+from flywheel.store.schema.times import moment
 
 
 class State:

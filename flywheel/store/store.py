@@ -7,29 +7,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from flywheel.store.analytics import Analytics
-from flywheel.store.database import Database
-from flywheel.store.decisions import Decisions
-from flywheel.store.documents import Documents
-from flywheel.store.erasure import Erasure
-from flywheel.store.experiments import Experiments
-from flywheel.store.exploration import ExplorationTable
-from flywheel.store.feedback import Feedback
-from flywheel.store.golden import Golden
-from flywheel.store.heldout import HeldOutReader
-from flywheel.store.migrations import migrate
-from flywheel.store.models import Models
-from flywheel.store.outcomes import Outcomes
-from flywheel.store.runs import Runs
-from flywheel.store.shadow import Shadows
-from flywheel.store.sql import ReadOnlySql
+from flywheel.store.evaluation.decisions import Decisions
+from flywheel.store.evaluation.experiments import Experiments
+from flywheel.store.evaluation.golden import Golden
+from flywheel.store.evaluation.outcomes import Outcomes
+from flywheel.store.evaluation.shadow import Shadows
+from flywheel.store.evaluation.tally import Tally
+from flywheel.store.feedback.documents import Documents
+from flywheel.store.feedback.erasure import Erasure
+from flywheel.store.feedback.exploration import ExplorationTable
+from flywheel.store.feedback.feedback import Feedback
+from flywheel.store.feedback.traffic import Traffic
+from flywheel.store.published.analytics import Analytics
+from flywheel.store.published.sql import ReadOnlySql
+from flywheel.store.schema.database import Database
+from flywheel.store.schema.migrations import migrate
 from flywheel.store.state import State
-from flywheel.store.tally import Tally
-from flywheel.store.traffic import Traffic
+from flywheel.store.training.heldout import HeldOutReader
+from flywheel.store.training.models import Models
+from flywheel.store.training.runs import Runs
 
 if TYPE_CHECKING:
-    from flywheel.store.evidence import EvidenceReader
-    from flywheel.store.pairs import PairTable
+    from flywheel.store.feedback.evidence import EvidenceReader
+    from flywheel.store.training.pairs import PairTable
 
 
 class Store:
@@ -86,14 +86,14 @@ class Store:
     @cached_property
     def evidence(self) -> EvidenceReader:
         """Aggregated clicks for the click model."""
-        from flywheel.store.evidence import EvidenceReader
+        from flywheel.store.feedback.evidence import EvidenceReader
 
         return EvidenceReader(self.database)
 
     @cached_property
     def pairs(self) -> PairTable:
         """Training pairs and their provenance."""
-        from flywheel.store.pairs import PairTable
+        from flywheel.store.training.pairs import PairTable
 
         return PairTable(self.database)
 

@@ -14,8 +14,8 @@ from consumers.batch import Topics
 from consumers.decode import Decoder
 from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
-from flywheel.broker import Producer
-from flywheel.config import Kafka, Signals
+from flywheel.broker.producer import Producer
+from flywheel.settings.load import Kafka, Signals
 from flywheel.store import Store
 
 POINTS = ("polled", "decoded", "stored", "committed")

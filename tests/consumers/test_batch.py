@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from consumers.batch import Topics, build
 from consumers.decode import Decoder
-from flywheel.config import Kafka, Signals
 from flywheel.events import Batch, Coordinates
+from flywheel.settings.load import Kafka, Signals
 
 DECODER = Decoder(Signals(), str, 100)
 TOPICS = Topics.of(Kafka())

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from consumers.decode import Decoder, Undecodable
-from flywheel.config import Signals
 from flywheel.events import Kind
+from flywheel.settings.load import Signals
 
 NOW = "2025-01-22T14:57:25.099Z"
 NOW_MS = 1_737_557_845_099

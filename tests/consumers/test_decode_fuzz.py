@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from consumers.decode import Decoder, Undecodable
 from consumers.wire import EARLIEST_MS, LATEST_MS
-from flywheel.config import Signals
 from flywheel.events import Document, Event, Kind, Query
+from flywheel.settings.load import Signals
 
 DECODER = Decoder(Signals(), lambda person: person[::-1], 2_000)
 FIELDS = [

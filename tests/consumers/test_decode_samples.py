@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from consumers.decode import Decoder, Undecodable
-from flywheel.config import Signals
 from flywheel.events import Kind
+from flywheel.settings.load import Signals
 
 UBI = Path(__file__).parents[2] / "../shared/data/ubi"
 pytestmark = [

@@ -11,7 +11,7 @@ from typing import Any
 from consumers.batch import Message, Topics
 from consumers.decode import Decoder
 from consumers.ingest import Ingest, LogReset, Place, SourceUnavailable, room_on_disk
-from flywheel.config import Kafka, Signals
+from flywheel.settings.load import Kafka, Signals
 from tests.consumers.memory import MemorySink
 from tests.consumers.test_batch import Record
 from tests.consumers.test_ingest_kafka import click

@@ -12,9 +12,9 @@ from consumers.batch import Topics
 from consumers.decode import Decoder
 from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
-from flywheel.broker import Producer, delete_topics, ensure_topics
-from flywheel.config import Kafka, Signals
+from flywheel.broker.producer import Producer, delete_topics, ensure_topics
 from flywheel.events import Coordinates
+from flywheel.settings.load import Kafka, Signals
 from tests.consumers.memory import MemorySink
 
 pytestmark = pytest.mark.kafka

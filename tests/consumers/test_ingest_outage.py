@@ -15,8 +15,8 @@ import pytest
 from consumers import kafka as kafka_module
 from consumers.batch import Topics
 from consumers.ingest import Ingest
-from flywheel.broker import Producer, ensure_topics
-from flywheel.config import Kafka
+from flywheel.broker.producer import Producer, ensure_topics
+from flywheel.settings.load import Kafka
 from tests.conftest import Served, kafka_script, unique_kafka
 from tests.consumers.memory import MemorySink
 from tests.consumers.test_ingest_kafka import click, ids, make

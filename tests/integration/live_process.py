@@ -18,10 +18,10 @@ from pathlib import Path
 
 import duckdb
 
-from flywheel.announce import Announcer
+from flywheel.daemon.announce import Announcer
 from flywheel.store import Store
-from flywheel.store.database import Database
-from tests.live_world import EQUAL, World, settings
+from flywheel.store.schema.database import Database
+from tests.experiments.live_world import EQUAL, World, settings
 
 CONFIG = settings("offline", "interleaving", "split", ramp=(0.5,), max_days=400, holdback_days=400)
 QUALITIES = {"v0": EQUAL, "v1": EQUAL}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from flywheel.app import open_installation
-from flywheel.config import load
 from flywheel.events import Document
-from flywheel.home import Home
-from flywheel.learning import NothingToLearn
-from flywheel.store.runs import Run
-from trainer.dataset import Snapshot, read_snapshot
+from flywheel.learning.snapshot import NothingToLearn
+from flywheel.settings.home import Home
+from flywheel.settings.load import load
+from flywheel.store.training.runs import Run
+from trainer.data.dataset import Snapshot, read_snapshot
 
 
 def taken(home: Path, environ: dict[str, str], tier: str) -> tuple[Snapshot, np.ndarray]:

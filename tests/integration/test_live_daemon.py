@@ -14,15 +14,15 @@ import pytest
 
 from benchmarks.harness import Daemon
 from flywheel.app import open_local
-from flywheel.broker import Producer
-from flywheel.config import Kafka
-from flywheel.demo import corpus, questions
-from flywheel.embedded import EmbeddedBroker
-from flywheel.home import Home
-from flywheel.people import People
-from flywheel.registry import MANIFEST
-from flywheel.simulate import Audience, BrokerEvents, HttpSearch, play
-from flywheel.store.experiments import Experiment
+from flywheel.broker.embedded import EmbeddedBroker
+from flywheel.broker.producer import Producer
+from flywheel.rehearsal import corpus, questions
+from flywheel.rehearsal.people import People
+from flywheel.rehearsal.product import Audience, BrokerEvents, HttpSearch, play
+from flywheel.retrieval.registry import MANIFEST
+from flywheel.settings.home import Home
+from flywheel.settings.load import Kafka
+from flywheel.store.evaluation.experiments import Experiment
 
 pytestmark = pytest.mark.slow
 SETTINGS = {
@@ -44,7 +44,7 @@ def damaged(home: Path) -> None:
     """A version v1 that has forgotten which word means what."""
     from safetensors.numpy import load_file, save_file
 
-    from flywheel.encoder import Encoder
+    from flywheel.retrieval.encoder import Encoder
 
     folder = Path(shutil.copytree(home / "models" / "base", home / "models" / "v1"))
     manifest = json.loads((folder / MANIFEST).read_text())

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from flywheel.store import Store
-from flywheel.store.experiments import Experiment
-from tests.live_world import BETTER, EQUAL, START, WORSE, World
+from flywheel.store.evaluation.experiments import Experiment
+from tests.experiments.live_world import BETTER, EQUAL, START, WORSE, World
 
 MARKS = 38
 """Marks of one undisturbed way; `test_the_marks_are_all_there` holds the number to what is counted."""

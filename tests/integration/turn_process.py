@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flywheel import learning
 from flywheel.app import open_local
-from flywheel.registry import Registry
-from flywheel.store.decisions import Decisions
-from flywheel.store.pairs import PairTable
-from flywheel.store.runs import Runs
+from flywheel.learning.snapshot import snapshot as learning
+from flywheel.retrieval.registry import Registry
+from flywheel.store.evaluation.decisions import Decisions
+from flywheel.store.training.pairs import PairTable
+from flywheel.store.training.runs import Runs
 
 
 def main(home: Path, kill_at: int) -> None:

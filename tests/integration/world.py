@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from flywheel.app import open_local
-from flywheel.demo import corpus, questions
-from flywheel.home import Home
-from flywheel.local import LocalOperations
-from flywheel.people import SILENT, Habit, People
+from flywheel.daemon.local import LocalOperations
+from flywheel.rehearsal import corpus, questions
+from flywheel.rehearsal.people import SILENT, Habit, People
+from flywheel.settings.home import Home
 
 SETTINGS = {
     "FLYWHEEL__TRAINER__STEPS": "60",

@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 from prometheus_client import CollectorRegistry
 
-from flywheel.config import Limits, Serving
-from flywheel.index import Index
 from flywheel.operations import OperationError
-from flywheel.serving.app import create_app
-from flywheel.serving.live import Live, Vectors
-from flywheel.serving.runner import HttpServer
-from flywheel.serving.search import SearchEngine
+from flywheel.retrieval.index import Index
+from flywheel.serving.endpoints.app import create_app
+from flywheel.serving.engine import SearchEngine
+from flywheel.serving.served import Live, Vectors
+from flywheel.serving.server import HttpServer
 from flywheel.serving.services import NotAcknowledged, Services
+from flywheel.settings.load import Limits, Serving
 
 DOCUMENTS = {
     "copy": "shallow copy of a list",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flywheel.serving.live import Experiment, Live, Page, Ranker
+from flywheel.serving.served import Experiment, Live, Page, Ranker
 from tests.serving.house import House, WordEncoder
-from tests.serving.test_search import PutsLast
+from tests.serving.test_engine import PutsLast
 
 PEOPLE = [f"c{number}" for number in range(400)]
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flywheel.serving.live import Ranker
+from flywheel.serving.served import Ranker
 from flywheel.serving.vectors import QueryVectors
 from tests.serving.house import WordEncoder
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from flywheel.encoder import Encoder, resolve_base_model
-from trainer.dataset import Corpus, write_snapshot
-from trainer.recipe import Budget, Header, Recipe, Tier
+from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from trainer.data.dataset import Corpus, write_snapshot
+from trainer.data.recipe import Budget, Header, Recipe, Tier
 
 PARTS = ["valve", "rotor", "gasket", "sensor", "bearing", "filter", "relay", "nozzle"]
 JARGON = ["flimbo", "quazzle", "drent", "spindrick", "yorvel", "brackum", "tolvane", "kessit"]

@@ -14,13 +14,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
-from flywheel.encoder import Encoder, pick_device, route, uses_bf16
-from trainer import examples as pairs
-from trainer import fit, modeldir
-from trainer.dataset import Snapshot
-from trainer.objective import Objective
-from trainer.objective import metrics as metrics_of
-from trainer.run import Run
+from flywheel.retrieval.encoder import Encoder, pick_device, route, uses_bf16
+from trainer.data import examples as pairs
+from trainer.data.dataset import Snapshot
+from trainer.fitting import fit, modeldir
+from trainer.fitting.objective import Objective
+from trainer.fitting.objective import metrics as metrics_of
+from trainer.process.run import Run
 
 Rows = npt.NDArray[np.int64]
 LEARNING_RATE = 3e-4  # at 1e-3 a map forgets earlier domains

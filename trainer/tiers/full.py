@@ -14,17 +14,17 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
-from flywheel.encoder import Encoder, Task, pick_device, prompt_of, route, uses_bf16
-from trainer import examples as pairs
-from trainer import fit, modeldir, negatives
-from trainer.dataset import ANCHORS, Snapshot
-from trainer.losses import contrast, distil, nested
-from trainer.objective import metrics as metrics_of
-from trainer.processes import ALONE, Processes
-from trainer.run import Run
-from trainer.softmax import Sparse
-from trainer.teacher import Teacher
-from trainer.tower import Tower, tower_of, vectors
+from flywheel.retrieval.encoder import Encoder, Task, pick_device, prompt_of, route, uses_bf16
+from trainer.data import examples as pairs
+from trainer.data.dataset import ANCHORS, Snapshot
+from trainer.fitting import fit, modeldir, negatives
+from trainer.fitting.losses import contrast, distil, nested
+from trainer.fitting.objective import metrics as metrics_of
+from trainer.fitting.softmax import Sparse
+from trainer.fitting.teacher import Teacher
+from trainer.fitting.tower import Tower, tower_of, vectors
+from trainer.process.processes import ALONE, Processes
+from trainer.process.run import Run
 
 Rows = npt.NDArray[np.int64]
 LEARNING_RATE = 4e-5  # the usual 2e-5 for batches of 16, in proportion (linear scaling, Goyal et al. 2017)

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from flywheel.encoder import pick_device, prompt_of, route, uses_bf16
-from trainer import examples as pairs
-from trainer import fit, modeldir
-from trainer.dataset import Snapshot
-from trainer.lora import RATE as LORA_RATE
-from trainer.lora import LoraTower
-from trainer.objective import Objective
-from trainer.objective import metrics as metrics_of
-from trainer.recipe import Recipe
-from trainer.run import Run
-from trainer.tower import tower_of
+from flywheel.retrieval.encoder import pick_device, prompt_of, route, uses_bf16
+from trainer.data import examples as pairs
+from trainer.data.dataset import Snapshot
+from trainer.data.recipe import Recipe
+from trainer.fitting import fit, modeldir
+from trainer.fitting.lora import RATE as LORA_RATE
+from trainer.fitting.lora import LoraTower
+from trainer.fitting.objective import Objective
+from trainer.fitting.objective import metrics as metrics_of
+from trainer.fitting.tower import tower_of
+from trainer.process.run import Run
 
 EVALUATE_EVERY = 10
 

@@ -1,0 +1,1 @@
+"""Publishing to Kafka, its topics, and the embedded broker of the demo."""

@@ -1,0 +1,331 @@
+"""Speaking to the brokers: topics, cluster id and lag, and a producer that never loses a message quietly.
+
+Consuming is `consumers.kafka`; this module only administers and sends.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flywheel.events import Coordinates
+from flywheel.settings.load import Kafka
+
+if TYPE_CHECKING:
+    from kafka import KafkaAdminClient, KafkaProducer
+
+CONNECT_MS = 5_000
+MAX_PENDING = 200_000
+BACKOFF_SECONDS = (0.1, 5.0)
+
+Headers = list[tuple[str, bytes]]
+
+
+class BrokerUnavailable(ConnectionError):  # noqa: N818 - it reads as what it says
+    """No broker answers, or not in time; the message names the address, the cause and the fix."""
+
+
+def probe(settings: Kafka, timeout_s: float = 2.0) -> None:
+    """Open a connection to any of the configured brokers, and close it.
+
+    Raises:
+        BrokerUnavailable: none of them listens.
+    """
+    problems = []
+    for server in settings.client_settings()["bootstrap_servers"]:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        except (OSError, ValueError) as error:
+            problems.append(f"{server}: {error}")
+        else:
+            return
+    raise BrokerUnavailable(
+        f"no Kafka broker answers ({'; '.join(problems) or 'kafka.bootstrap is empty'}); "
+        "start one (scripts/kafka start) or set kafka.bootstrap"
+    )
+
+
+def ensure_topics(settings: Kafka, names: Iterable[str], partitions: int = 1) -> list[str]:
+    """Create what is missing of `names`, with the cluster's own replication; returns the names that were created.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it does not create them.
+    """
+    with _admin(settings) as admin:
+        missing = sorted(set(names) - set(admin.list_topics()))
+        if missing:
+            answer = admin.create_topics(
+                {name: {"num_partitions": partitions, "replication_factor": -1} for name in missing},
+                timeout_ms=CONNECT_MS,
+                raise_errors=False,
+            )
+            _check_created(answer["topics"])
+            admin.wait_for_topics(missing, timeout_ms=2 * CONNECT_MS)
+        return missing
+
+
+def delete_topics(settings: Kafka, names: Iterable[str]) -> None:
+    """Delete topics with all they hold; unknown names are ignored."""
+    with _admin(settings) as admin:
+        present = set(admin.list_topics())
+        if doomed := [name for name in names if name in present]:
+            admin.delete_topics(doomed, timeout_ms=CONNECT_MS)
+
+
+def cluster_id(settings: Kafka) -> str:
+    """The id of the cluster that answers now.
+
+    Raises:
+        BrokerUnavailable: none does.
+    """
+    with _admin(settings) as admin:
+        return str(admin.describe_cluster()["cluster_id"])
+
+
+def end_offsets(settings: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+    """For each partition of `topics`, the offset of the message to come. Wrong on the embedded broker."""
+    from kafka import OffsetSpec, TopicPartition
+
+    with _admin(settings) as admin:
+        wanted = {
+            TopicPartition(topic["name"], partition["partition_index"]): OffsetSpec.LATEST
+            for topic in admin.describe_topics(list(topics))
+            for partition in topic.get("partitions") or []
+        }
+        found = admin.list_partition_offsets(wanted) if wanted else {}
+        return {(place.topic, place.partition): int(answer.offset) for place, answer in found.items()}
+
+
+def lag(settings: Kafka, topics: Iterable[str], next_offsets: Mapping[tuple[str, int], int]) -> int:
+    """Messages in `topics` that are not yet read, given where reading goes on."""
+    ends = end_offsets(settings, topics)
+    return sum(max(0, end - next_offsets.get(place, 0)) for place, end in ends.items())
+
+
+def _check_created(topics: Iterable[Mapping[str, Any]]) -> None:
+    exists = 36  # TOPIC_ALREADY_EXISTS: another process was faster
+    failed = [f"{t['name']}: {t.get('error_message') or t['error_code']}" for t in topics if t["error_code"]]
+    if any(t["error_code"] not in {0, exists} for t in topics):
+        raise BrokerUnavailable(f"the broker does not create topics ({'; '.join(failed)}); create them by hand")
+
+
+@contextmanager
+def _admin(settings: Kafka) -> Iterator[KafkaAdminClient]:
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    try:
+        admin = _connected(KafkaAdminClient, settings, request_timeout_ms=2 * CONNECT_MS)
+        try:
+            yield admin
+        finally:
+            admin.close()
+    except KafkaError as error:
+        raise BrokerUnavailable(f"the broker at {settings.bootstrap} failed: {error}") from error
+
+
+def _connected(client: Callable[..., Any], settings: Kafka, **options: Any) -> Any:
+    """A client of the library; what a failed constructor leaves running is ended here, each is a thread."""
+    from kafka.errors import KafkaError
+    from kafka.net.compat import KafkaNetClient
+
+    probe(settings)
+    opened: list[Any] = []
+
+    def remember(**configs: Any) -> Any:
+        opened.append(KafkaNetClient(**configs))
+        return opened[-1]
+
+    try:
+        return client(**settings.client_settings(), bootstrap_timeout_ms=CONNECT_MS, kafka_client=remember, **options)
+    except KafkaError as error:
+        for leftover in opened:
+            leftover.close()
+            leftover._net.stop(1_000)  # the library has no public way to end its own thread
+        raise BrokerUnavailable(
+            f"the broker at {settings.bootstrap} does not let us in ({error}); check [kafka] security settings"
+        ) from error
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    deadline: float
+    future: Future[Coordinates]
+
+
+class Producer:
+    """Sends with acks=all and idempotence; each message has a future that ends in its coordinates or an error.
+
+    Never blocks its caller, so an event loop may call it: a thread of its own connects (and connects again, with
+    backoff, as long as a message may wait) and hands messages over in the order of `send`.
+    """
+
+    def __init__(self, settings: Kafka, *, delivery_seconds: float = 60.0, linger_ms: int = 2) -> None:
+        self._settings = settings
+        self._delivery_seconds = delivery_seconds
+        self._linger_ms = linger_ms
+        self._queue: deque[_Outgoing] = deque()
+        self._pending = 0
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._client: KafkaProducer | None = None
+        self.error: str | None = None
+        self._thread = threading.Thread(target=self._run, name="kafka-producer", daemon=True)
+        self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """Messages that are neither acknowledged nor failed yet."""
+        return self._pending
+
+    def send(self, topic: str, key: bytes | None, value: bytes, headers: Headers | None = None) -> Future[Coordinates]:
+        """Hand over one message; the future fails with `BrokerUnavailable` when it was not delivered in time.
+
+        Cancelling the future does not stop delivery.
+        """
+        future: Future[Coordinates] = Future()
+        future.set_running_or_notify_cancel()
+        with self._changed:
+            if self._closing.is_set():
+                future.set_exception(BrokerUnavailable("the producer is closed"))
+                return future
+            if self._pending >= MAX_PENDING:
+                future.set_exception(
+                    BrokerUnavailable(f"{self._pending} messages wait for the broker already: {self.error or 'busy'}")
+                )
+                return future
+            self._pending += 1
+            deadline = time.monotonic() + self._delivery_seconds
+            self._queue.append(_Outgoing(topic, key, value, headers or [], deadline, future))
+            self._changed.notify_all()
+        return future
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every message so far is acknowledged or has failed; False when that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._pending == 0, timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Deliver what is left within `timeout`, fail the rest, and let go of the broker. Harmless twice."""
+        deadline = time.monotonic() + timeout
+        self.flush(timeout)
+        with self._changed:
+            self._closing.set()
+            self._changed.notify_all()
+        self._thread.join(max(0.5, deadline - time.monotonic()))
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        backoff = BACKOFF_SECONDS[0]
+        while not self._closing.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closing.is_set())
+            try:
+                self._drain()
+                backoff = BACKOFF_SECONDS[0]
+            except BrokerUnavailable as error:
+                self.error = str(error)
+                self._expire(str(error))
+                self._closing.wait(backoff)
+                backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+        if self._client is not None:
+            self._client.close(timeout=1)
+        self._expire("the producer was closed first", everything=True)
+
+    def _drain(self) -> None:
+        """Hand everything queued to the library; what it does not take stays first in the queue."""
+        from kafka.errors import KafkaError
+
+        if self._client is None:
+            self._client = self._connect()
+        while self._queue and not self._closing.is_set():
+            outgoing = self._queue[0]
+            try:
+                taken = self._client.send(outgoing.topic, outgoing.value, outgoing.key, outgoing.headers)
+            except (ValueError, TypeError) as error:
+                self._finish(self._queue.popleft(), BrokerUnavailable(f"not a message for {outgoing.topic}: {error}"))
+                continue
+            except KafkaError as error:
+                self._refused(outgoing, error)
+                continue
+            self._queue.popleft()
+            self.error = None
+            taken.add_callback(lambda metadata, sent=outgoing: self._finish(sent, _coordinates(metadata)))
+            taken.add_errback(lambda error, sent=outgoing: self._finish(sent, self._explain(sent, error)))
+
+    def _refused(self, outgoing: _Outgoing, error: Exception) -> None:
+        """The library took nothing: final for this message, or raises so that it is tried again after a while."""
+        from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+
+        if isinstance(error, MessageSizeTooLargeError):
+            self._finish(self._queue.popleft(), self._explain(outgoing, error))
+            return
+        if isinstance(error, KafkaTimeoutError):  # no metadata: the broker is away, or it knows no such topic
+            probe(self._settings)
+            self._finish(self._queue.popleft(), self._explain(outgoing, error))
+            return
+        if self._client is not None:
+            self._client.close(timeout=1)
+            self._client = None
+        raise self._explain(outgoing, error)
+
+    def _connect(self) -> KafkaProducer:
+        from kafka import KafkaProducer
+
+        delivery_ms = int(self._delivery_seconds * 1_000)
+        return _connected(
+            KafkaProducer,
+            self._settings,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=self._linger_ms,
+            batch_size=131_072,
+            max_request_size=8 * 1_048_576,
+            delivery_timeout_ms=delivery_ms,
+            request_timeout_ms=max(1_000, min(10_000, delivery_ms - self._linger_ms)),
+            max_block_ms=CONNECT_MS,
+            reconnect_backoff_max_ms=2_000,
+            metadata_max_age_ms=60_000,
+        )
+
+    def _expire(self, reason: str, *, everything: bool = False) -> None:
+        now = time.monotonic()
+        while self._queue and (everything or self._queue[0].deadline <= now):
+            self._finish(self._queue.popleft(), BrokerUnavailable(f"not delivered: {reason}"))
+
+    def _explain(self, outgoing: _Outgoing, error: BaseException) -> BrokerUnavailable:
+        return BrokerUnavailable(
+            f"not delivered to {outgoing.topic} at {self._settings.bootstrap}: {type(error).__name__}: {error}"
+        )
+
+    def _finish(self, outgoing: _Outgoing, outcome: Coordinates | BrokerUnavailable) -> None:
+        if isinstance(outcome, BrokerUnavailable):
+            self.error = str(outcome)
+            outgoing.future.set_exception(outcome)
+        else:
+            outgoing.future.set_result(outcome)
+        with self._changed:
+            self._pending -= 1
+            if self._pending == 0:
+                self._changed.notify_all()
+
+
+def _coordinates(metadata: Any) -> Coordinates:
+    return Coordinates(metadata.topic, metadata.partition, metadata.offset)

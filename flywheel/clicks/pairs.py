@@ -1,0 +1,147 @@
+"""Posteriors and explicit feedback into labelled, weighted training pairs, each with the counts that it rests on.
+
+Documents that were merely not clicked get no label at all: not clicked is not irrelevant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
+
+from flywheel.clicks.evidence import Collected, Counts, Floats, PairFacts
+from flywheel.clicks.model import ClickModel
+
+Label = Literal["positive", "ambiguous", "negative"]
+Labels = npt.NDArray[np.str_]
+
+SURE = 0.8
+SUSPECT = 0.03
+COUNTS = ("impressions", "clicks", "satisfied", "bounced", "thumbs_up", "thumbs_down", "carts", "purchases", "users")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How posterior and explicit feedback make a label.
+
+    Positives lie above `posterior_threshold`, and above whatever higher threshold keeps their mean posterior at
+    `expected_precision`: the Bayesian false discovery rate (Newton et al., Biostatistics 2004, eq. 2.2). A document
+    that people seem to click wherever they see it (a pull of `SUSPECT` or more) is a positive above `SURE` alone.
+    A cart or a purchase multiplies the odds of relevance once for each person. Votes, one a person, override the
+    clicks: more up than down is a positive of at least `vote_posterior`, more down than up a negative.
+    """
+
+    posterior_threshold: float = 0.5
+    ambiguous_threshold: float = 0.05
+    cart_odds: float = 20.0
+    purchase_odds: float = 100.0
+    vote_posterior: float = 0.9
+    expected_precision: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Labelled pairs as columns of one length, ordered by (query key, document).
+
+    `weight` is what a positive or negative counts in the loss, 0 for an ambiguous pair, which is only masked. `prior`
+    and `pull` are the click model's: what was expected before the pair's clicks, and what is held against them.
+    `impressions` and `clicks` are what counted after caps and age; `facts` are the plain counts. `source` is `explicit`
+    where votes, carts or purchases made the label, else `clicks`.
+    """
+
+    query_key: tuple[str, ...]
+    query: tuple[str, ...]
+    doc_id: tuple[str, ...]
+    label: tuple[Label, ...]
+    weight: Floats
+    posterior: Floats
+    prior: Floats
+    pull: Floats
+    impressions: Floats
+    clicks: Floats
+    source: tuple[str, ...]
+    facts: PairFacts
+
+    def __len__(self) -> int:
+        return len(self.doc_id)
+
+    def count(self, label: Label) -> int:
+        """How many pairs have this label."""
+        return self.label.count(label)
+
+    def positives(self) -> set[tuple[str, str]]:
+        """(query key, document) of every positive."""
+        found = zip(self.query_key, self.doc_id, self.label, strict=True)
+        return {(query, document) for query, document, label in found if label == "positive"}
+
+
+def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -> Pairs:
+    """Label every pair that has evidence worth a label; `model` was fitted on `collected.evidence`.
+
+    Raises:
+        ValueError: the model belongs to other evidence.
+    """
+    rules = rules or Rules()
+    evidence, facts = collected.evidence, collected.facts
+    if len(model.posterior) != evidence.pairs or len(facts.clicks) != evidence.pairs:
+        raise ValueError(
+            f"{len(model.posterior)} posteriors and {evidence.pairs} pairs: fit the model on this evidence"
+        )
+    least = np.where(model.pull >= SUSPECT, max(SURE, rules.posterior_threshold), threshold(model.posterior, rules))
+    posterior = _with_purchases(model.posterior, facts, rules)
+    votes = facts.thumbs_up - facts.thumbs_down
+    posterior = np.where(votes > 0, np.maximum(posterior, rules.vote_posterior), posterior)
+    posterior = np.where(votes < 0, np.minimum(posterior, 1 - rules.vote_posterior), posterior)
+    label = _labels(posterior, votes, least, rules)
+    by_clicks = _labels(model.posterior, np.zeros_like(votes), least, rules)
+    weight = np.select([label == "positive", label == "negative"], [posterior, 1 - 0.5 ** np.abs(votes)], 0.0)
+    kept = np.flatnonzero(label != "")
+    queries, documents = evidence.pair_query[kept], evidence.pair_document[kept]
+    return Pairs(
+        query_key=tuple(evidence.queries[i] for i in queries),
+        query=tuple(collected.texts[i] for i in queries),
+        doc_id=tuple(evidence.documents[i] for i in documents),
+        label=tuple(label[kept].tolist()),
+        weight=weight[kept],
+        posterior=posterior[kept],
+        prior=model.prior[kept],
+        pull=model.pull[kept],
+        impressions=evidence.pair_impressions()[kept],
+        clicks=evidence.pair_clicks()[kept],
+        source=tuple(np.where(label == by_clicks, "clicks", "explicit")[kept].tolist()),
+        facts=_chosen(facts, kept),
+    )
+
+
+def threshold(posterior: Floats, rules: Rules) -> float:
+    """The lowest threshold, of the rules' or above, over which the mean posterior reaches the expected precision.
+
+    Never above `SURE`: a document that is right four times in five is learned, however unsure all the others are.
+    """
+    likely = np.sort(posterior[posterior > rules.posterior_threshold])[::-1]
+    good = np.cumsum(likely) >= rules.expected_precision * np.arange(1, len(likely) + 1)
+    if good.all():
+        return rules.posterior_threshold
+    # the first that is left out; ties with it are left out too
+    return max(rules.posterior_threshold, min(SURE, float(likely[int(good.sum())])))
+
+
+def _with_purchases(posterior: Floats, facts: PairFacts, rules: Rules) -> Floats:
+    """Independent witnesses: each person's purchase, or else cart, adds its log odds."""
+    carts_alone = np.maximum(0, facts.carts - facts.purchases)
+    more = facts.purchases * np.log(rules.purchase_odds) + carts_alone * np.log(rules.cart_odds)
+    odds = logit(np.clip(posterior, 1e-9, 1 - 1e-9)) + more
+    return np.asarray(np.where(more > 0, expit(odds), posterior), dtype=np.float64)
+
+
+def _labels(posterior: Floats, votes: Counts, least: Floats, rules: Rules) -> Labels:
+    conditions = [votes < 0, (votes > 0) | (posterior > least), posterior > rules.ambiguous_threshold]
+    return np.select(conditions, ["negative", "positive", "ambiguous"], "")
+
+
+def _chosen(facts: PairFacts, kept: npt.NDArray[np.intp]) -> PairFacts:
+    columns = {name: getattr(facts, name)[kept] for name in (*COUNTS, "first_ms", "last_ms")}
+    return PairFacts(**columns, model_versions=tuple(facts.model_versions[i] for i in kept))

@@ -1,0 +1,136 @@
+"""`flywheel demo`: the whole wheel on a corpus that every machine has, with questions written and judged by hand."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flywheel.commands.display import note, print_json, progress, steps, table
+from flywheel.commands.shell import Shell, as_json, examples, pass_shell
+
+if TYPE_CHECKING:
+    from flywheel.commands.scoring import Bench
+    from flywheel.files.beir import Judged
+    from flywheel.rehearsal.questions import Questions, Split
+
+METRICS = ("recall@10", "mrr@10", "ndcg@10")
+_IMPROVED = 3
+
+
+@click.command(epilog=examples("flywheel demo", "flywheel --home /tmp/demo demo --json"))
+@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Turns of the wheel.")
+@click.option("--sessions", type=click.IntRange(1), default=1500, show_default=True, help="Sessions in a round.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same people.")
+@as_json
+@pass_shell
+def demo(shell: Shell, rounds: int, sessions: int, seed: int, as_json: bool) -> int:
+    """Watch the wheel turn on this machine.
+
+    Simulated people search Python's documentation, a model learns from their clicks and is judged. Exit 1 if the loop
+    did not close. That no gain was significant is said, and nothing is promoted then.
+    """
+    result = _play(shell, rounds=rounds, sessions=sessions, seed=seed)
+    if as_json:
+        print_json(result)
+    else:
+        _show(result)
+    return 0 if result["closed"] else 1
+
+
+def _play(shell: Shell, *, rounds: int, sessions: int, seed: int) -> dict[str, Any]:
+    from flywheel.rehearsal import corpus, questions
+    from flywheel.rehearsal import stage as rehearsal
+    from flywheel.rehearsal.people import People
+
+    started = time.monotonic()
+    note("1. the corpus: the documentation of this Python's standard library, by introspection")
+    built = corpus.build()
+    asked = questions.load(built.ids)
+    note(f"   {len(built.documents)} documents, {len(asked.asked)} judged questions ({len(asked.skipped)} left out: "
+         f"this Python lacks their answers)")  # fmt: skip
+    script = rehearsal.Script(
+        _judged(asked, "train"), _judged(asked, "golden"), People("pbm"), sessions=sessions, rounds=rounds, seed=seed
+    )
+    note("2. a broker, a daemon on the home, the documents and the gate's golden questions")
+    documents = [{"doc_id": d.doc_id, "title": d.title, "text": d.text} for d in built.documents]
+    with steps() as report, rehearsal.staged(rehearsal.home_of(shell.home), shell.environ, note) as stage:
+        rehearsal.furnish(stage, documents, script.golden, report)
+        note("3. people search and click; after each round the wheel turns: evidence, training, judgement")
+        told = rehearsal.perform(stage, script, note, report)
+        known, seen = stage.operations.models(), stage.operations.seen_documents()
+    note("4. the held-out questions, which neither training nor the gate has seen")
+    contents = {document.doc_id: document.content for document in built.documents}
+    with progress("scoring") as bar:
+        bench = _bench(shell, contents, _judged(asked, "test"), seen, bar)
+        result = _results(bench, known, told)
+    return {"home": str(shell.home), "documents": len(documents), "questions": len(asked.asked),
+            "skipped": len(asked.skipped), **result, "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
+
+
+def _judged(asked: Questions, split: Split) -> Judged:
+    from flywheel.files.beir import Judged
+
+    chosen = asked.of(split)
+    return Judged(
+        tuple(question.id for question in chosen),
+        tuple(question.text for question in chosen),
+        tuple({doc_id: float(grade) for doc_id, grade in question.answers.items()} for question in chosen),
+    )
+
+
+def _bench(shell: Shell, contents: dict[str, str], judged: Judged, seen: list[str], bar: Any) -> Bench:
+    from flywheel.commands.scoring import Bench
+    from flywheel.settings.home import Home
+    from flywheel.settings.load import load
+
+    settings = load(shell.home, shell.environ).trainer
+    return Bench(settings, Home(shell.home).indexes, contents, judged, frozenset(seen), False, bar)
+
+
+def _results(bench: Bench, known: list[dict[str, Any]], told: list[dict[str, Any]]) -> dict[str, Any]:
+    candidates = [turn["candidate"] for turn in told if turn["candidate"]]
+    names = ["base", *dict.fromkeys(candidates), "champion"]
+    changed = bench.compare(known, "champion", "base")["moved"]
+    improved = [change for change in changed if change["after"] > change["before"]][:_IMPROVED]
+    promoted = sum(turn["verdict"] == "promote" for turn in told)
+    return {
+        "models": {name: bench.evaluate(known, name) for name in names},
+        "rounds": told,
+        "promotions": promoted,
+        "improved": improved,
+        "closed": bool(candidates) and all(turn["verdict"] and turn["reasons"] for turn in told),
+    }
+
+
+def _show(result: dict[str, Any]) -> None:
+    parts = ("all", "seen", "unseen")
+    columns = [f"{metric} {part}" for metric in METRICS for part in parts]
+    rows = [
+        (name, *(_figure(scores[metric][part]) for metric in METRICS for part in parts))
+        for name, scores in result["models"].items()
+    ]
+    table(("held-out questions", *columns), rows)
+    table(
+        ("round", "pages", "events", "messages/s", "candidate", "verdict", "reasons"),
+        [
+            (turn["round"], turn["pages"], turn["events"], turn["messages_per_second"], turn["candidate"],
+             turn["verdict"], "; ".join(turn["reasons"]))
+            for turn in result["rounds"]
+        ],
+    )  # fmt: skip
+    for change in result["improved"]:
+        click.echo(f"“{change['text']}”")
+        click.echo(f"  before: {', '.join(change['ranked_before'][:3])}")
+        click.echo(f"  now:    {', '.join(change['ranked_after'][:3])}")
+    if not result["promotions"]:
+        click.echo("No gain was significant, so nothing was promoted: the champion stays as it was.")
+    home = result["home"]
+    click.echo(f"It took {result['seconds']:.0f} s, and everything is in {home}. Try:")
+    for call in ("models", "status", 'sql "select kind, version, reasons from decisions"', "rollback", "run"):
+        click.echo(f"  flywheel --home {home} {call}")
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,166 @@
+"""How many people or judged queries a comparison needs, from what happened so far: before anybody waits for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flywheel.commands.shell import Shell
+    from flywheel.operations import Operations
+    from flywheel.settings.load import Config
+
+_METRICS = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
+# One row: sums over people of pages x and of pages with the signal y, as `ArmSums` takes them.
+_SUMS = """
+with pages as (
+    select coalesce(user_key, client_key, session_id) as person, query_id, ts from queries
+), done as (
+    select query_id, bool_or(kind = 'click') as clicked,
+           bool_or(kind = 'dwell' and dwell_ms >= {satisfied_ms:d}) as satisfied
+    from feedback group by query_id
+), people as (
+    select person, count(*)::double as x, max(ts) as last_seen,
+           sum(coalesce(clicked, false)::int)::double as clicked,
+           sum(coalesce(satisfied, false)::int)::double as satisfied
+    from pages left join done using (query_id) where person is not null group by person
+)
+select count(*) as users, sum(x) as pages, sum(x * x) as pages_squared,
+       sum(clicked) as clicked, sum(clicked * clicked) as clicked_squared, sum(clicked * x) as clicked_pages,
+       sum(satisfied) as satisfied, sum(satisfied * satisfied) as satisfied_squared,
+       sum(satisfied * x) as satisfied_pages,
+       count(*) filter (last_seen > (select max(ts) from pages) - interval 7 days) as weekly_users
+from people
+"""
+
+
+# What the budget has to know of earlier challengers, and the latest event time.
+_SPENT = """
+select spent, kind = 'promote' as promoted,
+       version in (select previous from decisions where kind = 'rollback') as undone,
+       coalesce(try_cast(evidence ->> '$.until_ms' as bigint), epoch_ms(ts)) as at_ms,
+       (select epoch_ms(max(ts)) from queries) as now_ms
+from decisions where spent > 0 order by number
+"""
+# How much one judged query's difference varied in the latest offline verdict on each metric.
+_OFFLINE = """
+select metric, champion_users as queries, (high - low) / 2 / critical * sqrt(champion_users) as spread
+from ab_outcomes where stage = 'offline' and part = 'all' and critical > 0 and high > low
+qualify row_number() over (partition by metric order by updated_at desc) = 1
+"""
+_POINT = 0.01
+# the standard deviation of a query's difference after fine-tuning on clicks, where no verdict tells yet
+_USUAL_SPREAD = 0.16
+
+
+_FEEDBACK = """
+    SELECT e.version, o.part, o.champion_sum / o.champion_pages AS champion,
+        o.challenger_sum / o.challenger_pages AS challenger, o.effect, o.low, o.high,
+        o.champion_pages::BIGINT AS queries
+    FROM ab_outcomes o JOIN experiments e USING (experiment_id)
+    WHERE o.part = 'feedback' OR o.part LIKE 'feedback %' ORDER BY e.created_at DESC, o.part
+"""
+
+
+def feedback(shell: Shell, model: str) -> list[dict[str, Any]]:
+    """What the offline gate found on held-out feedback for a model (alias or version), by part.
+
+    See `flywheel.learning.heldout`.
+
+    Raises:
+        click.ClickException: it found nothing, or that model never stood before it.
+    """
+    with shell.operations() as operations:
+        named = {str(row["alias"]): str(row["version"]) for row in operations.models() if row["alias"]}
+        rows = operations.sql(_FEEDBACK).to_pylist()
+    version = named.get(model, model)
+    found = [row for row in rows if row["version"] == version]
+    if not found:
+        raise click.ClickException(f"no figures of {version} on held-out feedback; the reasons of its decision say why")
+    return found
+
+
+def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any]:
+    """People in each arm, and weeks at last week's numbers, to find a relative `effect` with a power of 80 %.
+
+    `alpha` is what the error budget allows the next challenger, and the tests are those of the verdict.
+
+    Returns:
+        `{effect, power, alpha, people, weekly_people, ctr, satisfied_ctr, interleaving, offline}`; a live metric is
+        `{rate, users_per_arm, weeks}`, `interleaving` `{preference, users_at_most}`, and `offline` has for each primary
+        metric `{queries_for_a_point, queries, smallest_gain, spread, assumed}`.
+
+    Raises:
+        click.ClickException: fewer than two people so far, or none of them ever clicked.
+    """
+    from flywheel.gates.judged import policy_of
+    from flywheel.stats.power import preferring_users
+
+    # the number is a setting that was read as one, and SQL's own answer takes no parameters
+    sums = operations.sql(_SUMS.format(satisfied_ms=config.signals.satisfied_ms)).to_pylist()[0]
+    if sums["users"] < 2 or not sums["clicked"]:
+        raise click.ClickException("too little feedback to plan with: it needs at least two people, and a click")
+    policy, alpha = policy_of(config), _next_alpha(operations, config)
+    weekly = int(sums["weekly_users"])
+    answer: dict[str, Any] = {"effect": effect, "power": 0.8, "alpha": alpha, "people": int(sums["users"])}
+    answer["weekly_people"] = weekly
+    for metric, column in _METRICS.items():
+        answer[metric] = _need(sums, column, effect, alpha, policy.expected_gain) if sums[column] else None
+    preference = policy.expected_preference
+    answer["interleaving"] = {
+        "preference": preference,
+        "users_at_most": preferring_users(preference, alpha=alpha, expected=preference),
+    }
+    answer["offline"] = _judged(operations, config, alpha)
+    return answer
+
+
+def _next_alpha(operations: Operations, config: Config) -> float:
+    from flywheel.stats.budget import Budget, Spent
+
+    rows = operations.sql(_SPENT).to_pylist()
+    history = [Spent(row["spent"], row["promoted"], row["at_ms"], bool(row["undone"])) for row in rows]
+    now_ms = max((row["now_ms"] or row["at_ms"] for row in rows), default=None)
+    return Budget(alpha=config.promotion.alpha).next_alpha(history, now_ms)
+
+
+def _judged(operations: Operations, config: Config, alpha: float) -> dict[str, Any]:
+    """Judged queries for a gain of one point, and the gain that there are enough for."""
+    from flywheel.stats.power import judged_queries, smallest_gain
+
+    metrics = config.promotion.metrics
+    known = {row["metric"]: row for row in operations.sql(_OFFLINE).to_pylist()}
+    answer = {}
+    for metric in metrics:
+        spread, queries = float(_USUAL_SPREAD), 0
+        if metric in known:
+            spread, queries = float(known[metric]["spread"]), int(known[metric]["queries"])
+        level = alpha / len(metrics)
+        answer[metric] = {
+            "queries_for_a_point": judged_queries(spread, _POINT, alpha=level),
+            "queries": queries,
+            "smallest_gain": smallest_gain(spread, queries, alpha=level) if queries > 1 else None,
+            "spread": spread,
+            "assumed": metric not in known,
+        }
+    return answer
+
+
+def _need(sums: dict[str, float], column: str, effect: float, alpha: float, expected: float) -> dict[str, float]:
+    from flywheel.stats.power import users_per_arm
+    from flywheel.stats.ratio import ArmSums
+
+    arm = ArmSums(
+        users=int(sums["users"]),
+        pages=sums["pages"],
+        pages_squared=sums["pages_squared"],
+        value=sums[column],
+        value_squared=sums[f"{column}_squared"],
+        value_pages=sums[f"{column}_pages"],
+    )
+    try:
+        users = users_per_arm(arm, effect, alpha=alpha, expected=expected)
+    except ValueError as error:
+        raise click.ClickException(f"too little feedback to plan with: {error}") from error
+    return {"rate": arm.ratio, "users_per_arm": users, "weeks": 2 * users / sums["weekly_users"]}

@@ -1,0 +1,41 @@
+"""Making an installation and serving it: init, run."""
+
+from __future__ import annotations
+
+import click
+
+from flywheel.commands.display import note, print_json
+from flywheel.commands.shell import Shell, as_json, examples, pass_shell
+
+
+@click.command(epilog=examples("flywheel --home search init", "FLYWHEEL_HOME=search flywheel init --json"))
+@as_json
+@pass_shell
+def init(shell: Shell, as_json: bool) -> None:
+    """Make the home folder and its settings.
+
+    flywheel.toml explains every setting and has its default; what is there already stays as it is.
+    """
+    from flywheel.settings.home import Home
+    from flywheel.settings.load import FILE_NAME, load
+
+    fresh = Home(shell.home).init()
+    load(shell.home, shell.environ)
+    settings = shell.home / FILE_NAME
+    if as_json:
+        print_json({"home": str(shell.home), "settings": str(settings), "created": fresh})
+        return
+    click.echo(f"{shell.home} is {'ready' if fresh else 'as it was'}; its settings are in {settings}")
+    note(f"next: flywheel --home {shell.home} doctor, then run")
+
+
+@click.command(epilog=examples("flywheel --home search run", "FLYWHEEL__KAFKA__BOOTSTRAP=kafka:9092 flywheel run"))
+@pass_shell
+def run(shell: Shell) -> int:
+    """Serve the home until SIGTERM or Ctrl-C.
+
+    One process consumes, trains, judges, promotes and answers searches; killed at any point it goes on where it was.
+    """
+    from flywheel.app import run_daemon
+
+    return run_daemon(shell.home, shell.environ)

@@ -1,0 +1,1 @@
+"""The running process: its threads, its checks, and what it announces."""

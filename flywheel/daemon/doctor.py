@@ -1,0 +1,100 @@
+"""What `flywheel doctor` looks at: each check says what it found and, where something is wrong, what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flywheel.broker import producer as broker
+from flywheel.operations import Json
+from flywheel.retrieval.encoder import ModelMissing
+from flywheel.retrieval.registry import IncompleteModel, Registry, read_manifest
+from flywheel.settings.home import Home
+from flywheel.settings.load import Config
+from flywheel.store.store import Store
+
+
+def run(home: Home, config: Config, store: Store, registry: Registry) -> list[Json]:
+    """`{check, ok, detail}` for disk, database, broker, topics, models, golden set and processor."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("home", lambda: _writable(home.root)),
+        ("disk", lambda: _room(home.root, config.limits.min_free_mb)),
+        ("database", lambda: _database(store)),
+        ("broker", lambda: _broker(config)),
+        ("champion", lambda: _champion(store, registry)),
+        ("golden set", lambda: _golden(store, config.promotion.min_queries)),
+        ("documents", lambda: _documents(store)),
+        ("processor", _processor),
+    ]
+    return list(_ask(checks))
+
+
+def _ask(checks: list[tuple[str, Callable[[], str]]]) -> Iterator[Json]:
+    for name, check in checks:
+        try:
+            yield {"check": name, "ok": True, "detail": check()}
+        except (OSError, ValueError, _Wrong) as problem:
+            yield {"check": name, "ok": False, "detail": str(problem)}
+
+
+class _Wrong(Exception):  # noqa: N818 - reads as what is the case
+    """A check that did not pass; the message names the fix."""
+
+
+def _writable(root: Path) -> str:
+    if not os.access(root, os.W_OK):
+        raise _Wrong(f"{root} is not writable; change its owner, or name another folder with --home")
+    return str(root)
+
+
+def _room(root: Path, least_mb: int) -> str:
+    free_mb = shutil.disk_usage(root).free // 1_048_576
+    if free_mb < least_mb:
+        raise _Wrong(f"{free_mb} MB free, limits.min_free_mb asks for {least_mb}: ingestion waits until there is room")
+    return f"{free_mb} MB free"
+
+
+def _database(store: Store) -> str:
+    counts = store.feedback.counts()
+    return f"{counts['queries']} pages, {counts['events']} events, {counts['dead_letters']} dead letters"
+
+
+def _broker(config: Config) -> str:
+    name = broker.cluster_id(config.kafka)
+    return f"cluster {name} at {config.kafka.bootstrap}"
+
+
+def _champion(store: Store, registry: Registry) -> str:
+    model = store.models.champion()
+    if model is None:
+        raise _Wrong("none yet; the first `flywheel run` registers the base model")
+    try:
+        read_manifest(registry.path(model.version))
+        registry.encoder(model.version)
+    except (IncompleteModel, ModelMissing) as problem:
+        raise _Wrong(f"{problem}; `flywheel rollback` goes to the one before") from problem
+    return f"{model.version} ({model.tier}), index {model.index_id}"
+
+
+def _golden(store: Store, least: int) -> str:
+    sets = store.golden.current("golden")
+    queries = sum(len(found.queries) for found in sets)
+    if queries < least:
+        raise _Wrong(f"{queries} judged queries; below {least} nothing is promoted: `flywheel import golden DIR`")
+    return f"{queries} judged queries in {len(sets)} sets"
+
+
+def _documents(store: Store) -> str:
+    count = store.documents.count()
+    if not count:
+        raise _Wrong("none; `flywheel import documents FILE`, or send them to the documents topic")
+    return f"{count} documents"
+
+
+def _processor() -> str:
+    from flywheel.retrieval.encoder import has_bf16, pick_device
+
+    device = pick_device("auto")
+    return f"{device}, {os.cpu_count()} cores, bfloat16 {'is' if has_bf16(device) else 'is not'} used"

@@ -1,0 +1,329 @@
+"""`Operations` on a home of this process: what the daemon serves, and what a command does where no daemon runs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from consumers.decode import Decoder, Undecodable
+from flywheel.daemon import doctor as checkup
+from flywheel.events import Batch, Coordinates, Document
+from flywheel.experiments import director as experiment
+from flywheel.experiments import frozen
+from flywheel.experiments.director import Director
+from flywheel.experiments.lineup import Lineup
+from flywheel.learning.cycle import PAUSED, Cycle
+from flywheel.learning.snapshot import Learning
+from flywheel.operations import Json, JudgedKind, OperationError, RecordKind
+from flywheel.retrieval.indexer import Indexers
+from flywheel.retrieval.registry import Registry
+from flywheel.retrieval.titles import TitleCache
+from flywheel.settings.home import Home
+from flywheel.settings.load import Config
+from flywheel.store.evaluation.decisions import CHAMPION, Decision
+from flywheel.store.schema.errors import SqlRefused
+from flywheel.store.store import Store
+from trainer.process.launch import read_progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A home with everything open; `flywheel.app` builds it."""
+
+    home: Home
+    config: Config
+    store: Store
+    registry: Registry
+    indexers: Indexers
+    learning: Learning
+    cycle: Cycle
+    lineup: Lineup
+    director: Director
+    decoder: Decoder
+    hash_id: Callable[[str], str]
+    titles: TitleCache
+    now_ms: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Live:
+    """What only a running daemon has; the defaults are those of a command on its own.
+
+    `turn(wait, tier)` runs or queues a cycle, `activate` is told a new champion, `status` adds to the report.
+    """
+
+    turn: Callable[[bool, str | None], Json]
+    activate: Callable[[str], None] = lambda _: None
+    status: Callable[[], Json] = lambda: {
+        "uptime": None,
+        "broker": {"phase": "no daemon runs on this home"},
+        "ingest": {"lag": None, "rate": None},
+    }
+
+
+class LocalOperations:
+    """See `flywheel.operations.Operations`."""
+
+    def __init__(self, installation: Installation, live: Live) -> None:
+        self._in = installation
+        self._live = live
+
+    def status(self) -> Json:
+        store, live = self._in.store, self._live.status()
+        champion = self._champion()
+        run = store.runs.active()
+        tried = store.experiments.live()
+        report = {
+            "ingest": {**store.feedback.counts(), **live.pop("ingest")},
+            "triggers": self.triggers(),
+            "cycle": {
+                "paused": bool(store.state.get(PAUSED, False)),
+                "running": None if run is None else {"run_id": run.run_id, "state": run.state, "version": run.version},
+                "last": self._last_run(),
+            },
+            "champion": champion,
+            "index": self._in.indexers.counts(champion["index_id"]),
+            "experiment": None if tried is None else _plain(tried),
+            "experiments": experiment.report(store),
+            "frozen": frozen.report(store, self._in.config.promotion),
+            "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
+        }
+        return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
+
+    def models(self) -> list[Json]:
+        store = self._in.store
+        roles = {version: alias for alias, version in store.models.aliases().items()}
+        return [
+            {
+                "version": model.version,
+                "alias": roles.get(model.version),
+                "state": model.state,
+                "tier": model.tier,
+                "parent": model.parent,
+                "path": str(self._in.registry.path(model.version).resolve()),
+                "index_id": model.index_id,
+                "created_at": _iso(model.created_at_ms),
+                "metrics": dict(model.metrics),
+            }
+            for model in store.models.all()
+        ]
+
+    def experiments(self) -> list[Json]:
+        store = self._in.store
+        return [{**_plain(item), "outcomes": store.outcomes.of(item.experiment_id)} for item in store.experiments.all()]
+
+    def triggers(self) -> list[Json]:
+        latest: dict[str, Json] = {}
+        for check in self._in.store.runs.checks(limit=40):
+            latest.setdefault(check["name"], {**check, "ts": _iso(check.pop("ts_ms"))})
+        return list(latest.values())
+
+    def decisions(self) -> list[Json]:
+        return [_plain(row) for row in self._in.store.decisions.all()]
+
+    def cycle(self, wait: bool, tier: str | None = None) -> Json:
+        return self._live.turn(wait, tier)
+
+    def promote(self, version: str, reason: str, actor: str) -> Json:
+        store = self._in.store
+        champion = self._champion()["version"]
+        if store.models.get(version) is None:
+            known = ", ".join(model.version for model in store.models.all())
+            raise OperationError(f"there is no model version {version!r}; there are {known}", "unknown_version")
+        if version == champion:
+            raise OperationError(f"{version} is the champion already", "already_champion")
+        return self._switch("manual", version, champion, (reason,), actor)
+
+    def rollback(self, reason: str, actor: str) -> Json:
+        champion = self._champion()["version"]
+        target = self._in.store.decisions.previous_champion()
+        if target is None:
+            raise OperationError(f"{champion} is the first champion; there is none to go back to", "no_previous")
+        return self._switch("rollback", target, champion, (reason,), actor)
+
+    def pause(self) -> Json:
+        return self._set_paused(True)
+
+    def resume(self) -> Json:
+        return self._set_paused(False)
+
+    def sql(self, statement: str) -> pa.Table:
+        limits = self._in.config.limits
+        try:
+            return self._in.store.sql.query(statement, max_rows=limits.result_rows, seconds=limits.sql_seconds)
+        except SqlRefused as error:
+            raise OperationError(str(error), "sql_refused") from error
+
+    def import_records(self, kind: RecordKind, records: list[Json]) -> Json:
+        reasons: Counter[str] = Counter()
+        if kind == "documents":
+            stored = self._import_documents(records, reasons)
+        elif kind == "feedback":
+            stored = self._import_feedback(records, reasons)
+        else:
+            return self._import_annotations(records)
+        skipped = sum(reasons.values())
+        return {"read": len(records), "stored": stored, "skipped": skipped, "reasons": dict(reasons)}
+
+    def import_judged(self, kind: JudgedKind, name: str, queries: list[Json], judgements: list[Json]) -> Json:
+        texts = {str(query["id"]): str(query["text"]) for query in queries}
+        known = [
+            (str(item["query_id"]), str(item["doc_id"]), float(item["grade"]))
+            for item in judgements
+            if str(item["query_id"]) in texts
+        ]
+        judged = {query_id for query_id, _, grade in known if grade > 0}
+        usable = {query_id: text for query_id, text in texts.items() if query_id in judged}
+        singular = "golden" if kind == "golden" else "anchor"
+        version = self._in.store.golden.add(singular, name, usable, known, self._in.now_ms())
+        missing = len(texts) - len(usable)
+        reasons = {"a query without a relevant document": missing} if missing else {}
+        return {
+            "read": len(texts),
+            "stored": len(usable),
+            "skipped": missing,
+            "reasons": reasons,
+            "name": name,
+            "version": version,
+        }
+
+    def seen_documents(self) -> list[str]:
+        return sorted(self._in.store.pairs.trained_documents())
+
+    def erase_user(self, user_id: str) -> Json:
+        erased = self._in.store.erasure.erase_user([self._in.hash_id(user_id)], [user_id])
+        return {**_plain(erased), "total": erased.total}
+
+    def doctor(self) -> list[Json]:
+        return checkup.run(self._in.home, self._in.config, self._in.store, self._in.registry)
+
+    def index_now(self) -> int:
+        """Bring the champion's index up to date; returns how many documents it holds."""
+        indexer = self._in.indexers.of(self._champion()["version"])
+        indexer.catch_up()
+        return len(indexer.index)
+
+    def ranked(self, queries: list[str], k: int) -> list[list[str]]:
+        """The champion's first `k` documents for each query, as a search would show them now."""
+        version = self._champion()["version"]
+        vectors = self._in.registry.encoder(version).encode_queries(queries)
+        return self._in.indexers.of(version).index.search(vectors, k)[0]
+
+    def _champion(self) -> Json:
+        model = self._in.store.models.champion()
+        if model is None:
+            raise OperationError("no champion yet; run `flywheel cycle` or `flywheel run` once", "no_champion")
+        return {"version": model.version, "tier": model.tier, "index_id": model.index_id, "parent": model.parent}
+
+    def _last_run(self) -> Json | None:
+        run = self._in.store.runs.last()
+        return None if run is None else {key: value for key, value in _plain(run).items() if key != "report"}
+
+    def _switch(self, kind: str, version: str, champion: str, reasons: tuple[str, ...], actor: str) -> Json:
+        store = self._in.store
+        self._make_ready(version, champion)
+        with store.database.write():  # one switch at a time, each over the champion that it saw
+            now = self._champion()["version"]
+            if now != champion:
+                raise OperationError(f"{now} became the champion meanwhile; look again, and repeat it", "conflict")
+            decision = Decision(
+                decision_id=f"{kind}-{len(store.decisions.all()) + 1:06d}",
+                kind=kind,
+                version=version,
+                actor=actor,
+                ts_ms=self._in.now_ms(),
+                reasons=reasons,
+                previous=champion,
+                alias=CHAMPION,
+            )
+            store.decisions.decide(decision)
+        self._live.activate(version)
+        return {"decision_id": decision.decision_id, "champion": version, "previous": champion}
+
+    def _make_ready(self, version: str, champion: str) -> None:
+        """Load the version, and bring its index up to date where it has one of its own, before anybody relies on it."""
+        try:
+            indexer, present = self._in.indexers.of(version), self._in.store.models.get(champion)
+            if present is None or indexer.index.index_id != present.index_id:
+                indexer.catch_up()
+        except (OSError, ValueError) as error:
+            raise OperationError(
+                f"{version} cannot be loaded from {self._in.registry.path(version)}: {error}; {champion} stays. Put "
+                "the directory back from a backup, or name another version to `flywheel promote`",
+                "not_loadable",
+            ) from error
+
+    def _set_paused(self, paused: bool) -> Json:
+        self._in.store.state.set(PAUSED, paused, self._in.now_ms())
+        return {"paused": paused}
+
+    def _import_documents(self, records: list[Json], reasons: Counter[str]) -> int:
+        now_ms = self._in.now_ms()
+        documents: list[Document] = []
+        for record in records:
+            try:
+                documents.append(self._in.decoder.document(json.dumps(record, default=str).encode(), now_ms))
+            except Undecodable as problem:
+                reasons[str(problem)] += 1
+        changed = self._in.store.documents.upsert(documents, now_ms)
+        if changed < len(documents):
+            reasons["not newer than what is stored"] += len(documents) - changed
+        return changed
+
+    def _import_feedback(self, records: list[Json], reasons: Counter[str]) -> int:
+        batch, decoder, now_ms = Batch(), self._in.decoder, self._in.now_ms()
+        for number, record in enumerate(records):
+            at, payload = Coordinates("import", 0, number), json.dumps(record).encode()
+            try:
+                if "action_name" in record:
+                    batch.events.append((at, decoder.event(payload)))
+                else:
+                    batch.queries.append((at, decoder.query(payload, now_ms)))
+            except Undecodable as problem:
+                reasons[str(problem)] += 1
+        done = self._in.store.feedback.ingest(batch, "import", now_ms)
+        if done.duplicates:
+            reasons["stored already"] += done.duplicates
+        return done.queries + done.events
+
+    def _import_annotations(self, records: list[Json]) -> Json:
+        """Into the golden set `annotations`, on top of what it holds; a pair judged anew takes its new grade."""
+        known = [judged for judged in self._in.store.golden.current("golden") if judged.name == "annotations"]
+        grades = {
+            (query, doc_id): grade
+            for judged in known
+            for query, graded in zip(judged.queries, judged.judgements, strict=True)
+            for doc_id, grade in graded.items()
+        }
+        grades |= {(str(item["query"]), str(item["doc_id"])): float(item["grade"]) for item in records}
+        queries = {query: query for query, _ in grades}
+        rows = [(query, doc_id, grade) for (query, doc_id), grade in grades.items()]
+        version = self._in.store.golden.add("golden", "annotations", queries, rows, self._in.now_ms())
+        stored = {"read": len(records), "stored": len(records), "skipped": 0, "reasons": {}}
+        return {**stored, "name": "annotations", "version": version, "queries": len(queries)}
+
+
+def _iso(ms: int | None) -> str | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _plain(record: Any) -> Json:
+    """A slotted record as plain values; times in epoch milliseconds get an ISO name beside."""
+    values = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    return {
+        name.removesuffix("_ms"): _iso(value)
+        if name.endswith("_at_ms") or name == "ts_ms"
+        else dict(value)
+        if isinstance(value, Mapping)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in values.items()
+    }

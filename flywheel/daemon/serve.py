@@ -1,0 +1,341 @@
+"""`flywheel run`: threads around one open installation, started in order, stopped within seconds, silent about nothing.
+
+1. the HTTP API answers (not ready yet), 2. the champion is loaded and indexed, 3. ingestion, 4. the cycle worker, which
+first finishes what an earlier process left, 5. the scheduler with thresholds, announcements and publication.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC
+from logging.handlers import RotatingFileHandler
+from typing import Any
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from prometheus_client import CollectorRegistry
+
+from consumers.batch import Topics
+from consumers.ingest import Ingest, room_on_disk
+from consumers.kafka import KafkaSource
+from flywheel.broker import producer as broker
+from flywheel.broker.producer import BrokerUnavailable
+from flywheel.daemon.announce import Announcer
+from flywheel.daemon.local import Installation, Live, LocalOperations
+from flywheel.daemon.publish import BrokerPublisher
+from flywheel.daemon.repeater import Repeater
+from flywheel.daemon.worker import CycleWorker
+from flywheel.experiments.frozen import FrozenWatch
+from flywheel.exploration.planner import Planner
+from flywheel.gates.triggers import check
+from flywheel.learning.cycle import PAUSED
+from flywheel.learning.measure import Meter
+from flywheel.operations import Json
+from flywheel.retrieval.indexer import Stopped
+from flywheel.serving.endpoints.app import create_app
+from flywheel.serving.engine import SearchEngine
+from flywheel.serving.server import HttpServer
+from flywheel.serving.services import Services
+from flywheel.settings.home import Home, HomeError
+from flywheel.settings.load import Config, ConfigError
+from flywheel.store.evaluation.decisions import CHAMPION
+
+log = logging.getLogger(__name__)
+
+Opener = Callable[[Home, Config, threading.Event], AbstractContextManager[Installation]]
+_INDEX_IDLE_SECONDS = 0.5
+_ANNOUNCE_SECONDS = 5.0
+_JOIN_SECONDS = 5.0
+# a job that could not start on time still runs, however late, and never twice at once
+_JOB = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+
+
+def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callable[[], int]) -> int:
+    """Serve until SIGTERM or SIGINT. Returns 0.
+
+    Raises:
+        HomeError: another daemon serves this home, or it is no home.
+        ConfigError: the address cannot be bound, or may not be without a token.
+        StoreLocked: another process has the database open.
+    """
+    if not home.exists:
+        raise HomeError(f"{home.root} is no Flywheel home; make one with `flywheel --home {home.root} init`")
+    other = home.daemon()
+    if other is not None:
+        raise HomeError(
+            f"a daemon (pid {other['pid']}, {other['url']}) serves {home.root} already; stop that one first"
+        )
+    log_to(home)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with open_installation(home, config, stop) as parts:
+        daemon = Daemon(parts, stop, now_ms)
+        parts.cycle.listeners.append(daemon.activate)
+        parts.director.listeners.append(daemon.activate)
+        daemon.run()
+    return 0
+
+
+def log_to(home: Home) -> None:
+    """Log to standard error and to logs/flywheel.log, which is rotated; libraries speak up for warnings alone."""
+    (home.root / "logs").mkdir(exist_ok=True)
+    rotating = RotatingFileHandler(home.logs / "flywheel.log", maxBytes=10_000_000, backupCount=3, encoding="utf-8")
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(threadName)s %(message)s",
+        handlers=[logging.StreamHandler(), rotating],
+        force=True,
+    )
+    for ours in ("flywheel", "consumers"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of each attempt; our own line says it once
+
+
+class Daemon:
+    """The threads, and what `status` knows of them."""
+
+    def __init__(self, parts: Installation, stop: threading.Event, now_ms: Callable[[], int]) -> None:
+        self._in, self._stop, self._now_ms = parts, stop, now_ms
+        self._started = time.monotonic()
+        self._producer = broker.Producer(parts.config.kafka)
+        self._engine = SearchEngine(
+            parts.titles,
+            now_ms=now_ms,
+            seconds=time.perf_counter,
+            cache_queries=parts.config.serving.cache_queries,
+        )
+        self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers, parts.learning.words)
+        self._frozen = FrozenWatch(parts.store, parts.config, now_ms)
+        self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
+        self._operations = LocalOperations(parts, Live(turn=self._turn, activate=self.activate, status=self._status))
+        self._ingest = self._build_ingest()
+        self._indexing = Repeater("index", self._index_step, stop)
+        self._announcing = Repeater("announce", self._announce_step, stop)
+        self._experimenting = Repeater("experiment", self._experiment_step, stop)
+        self._exploring = Repeater("explore", self._explore_step, stop)
+        self._loops = (self._indexing, self._announcing, self._experimenting, self._exploring)
+        self._announcer = Announcer(
+            parts.store.decisions,
+            lambda key, value: self._producer.send(parts.config.kafka.topic_models, key, value),
+            self._announced,
+            index_of=lambda version: getattr(parts.store.models.get(version), "index_id", None),
+            now_ms=now_ms,
+        )
+        self._meter = Meter(
+            parts.store,
+            parts.config,
+            judged_sets=parts.cycle.judged_sets,
+            ranker=parts.cycle.ranker,
+            paused=lambda: bool(parts.store.state.get(PAUSED, False)),
+        )
+        self._cron_due = threading.Event()
+        self._topics_ready = False
+        self._activating = threading.Lock()
+
+    def run(self) -> None:
+        """Start everything, wait for the stop, end everything."""
+        with ExitStack() as stack:
+            stack.callback(self._producer.close, 1.0)
+            server = stack.enter_context(HttpServer(self._app(), *self._address()))
+            self._in.home.announce(server.url)
+            stack.callback(self._in.home.retract)
+            log.info("serving %s on %s", self._in.home.root, server.url)
+            threads: list[threading.Thread] = [*self._loops, self._worker]
+            threads.append(threading.Thread(target=self._ingest.run, args=(self._stop,), name="ingest", daemon=True))
+            scheduler = self._schedule()
+            for thread in threads:
+                thread.start()
+            scheduler.start()
+            self._stop.wait()
+            log.info("stopping")
+            self._in.home.retract()
+            server.stop_soon()
+            scheduler.shutdown(wait=False)
+            for loop in self._loops:
+                loop.wake()
+            deadline = time.monotonic() + _JOIN_SECONDS
+            for thread in threads:
+                thread.join(max(0.1, deadline - time.monotonic()))
+        log.info("stopped")
+
+    def activate(self, _version: str) -> None:
+        """Serve the champion, usually this version, from the next search on, and tell the world.
+
+        Two switches may be told in another order than they were decided in: what the database says is what counts.
+        The same swap brings in whom an experiment tries beside it, or takes them out.
+        """
+        with self._activating:
+            live = dataclasses.replace(self._in.lineup.build(), explorer=self._planner.explorer)
+            self._engine.swap(live)
+        self._announcing.wake()
+        self._exploring.wake()
+        beside = f", {live.challenger.version} beside it" if live.challenger else ""
+        log.info("champion is %s%s", live.version, beside)
+
+    def _app(self) -> Any:
+        config = self._in.config
+        services = Services(
+            search=self._engine,
+            operations=self._operations,
+            publisher=BrokerPublisher(self._producer, config.kafka),
+            settings=config.serving,
+            limits=config.limits,
+            registry=CollectorRegistry(),
+            ready=self._not_ready,
+        )
+        return create_app(services, now_ms=self._now_ms)
+
+    def _address(self) -> tuple[str, int]:
+        return self._in.config.serving.host, self._in.config.serving.port
+
+    def _build_ingest(self) -> Ingest:
+        config, home = self._in.config, self._in.home
+        topics = Topics.of(config.kafka)
+        return Ingest(
+            KafkaSource(config.kafka, topics.names),
+            self._in.store.feedback,
+            self._in.decoder,
+            topics,
+            outbox=self._producer,
+            dead_letter_topic=config.kafka.topic_dead_letters,
+            room=room_on_disk(home.root, config.limits.min_free_mb),
+        )
+
+    def _schedule(self) -> BackgroundScheduler:
+        config = self._in.config
+        scheduler = BackgroundScheduler(timezone=UTC, job_defaults=_JOB)
+        scheduler.add_job(self._check_triggers, "interval", seconds=config.retrain.check_seconds, id="triggers")
+        scheduler.add_job(self._publish, "interval", seconds=config.analytics.publish_seconds, id="analytics")
+        if config.retrain.cron:
+            try:
+                trigger = CronTrigger.from_crontab(config.retrain.cron, timezone=UTC)
+            except ValueError as error:
+                raise ConfigError(f"retrain.cron {config.retrain.cron!r} is no crontab line: {error}") from error
+            scheduler.add_job(self._cron_due.set, trigger, id="cron")
+        return scheduler
+
+    def _turn(self, wait: bool, tier: str | None) -> Json:
+        future = self._worker.request("manual", tier)
+        return future.result() if wait else {"accepted": True, "trigger": "manual"}
+
+    def _check_triggers(self) -> None:
+        now = self._now_ms()
+        due = self._cron_due.is_set()
+        try:
+            measured = self._meter.measure(now)
+        except Stopped:
+            return
+        answer = check(measured, self._in.config.retrain, now_ms=now, cron_due=due)
+        self._in.store.runs.record_checks(now, answer.checks)
+        if answer.retrain and not self._worker.busy:
+            log.info("retraining: %s", answer.trigger)
+            self._cron_due.clear()
+            self._worker.request(answer.trigger)
+
+    def _publish(self) -> None:
+        self._in.store.analytics.publish(self._now_ms())
+
+    def _index_step(self) -> float:
+        champion = self._in.store.models.aliases()[CHAMPION]
+        try:
+            more = self._in.indexers.of(champion).step()
+        except Stopped:
+            return _INDEX_IDLE_SECONDS
+        live = self._engine.live
+        if not more and (live is None or live.version != champion):
+            self.activate(champion)
+            self._publish()
+        return 0.0 if more else _INDEX_IDLE_SECONDS
+
+    def _experiment_step(self) -> float:
+        """One look at the live experiment; whoever serves follows what it says."""
+        if self._engine.live is None:
+            return _INDEX_IDLE_SECONDS
+        try:
+            moved = self._in.director.step() | self._in.lineup.follow() | self._frozen.step()
+        except Stopped:
+            return _INDEX_IDLE_SECONDS
+        if self._in.lineup.stale(self._engine.live):
+            self.activate(self._engine.live.version)
+        return 0.0 if moved else self._in.config.promotion.look_seconds
+
+    def _announce_step(self) -> float:
+        if not self._topics_ready:
+            kafka = self._in.config.kafka
+            names = (*Topics.of(kafka).names, kafka.topic_models, kafka.topic_dead_letters)
+            broker.ensure_topics(kafka, names)
+            self._topics_ready = True
+        self._announcer.step()
+        return _ANNOUNCE_SECONDS
+
+    def _explore_step(self) -> float:
+        return 1.0 if self._engine.live is None else self._planner.step(self._now_ms())
+
+    def _announced(self) -> set[str]:
+        """Decision ids that the models topic holds now, read from its beginning."""
+        kafka = self._in.config.kafka
+        source = KafkaSource(kafka, (kafka.topic_models,), poll_ms=100)
+        found: set[str] = set()
+        try:
+            source.connect()
+            source.assign({})
+            while not self._stop.is_set():
+                messages = [message for read in source.poll().values() for message in read]
+                found |= {_decision_id(message.value) for message in messages}
+                if not messages and source.lag() == 0:
+                    return found
+            raise BrokerUnavailable("stopping before the models topic was read")
+        finally:
+            source.close()
+
+    def _not_ready(self) -> list[str]:
+        reasons = []
+        if self._engine.live is None:
+            reasons.append(f"the champion is being loaded and indexed{_because(self._indexing)}")
+        if self._ingest.state.phase != "connected":
+            reasons.append(f"the broker: {self._ingest.state.error or self._ingest.state.phase}")
+        if not self._topics_ready:
+            reasons.append(f"topics are not there yet{_because(self._announcing)}")
+        return reasons
+
+    def _status(self) -> Json:
+        state = self._ingest.state
+        kafka = self._in.config.kafka
+        phase = {"bootstrap": kafka.bootstrap, "phase": state.phase, "error": state.error}
+        broken = {loop.name: loop.error for loop in self._loops if loop.error is not None}
+        return {
+            "uptime": round(time.monotonic() - self._started, 1),
+            "broker": {**phase, "cluster_id": state.cluster_id, "unsent": self._producer.pending},
+            "ingest": {
+                "lag": state.lag,
+                "rate": state.rate,
+                "phase": state.phase,
+                "error": state.error,
+                "warnings": list(state.warnings),
+            },
+            "problems": broken,
+            "ready": self._not_ready(),
+            "searches": dict(self._engine.counts()),
+            "exploration": self._planner.status(),
+        }
+
+
+def _because(loop: Repeater) -> str:
+    return "" if loop.error is None else f" ({loop.error})"
+
+
+def _decision_id(message: bytes | None) -> str:
+    """What an announcement is about; nothing for a message that somebody else left on the topic."""
+    try:
+        found = json.loads(message or b"{}")
+    except ValueError:
+        return ""
+    return str(found.get("decision_id", "")) if isinstance(found, dict) else ""

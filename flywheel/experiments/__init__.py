@@ -1,0 +1,1 @@
+"""A challenger's way through the live stages."""

@@ -1,0 +1,211 @@
+"""Decisions of the gates as rows that last: written once with what they switch, read back after a crash.
+
+Also the record that the error budget is computed from. It judges nothing itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flywheel.experiments.stages import CONFIRMATION
+from flywheel.gates.offline import Decision, Spent, Verdict
+from flywheel.settings.load import Promotion
+from flywheel.store.evaluation import outcomes
+from flywheel.store.evaluation.decisions import CHAMPION
+from flywheel.store.evaluation.decisions import Decision as Row
+from flywheel.store.evaluation.experiments import Experiment
+from flywheel.store.store import Store
+from flywheel.store.training.runs import Run
+
+ACTOR = "flywheel"
+# in the evidence of a decision that passed a screen: the stage that it waits for
+NEXT = "next"
+# a promotion that nobody may make by itself stays a candidate, for `flywheel promote`
+_STATES = {Verdict.PROMOTE: "candidate", Verdict.REJECT: "rejected", Verdict.INCONCLUSIVE: "candidate"}
+
+
+def decision_id(run: Run) -> str:
+    """The id of a run's offline decision: the same after any crash, so that it is written once."""
+    return f"{run.run_id}-offline"
+
+
+def record(
+    store: Store,
+    run: Run,
+    decision: Decision,
+    switch_to: str | None,
+    now_ms: int,
+    *,
+    settings: Promotion | None = None,
+) -> Decision:
+    """Write a run's decision with all that it changes, in one transaction; repeating it changes nothing.
+
+    `switch_to` is the version that a verdict of promote makes the champion; None leaves the champion as it is.
+    `settings` say whether live stages follow: then what passes waits for them, and a screen spends nothing. Else a
+    promotion is watched.
+    Returns the decision that stands: a gain over a champion that is none any more is inconclusive.
+    """
+    with store.database.write():
+        known = recall(store, run)
+        if known is not None:
+            return known
+        following = None if settings is None else next((name for name in settings.stages if name != "offline"), None)
+        decision = _screened(decision, following) if following else _overtaken(store, run, decision)
+        _write(store, run, decision, switch_to, now_ms, settings)
+        if following is not None and decision.evidence.get(NEXT):
+            _queue(store, run, following, now_ms)
+    return decision
+
+
+def _screened(decision: Decision, following: str) -> Decision:
+    if decision.verdict is not Verdict.PROMOTE:
+        return dataclasses.replace(decision, spent=0.0)
+    reasons = (f"it passed the offline gate as a screen, and waits for {following}", *decision.reasons)
+    evidence = {**decision.evidence, NEXT: following}
+    return Decision(Verdict.INCONCLUSIVE, reasons, evidence, 0.0, final=False)
+
+
+def _queue(store: Store, run: Run, stage: str, now_ms: int) -> None:
+    waiting = Experiment(
+        experiment_id=f"{run.run_id}-{stage}",
+        version=str(run.version),
+        champion=str(run.parent),
+        stage=stage,
+        created_at_ms=now_ms,
+        run_id=run.run_id,
+    )
+    store.experiments.add(waiting)
+    store.models.set_state(waiting.version, "queued")
+
+
+def concluded(store: Store, experiment: Experiment, decision: Decision, settings: Promotion, now_ms: int) -> str | None:
+    """Within the transaction that ends a challenger's last stage: its decision, the switch, and the watch after it.
+
+    Returns the new champion, where there is one.
+    """
+    promoted = decision.verdict is Verdict.PROMOTE
+    if promoted and not settings.auto:
+        waits = f"promotion.auto is false: it waits for `flywheel promote {experiment.version}`"
+        decision = dataclasses.replace(decision, reasons=(*decision.reasons, waits))
+    switching = promoted and settings.auto
+    row = _row_of(experiment, decision, decision.verdict.value, now_ms)
+    row = dataclasses.replace(row, alias=CHAMPION if switching else None)
+    held = store.models.get(experiment.version)
+    keeps = held is not None and held.state in {"champion", "retired"}
+    states = {} if switching or keeps else {experiment.version: _STATES[decision.verdict]}
+    challenging = store.models.aliases().get("challenger") == experiment.version
+    if not store.decisions.decide(row, states=states, clear=("challenger",) if challenging else ()) or not switching:
+        return None
+    _watch(store, experiment.run_id, experiment.version, experiment.champion, settings.holdback, now_ms)
+    return experiment.version
+
+
+def confirmed(store: Store, experiment: Experiment, decision: Decision, now_ms: int) -> str | None:
+    """Within the transaction that ends the watch over a promotion: REJECT takes it back. Returns the champion then."""
+    if decision.verdict is not Verdict.REJECT:
+        return None
+    row = _row_of(experiment, dataclasses.replace(decision, spent=0.0), "rollback", now_ms)
+    row = dataclasses.replace(row, version=experiment.champion, previous=experiment.version, alias=CHAMPION)
+    store.decisions.decide(row, states={experiment.version: "rejected"})
+    return experiment.champion
+
+
+def _row_of(experiment: Experiment, decision: Decision, kind: str, now_ms: int) -> Row:
+    return Row(
+        decision_id=experiment.experiment_id,
+        kind=kind,
+        version=experiment.version,
+        previous=experiment.champion,
+        actor=ACTOR,
+        ts_ms=now_ms,
+        run_id=experiment.run_id,
+        experiment_id=experiment.experiment_id,
+        reasons=decision.reasons,
+        evidence=decision.evidence,
+        spent=decision.spent,
+    )
+
+
+def _watch(store: Store, run_id: str | None, version: str, previous: str, holdback: float, now_ms: int) -> None:
+    """Let a promotion be watched: a share of the people keeps the version before it."""
+    if holdback > 0 and run_id is not None:
+        name = f"{run_id}-{CONFIRMATION}"
+        store.experiments.add(Experiment(name, version, previous, CONFIRMATION, now_ms, run_id=run_id))
+
+
+def _overtaken(store: Store, run: Run, decision: Decision) -> Decision:
+    """The decision, or what is left of it where somebody changed the champion while it was being made."""
+    champion = store.models.aliases().get(CHAMPION)
+    if decision.verdict is not Verdict.PROMOTE or champion == run.parent:
+        return decision
+    reason = f"judged against {run.parent}, but {champion} became the champion meanwhile; the next cycle meets that one"
+    return dataclasses.replace(decision, verdict=Verdict.INCONCLUSIVE, reasons=(reason, *decision.reasons))
+
+
+def _write(
+    store: Store, run: Run, decision: Decision, switch_to: str | None, now_ms: int, settings: Promotion | None
+) -> None:
+    promoted = decision.verdict is Verdict.PROMOTE and switch_to is not None
+    row = Row(
+        decision_id=decision_id(run),
+        kind=decision.verdict.value,
+        version=run.version if store.models.get(str(run.version)) else None,
+        previous=run.parent,
+        actor=ACTOR,
+        ts_ms=now_ms,
+        run_id=run.run_id,
+        reasons=decision.reasons,
+        evidence={**decision.evidence, "until_ms": run.until_ms},
+        spent=decision.spent,
+        alias=CHAMPION if promoted else None,
+    )
+    states = {} if promoted else {str(run.version): _STATES[decision.verdict]}
+    if store.decisions.decide(row, states=states) and row.version is not None:
+        _record_outcomes(store, run, decision, now_ms)
+    if promoted and settings is not None:
+        _watch(store, run.run_id, str(run.version), str(run.parent), settings.holdback, now_ms)
+
+
+def _record_outcomes(store: Store, run: Run, decision: Decision, now_ms: int) -> None:
+    """The sums behind the verdict, for `ab_outcomes`."""
+    experiment = Experiment(
+        experiment_id=decision_id(run),
+        version=str(run.version),
+        champion=str(run.parent),
+        stage="offline",
+        created_at_ms=now_ms,
+        state="decided",
+        run_id=run.run_id,
+        started_at_ms=now_ms,
+        ended_at_ms=now_ms,
+        alpha=decision.evidence.get("alpha"),
+        verdict=decision.verdict.value,
+        reasons=decision.reasons,
+    )
+    store.experiments.add(experiment)
+    if "parts" in decision.evidence:
+        store.outcomes.record(outcomes.offline(decision_id(run), decision.evidence, decision.reasons, now_ms))
+
+
+def recall(store: Store, run: Run) -> Decision | None:
+    """A run's decision, where it was made already."""
+    row = store.decisions.get(decision_id(run))
+    if row is None:
+        return None
+    return Decision(Verdict(row.kind), row.reasons, dict(row.evidence), row.spent, final=NEXT not in row.evidence)
+
+
+def spent(store: Store) -> list[Spent]:
+    """What earlier challengers spent, in order of decision, by the event time of their evidence."""
+    decisions = store.decisions.all()
+    undone = {row.previous for row in decisions if row.kind == "rollback"}
+    return [
+        Spent(
+            alpha=row.spent,
+            promoted=row.kind == Verdict.PROMOTE.value,
+            at_ms=int(row.evidence.get("until_ms") or row.ts_ms),
+            rolled_back=row.version in undone,
+        )
+        for row in decisions
+        if row.spent > 0
+    ]

@@ -1,0 +1,138 @@
+"""The live stages of a comparison: each gathers evidence up to the watermark and says what it proves.
+
+A stage begins nothing, promotes nothing and keeps no state but its tally's. The director moves challengers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from flywheel.experiments import outcomes
+from flywheel.gates.live import LiveEvidence, decide_live, decide_rollback
+from flywheel.gates.offline import Decision, Policy, Verdict
+from flywheel.settings.load import Config
+from flywheel.stats.looks import Look
+from flywheel.store.evaluation.experiments import Experiment
+from flywheel.store.evaluation.outcomes import Outcome
+from flywheel.store.evaluation.tallied import ROLES, Tallied
+from flywheel.store.evaluation.tally import SPELLINGS, Comparison, Tally
+
+DAY_MS = 86_400_000
+CONFIRMATION = "confirmation"
+FROM = "from_ms"
+
+
+class Stage(Protocol):
+    """One stage. `experiment.progress["from_ms"]` is the event time at which it began."""
+
+    def begin(self, experiment: Experiment) -> None:
+        """Get ready for a challenger; called again after a crash."""
+
+    def step(self, experiment: Experiment, until_ms: int) -> None:
+        """Take in what happened before the event time `until_ms` and is not taken in yet."""
+
+    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> Decision:
+        """What all of it says at level `alpha`; not final while it goes on. Looking is free."""
+
+    def passes(self, decision: Decision) -> bool:
+        """Whether a final decision lets the challenger go on, where another stage follows."""
+
+    def outcomes(self, experiment: Experiment, decision: Decision, now_ms: int) -> list[Outcome]:
+        """The figures behind a decision, as rows of `ab_outcomes`; the next look's replace them."""
+
+
+Gather = Callable[[Tallied, float], LiveEvidence]
+Decide = Callable[[LiveEvidence, Policy, float], Decision]
+
+
+@dataclass(frozen=True)
+class TalliedStage:
+    """A stage whose evidence is the feedback on pages that were shown: interleaving, split, observe, confirmation."""
+
+    tally: Tally
+    compared: Callable[[Experiment], Comparison]
+    gather: Gather
+    policy: Policy
+    decide: Decide = decide_live
+
+    def begin(self, experiment: Experiment) -> None:
+        """Note what people did before, so that it can be taken out; pages are counted from the first look on."""
+        if self.policy.cuped:
+            self.tally.begin(self.compared(experiment), int(experiment.progress.get(FROM, 0)))
+
+    def step(self, experiment: Experiment, until_ms: int) -> None:
+        """Fold in the pages whose window is closed."""
+        self.tally.advance(self.compared(experiment), until_ms)
+
+    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> Decision:
+        """See `flywheel.gates.live`."""
+        tallied = self.tally.sums(experiment.experiment_id)
+        # a watermark that stood still for long before the first page says nothing about how long this has run
+        since_ms = max(int(experiment.progress.get(FROM, 0)), tallied.first_ms or until_ms)
+        days = max(0.0, (until_ms - since_ms) / DAY_MS)
+        looks = tuple(Look(**look) for look in experiment.progress.get("looks", ()))
+        evidence = dataclasses.replace(self.gather(tallied, days), looks=looks)
+        decision = self.decide(evidence, self.policy, alpha)
+        counted = {"until_ms": until_ms, "pages": tallied.pages, "over_cap": tallied.over_cap}
+        return dataclasses.replace(decision, evidence={**decision.evidence, **counted, "anonymous": tallied.anonymous})
+
+    def passes(self, decision: Decision) -> bool:
+        """A gain does."""
+        return decision.verdict is Verdict.PROMOTE
+
+    def outcomes(self, experiment: Experiment, decision: Decision, now_ms: int) -> list[Outcome]:
+        """A row for each metric."""
+        return outcomes.live(experiment, decision, self.policy, now_ms)
+
+
+def live_stages(tally: Tally, config: Config, policy: Policy) -> dict[str, Stage]:
+    """The stages that feedback decides, by name."""
+    settings, signals = config.promotion, config.signals
+    spellings = {**SPELLINGS, **{name.lower(): role for name, role in signals.arm_names.items()}}
+
+    def compared(tagged: bool) -> Callable[[Experiment], Comparison]:
+        return lambda experiment: Comparison(
+            experiment.experiment_id,
+            experiment.champion,
+            experiment.version,
+            from_ms=int(experiment.progress.get(FROM, 0)) if tagged else 0,
+            tagged=tagged,
+            spellings=spellings,
+            satisfied_ms=signals.satisfied_ms,
+            cap=settings.user_pages,
+        )
+
+    def preferred(found: Tallied, days: float) -> LiveEvidence:
+        by_click = policy.live_metric == "ctr"
+        preference = found.preference_clicks if by_click else found.preference
+        return LiveEvidence(preference=preference, crossed=found.crossed, days=days)
+
+    share = settings.observe_share
+    asked = None if share is None else {"champion": 1 - share, "challenger": share}
+    split = arms(policy.live_metric, dict.fromkeys(ROLES, 1.0))
+    watch = dataclasses.replace(policy, max_days=settings.holdback_days)
+    return {
+        "interleaving": TalliedStage(tally, compared(tagged=False), preferred, policy),
+        "split": TalliedStage(tally, compared(tagged=False), split, policy),
+        "observe": TalliedStage(tally, compared(tagged=True), arms(policy.live_metric, asked or {}), policy),
+        CONFIRMATION: TalliedStage(tally, compared(tagged=False), split, watch, decide_rollback),
+    }
+
+
+def arms(live_metric: str, shares: Mapping[str, float]) -> Gather:
+    """Two arms' sums as evidence; without `shares` the users by arm are not checked against anything."""
+
+    def gather(found: Tallied, days: float) -> LiveEvidence:
+        return LiveEvidence(
+            metrics=found.metrics,
+            steady=found.steady.get(live_metric),
+            users={arm: count for arm, count in found.users.items() if arm in ROLES},
+            shares=shares,
+            crossed=found.crossed,
+            days=days,
+        )
+
+    return gather

@@ -1,0 +1,1 @@
+"""Formats that people bring or take away."""

@@ -1,0 +1,322 @@
+"""The live verdict: sums by arm or users' preferences in; promote, reject, inconclusive or "go on" out, at any look.
+
+Every test here may be repeated daily: e-values and confidence sequences, or planned looks with group-sequential bounds;
+never a fixed-size p-value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from flywheel.gates.offline import Decision, Guardrail, Policy, Verdict, lost
+from flywheel.stats.estimate import Estimate, Inconclusive
+from flywheel.stats.interleaving import PreferenceSums
+from flywheel.stats.looks import Look, bound, due
+from flywheel.stats.ratio import ArmSums, compare, log_ratio
+from flywheel.stats.sequential import e_gain, e_loss, sequence
+from flywheel.stats.srm import sample_ratio
+
+Arms = tuple[ArmSums, ArmSums]
+WATCH_LEVEL = 0.05
+CROSSED_SHARE = 0.05
+# looked at every day for four weeks, it voids fewer than one clean split in a hundred
+SRM_LEVEL = 0.0005
+# about where one user has a fifth of an arm's pages
+LEAST_EFFECTIVE = 25.0
+# what one metric's test says, before doubts, guardrails and `min_effect` make a verdict of it
+BETTER, WORSE, UNDECIDED = "better", "worse", "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEvidence:
+    """What an experiment has gathered in closed windows: (champion, challenger) sums over users, by intention to treat.
+
+    `metrics` holds the policy's live metric, its guardrails, and whatever else is reported (`ctr` tells clickbait).
+    `steady` is the live metric again without the twentieth of users who saw the most pages. `users` counts users by the
+    arm they were assigned to, `shares` what was asked, `crossed` users who met both. `preference` comes from
+    interleaving. `days` is the event time since it went live. `looks` are the planned looks taken so far, as the last
+    decision's evidence has them. A user's pages may be capped by whoever sums them.
+    """
+
+    metrics: Mapping[str, Arms] = field(default_factory=dict)
+    steady: Arms | None = None
+    preference: PreferenceSums | None = None
+    users: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    crossed: int = 0
+    days: float = 0.0
+    looks: tuple[Look, ...] = ()
+
+
+def decide_live(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decision:
+    """Look once at a split or an interleaving that runs; looks cost nothing, `alpha` is spent when it ends.
+
+    1. A sample ratio mismatch, or too many users in both arms, voids it: inconclusive, alert.
+    2. A guardrail beyond its margin, or the live metric worse than the champion's, by their e-values: reject.
+    3. E-value of a gain at least 1 / `alpha` (where the policy plans `looks`: a z-value above the bound of the look
+       that is due), the effect at least `min_effect`, `min_days` over, guardrails held, and the gain there without the
+       most active users too: promote. With `preference` alone that is the users' preference.
+    4. After `max_days`: inconclusive, expired. Before: inconclusive and not final.
+    """
+    return _decide(evidence, policy, alpha, watch=WATCH_LEVEL)
+
+
+def decide_rollback(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decision:
+    """Look once at a new champion (as challenger) beside a holdback that keeps the one before (as champion).
+
+    REJECT means: roll back; at any number of looks a promotion that was right is taken back with a chance of at most
+    `alpha` for its metric and as much for its guardrails together. PROMOTE means confirmed: a gain at `alpha`.
+    """
+    return _decide(evidence, policy, alpha, watch=alpha)
+
+
+def _decide(evidence: LiveEvidence, policy: Policy, alpha: float, *, watch: float) -> Decision:
+    """`decide_live`, with the level at which losses and broken guardrails end it."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
+    facts = _facts(evidence, alpha)
+    void = _void(evidence)
+    if void:
+        return Decision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
+    tripped, unsure = _guardrails(evidence, policy, watch, facts)
+    facts["doubts"] = list(unsure)
+    verdict, reason = _primary(evidence, policy, _Levels(alpha, watch), facts)
+    if tripped:
+        return Decision(Verdict.REJECT, tripped, facts, alpha)
+    if verdict is Verdict.REJECT:
+        return Decision(verdict, (reason, *_clickbait(evidence, policy)), facts, alpha)
+    doubts = (*unsure, *_narrow(evidence, policy), *_early(evidence, policy))
+    if verdict is Verdict.PROMOTE and not doubts:
+        return Decision(verdict, (reason,), facts, alpha)
+    if evidence.days >= policy.max_days:
+        return Decision(
+            Verdict.INCONCLUSIVE,
+            (f"expired after {evidence.days:.0f} days", reason, *_clickbait(evidence, policy), *doubts),
+            facts | {"expired": True},
+            alpha,
+        )
+    return Decision(Verdict.INCONCLUSIVE, (reason, *doubts, "the experiment goes on"), facts, 0.0, final=False)
+
+
+def _void(evidence: LiveEvidence) -> str | None:
+    if evidence.shares:
+        ratio = sample_ratio(evidence.users, evidence.shares, level=SRM_LEVEL)
+        if ratio.mismatch:
+            return ratio.reason
+    total = max(evidence.crossed, sum(evidence.users.values()))
+    if evidence.crossed > CROSSED_SHARE * total:
+        return f"{evidence.crossed} of {total} users met both arms: the split is not sticky, nothing can be told apart"
+    return None
+
+
+def _estimate(evidence: LiveEvidence, policy: Policy) -> Estimate | Inconclusive:
+    """The effect that decides: the log of the ratio for a split, mean preference where there is only interleaving."""
+    if policy.live_metric in evidence.metrics:
+        return log_ratio(*_arms(evidence.metrics[policy.live_metric], policy))
+    if evidence.preference is not None:
+        return evidence.preference.compare()
+    return Inconclusive(f"no {policy.live_metric} and no preferences yet")
+
+
+def _arms(arms: Arms, policy: Policy) -> Arms:
+    return arms if policy.cuped else (arms[0].without_before(), arms[1].without_before())
+
+
+def _users(evidence: LiveEvidence, policy: Policy) -> int:
+    """Users in the smaller arm, or with a preference."""
+    if policy.live_metric in evidence.metrics:
+        return min(arm.users for arm in evidence.metrics[policy.live_metric])
+    return evidence.preference.users if evidence.preference else 0
+
+
+def _too_few(evidence: LiveEvidence, policy: Policy) -> str | None:
+    """Why there are too few users, in the smaller arm or with a preference, for a normal distribution to be near."""
+    users, arms = _users(evidence, policy), evidence.metrics.get(policy.live_metric, ())
+    if users < policy.min_users:
+        return f"{users} users {'in an arm' if arms else 'with a preference'}; {policy.min_users} needed"
+    worth = min((arm.effective for arm in arms), default=math.inf)
+    if worth < LEAST_EFFECTIVE:
+        return f"few users see most of an arm's pages: it is worth {worth:.1f} users; {LEAST_EFFECTIVE:g} needed"
+    return None
+
+
+def effects(estimate: Estimate, expected: float, *, split: bool) -> tuple[float, float, float]:
+    """An effect and the ends of its 95 % sequence; those of a split are relative, its estimate being a logarithm."""
+    low, high = sequence(estimate, expected=expected)
+    return (math.expm1(estimate.effect), math.expm1(low), _expm1(high)) if split else (estimate.effect, low, high)
+
+
+def _expm1(value: float) -> float:
+    return math.expm1(min(value, 700.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    gain: float
+    loss: float
+
+
+def _primary(evidence: LiveEvidence, policy: Policy, levels: _Levels, facts: dict[str, Any]) -> tuple[Verdict, str]:
+    split = policy.live_metric in evidence.metrics
+    name = policy.live_metric if split else "users' preference"
+    found = _estimate(evidence, policy)
+    if isinstance(found, Inconclusive):
+        return Verdict.INCONCLUSIVE, found.reason
+    few = _too_few(evidence, policy)
+    if few:
+        return Verdict.INCONCLUSIVE, few
+    users = _users(evidence, policy)
+    expected = policy.expected_gain if split else policy.expected_preference
+    loss = e_loss(found, expected=expected)
+    effect, low, high = effects(found, expected, split=split)
+    facts["primary"] = {"metric": name, "effect": effect, "low": low, "high": high, "e_loss": loss, "users": users}
+    facts["primary"] |= {"scale": "log ratio" if split else "difference", "standard_error": found.standard_error}
+    facts["primary"]["verdict"] = WORSE if loss >= 1 / levels.loss else UNDECIDED
+    line = f"{name} {effect:+.2%} (95 % sequence {low:+.2%} to {high:+.2%}, {users} users"
+    line += " in the smaller arm)" if split else " with a preference)"
+    if loss >= 1 / levels.loss:
+        return Verdict.REJECT, f"{line}: worse (e-value {loss:.3g}, {1 / levels.loss:.3g} needed)"
+    won, words = (
+        _at_a_look(found, evidence, policy, levels.gain, facts)
+        if policy.looks
+        else _at_any_time(found, expected, levels.gain, facts)
+    )
+    facts["primary"]["verdict"] = BETTER if won else UNDECIDED
+    if won and effect >= policy.min_effect:
+        return Verdict.PROMOTE, f"{line}: a gain ({words} at alpha {levels.gain:.2g})"
+    if won:
+        return Verdict.INCONCLUSIVE, f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}"
+    return Verdict.INCONCLUSIVE, f"{line}: no significant gain ({words})"
+
+
+def _at_any_time(found: Estimate, expected: float, alpha: float, facts: dict[str, Any]) -> tuple[bool, str]:
+    gain = facts["primary"]["e_gain"] = e_gain(found, expected=expected)
+    return gain >= 1 / alpha, f"e-value {gain:.3g}, {1 / alpha:.3g} needed"
+
+
+def _at_a_look(
+    found: Estimate, evidence: LiveEvidence, policy: Policy, alpha: float, facts: dict[str, Any]
+) -> tuple[bool, str]:
+    """Whether the look that is due, if one is, finds a gain; it is written down as taken."""
+    if not due(policy.looks, evidence.looks, evidence.days, policy.max_days):
+        days = sorted(share * policy.max_days for share in policy.looks)
+        ahead = next((f"on day {day:g}" for day in days if day > evidence.days), "over")
+        return False, f"looks are planned, the next one is {ahead}"
+    taken = (*evidence.looks, Look(evidence.days, 1 / max(found.standard_error, 1e-12) ** 2))
+    facts["looks"] = [asdict(look) for look in taken]
+    z, needed = found.effect / max(found.standard_error, 1e-12), bound(taken, alpha, policy.max_days)
+    facts["primary"] |= {"z": z, "bound": needed}
+    return z > needed, f"z {z:.2f} at look {len(taken)}, {needed:.2f} needed"
+
+
+def _guardrails(
+    evidence: LiveEvidence, policy: Policy, level: float, facts: dict[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Guardrails that are broken for sure, at `level` among all of them, and those that leave a doubt."""
+    tripped, unsure = [], []
+    told: dict[str, dict[str, float | bool]] = {}
+    facts["guardrails"] = told
+    measured = [guard for guard in policy.guardrails if guard.metric in evidence.metrics]
+    for guard in measured:
+        champion, challenger = evidence.metrics[guard.metric]
+        found = compare(champion, challenger, relative=False)
+        beyond = _beyond(guard, champion, challenger)
+        few = min(champion.users, challenger.users) < policy.min_users
+        if isinstance(beyond, Inconclusive) or few:
+            continue
+        tolerated = _tolerated(guard, champion)
+        line = (
+            f"guardrail {guard.metric}: {champion.ratio:.4g} to {challenger.ratio:.4g}, more than the tolerated "
+            f"rise of {tolerated:.4g}"
+        )
+        e_value = e_gain(beyond, expected=tolerated)
+        told[guard.metric] = {"tolerated": tolerated, "e_value": e_value, "broken": e_value >= len(measured) / level}
+        if e_value >= len(measured) / level:
+            tripped.append(f"{line} (e-value {e_value:.3g}, {len(measured) / level:.3g} needed)")
+        elif _perhaps(found, tolerated, policy.loss_level):
+            unsure.append(f"{line}, though not yet for sure")
+    return tuple(tripped), tuple(unsure)
+
+
+def _perhaps(found: Estimate | Inconclusive, tolerated: float, level: float) -> bool:
+    """Whether a rise may lie beyond what is tolerated; without any spread between users there is none to doubt."""
+    if isinstance(found, Inconclusive):
+        return False
+    return lost(Estimate(-found.effect, found.standard_error, found.degrees), tolerated, level)
+
+
+def _tolerated(guard: Guardrail, champion: ArmSums) -> float:
+    return max(guard.margin * abs(champion.ratio), guard.floor)
+
+
+def _beyond(guard: Guardrail, champion: ArmSums, challenger: ArmSums) -> Estimate | Inconclusive:
+    """How much further than tolerated it rose; a margin in shares of the champion's rate has that rate's error."""
+    if guard.margin * abs(champion.ratio) > guard.floor:
+        return compare(champion.scaled(1 + guard.margin), challenger, relative=False, cautious=True)
+    found = compare(champion, challenger, relative=False, cautious=True)
+    if isinstance(found, Inconclusive):
+        return found
+    return Estimate(found.effect - guard.floor, found.standard_error, found.degrees)
+
+
+def _early(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
+    """A doubt before a whole week is over: days differ, and what is new is clicked for being new."""
+    if evidence.days >= policy.min_days:
+        return ()
+    return (f"{evidence.days:.1f} days; {policy.min_days:g} are the least for a promotion",)
+
+
+def _narrow(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
+    """A doubt where the gain is gone once the most active users are left out: less than half of it is there, or
+    none that stands out of the noise (one-sided 5 %)."""
+    if evidence.steady is None or policy.live_metric not in evidence.metrics:
+        return ()
+    whole = compare(*_arms(evidence.metrics[policy.live_metric], policy))
+    rest = compare(*_arms(evidence.steady, policy))
+    if isinstance(whole, Inconclusive) or isinstance(rest, Inconclusive) or whole.effect <= 0:
+        return ()
+    if rest.effect >= 0.5 * whole.effect and rest.p_gain() <= 0.05:
+        return ()
+    return (
+        f"the gain of {whole.effect:+.2%} comes from the most active twentieth of users: without them it is "
+        f"{rest.effect:+.2%} ± {rest.standard_error:.2%}",
+    )
+
+
+def _clickbait(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
+    """Named where clicks rise, the metric that counts falls (one-sided 5 %), and the two part by more than chance.
+
+    Whoever is satisfied has clicked: the two errors go together, and adding their squares is on the safe side. It only
+    gives a verdict its name, and decides none.
+    """
+    if policy.live_metric == "ctr" or not {"ctr", policy.live_metric} <= evidence.metrics.keys():
+        return ()
+    clicks, metric = (compare(*_arms(evidence.metrics[name], policy)) for name in ("ctr", policy.live_metric))
+    if isinstance(clicks, Inconclusive) or isinstance(metric, Inconclusive):
+        return ()
+    apart = Estimate(clicks.effect - metric.effect, math.hypot(clicks.standard_error, metric.standard_error))
+    if clicks.effect <= 0 or metric.p_loss() > 0.05 or apart.p_gain() > 0.05:
+        return ()
+    return (
+        f"clickbait: clicks {clicks.effect:+.2%} ± {clicks.standard_error:.2%},"
+        f" {policy.live_metric} {metric.effect:+.2%} ± {metric.standard_error:.2%}",
+    )
+
+
+def _facts(evidence: LiveEvidence, alpha: float) -> dict[str, Any]:
+    arms = {name: {"champion": a.as_dict(), "challenger": b.as_dict()} for name, (a, b) in evidence.metrics.items()}
+    return {
+        "alpha": alpha,
+        "metrics": arms,
+        "steady": evidence.steady
+        and {"champion": evidence.steady[0].as_dict(), "challenger": evidence.steady[1].as_dict()},
+        "preference": evidence.preference and evidence.preference.as_dict(),
+        "users": dict(evidence.users),
+        "shares": dict(evidence.shares),
+        "crossed": evidence.crossed,
+        "days": evidence.days,
+        "looks": [asdict(look) for look in evidence.looks],
+    }

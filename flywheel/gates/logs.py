@@ -1,0 +1,344 @@
+"""Logs of tests that somebody else ran: rows by arm in, one verdict for each arm against the control out.
+
+Any number of experiments and arms, of any size; with users, or without them and then saying so. It reads no file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live, effects
+from flywheel.gates.offline import Decision, Policy, Verdict
+from flywheel.stats.estimate import Estimate, Inconclusive
+from flywheel.stats.ratio import ArmSums, log_ratio
+from flywheel.stats.sequential import e_gain, e_loss
+from flywheel.stats.srm import sample_ratio
+
+NO_EXPERIMENT = "all"
+METRICS = {"ctr": "clicks", "satisfied_ctr": "satisfied"}
+_NAMES = {
+    "experiment": ("experiment", "experiment_id", "test", "test_id", "clickability_test_id"),
+    "arm": ("arm", "variant", "variation", "group", "bucket", "model_version"),
+    "user": ("user", "user_id", "client_id", "user_key", "visitor", "visitor_id"),
+    "pages": ("pages", "impressions", "views"),
+    "clicks": ("clicks", "clicked", "click"),
+    "satisfied": ("satisfied", "satisfied_clicks"),
+    "before": ("before",),
+}
+_CONTROLS = ("champion", "control", "baseline", "base", "a", "0")
+_NEARLY_EQUAL = 0.1
+NO_USERS = (
+    "no user ids: every page counts as a user of its own, which makes intervals too narrow where people come back"
+)
+NO_SATISFIED = "nothing says which clicks satisfied: clicks alone reward clickbait"
+
+
+@dataclass(slots=True)
+class _Arm:
+    """One arm as it is read: users' rows [pages, clicks, satisfied, before], and pages of nobody."""
+
+    users: dict[str, list[float]] = field(default_factory=dict)
+    nobody: dict[str, ArmSums] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm's sums by metric; `steady` leaves out the twentieth of users who saw the most pages."""
+
+    metrics: Mapping[str, ArmSums]
+    steady: Mapping[str, ArmSums] = field(default_factory=dict)
+    anonymous_pages: float = 0.0
+
+    @property
+    def users(self) -> int:
+        """Users, or pages where nobody is known by name."""
+        return self.metrics["ctr"].users
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One experiment: its arms in the order of the log, and how many users met more than one (they are in none)."""
+
+    name: str
+    arms: Mapping[str, Arm]
+    crossed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the log is judged: `policy.live_metric` decides, `alpha` is each experiment's own error rate.
+
+    `control` names the arm that the others are held against (None: one of `champions`, else by its name, else the
+    first), `shares` what each arm was meant to get, `days` how long the test ran (None: it is over).
+    """
+
+    policy: Policy
+    alpha: float = 0.05
+    control: str | None = None
+    champions: tuple[str, ...] = ()
+    shares: Mapping[str, float] = field(default_factory=dict)
+    days: float | None = None
+
+
+class Log:
+    """Gathers rows into tests.
+
+    Attributes:
+        columns: names that any row had, in lower case.
+    """
+
+    def __init__(self) -> None:
+        self.columns: set[str] = set()
+        self._tests: dict[str, dict[str, _Arm]] = {}
+        self._unnamed: Counter[str] = Counter()
+
+    def add(self, row: Mapping[str, Any]) -> str | None:
+        """Take one row; returns why it brings nothing, or None.
+
+        A row has an arm, pages (else it is one page), clicks, and where known experiment, user, satisfied clicks and
+        `before` (see `ArmSums`). A row of an experiment without an arm is an arm of its own, numbered as it comes.
+        """
+        row = {str(name).strip().casefold(): value for name, value in row.items()}
+        values = {name: _first(row, names) for name, names in _NAMES.items()}
+        if values["pages"] is None and any(name in row for name in _NAMES["pages"]):
+            return "no pages"
+        self.columns |= row.keys()
+        if values["clicks"] is None and any(name in row for name in _NAMES["clicks"]):
+            return "no clicks"
+        experiment = str(values["experiment"]) if values["experiment"] is not None else NO_EXPERIMENT
+        if values["arm"] is None:
+            if values["experiment"] is None or values["user"] is not None:
+                return "no arm"
+            self._unnamed[experiment] += 1
+            values["arm"] = f"arm {self._unnamed[experiment]}"
+        numbers = {name: _count(values[name], default) for name, default in (("pages", 1.0), ("clicks", 0.0))}
+        pages, clicks = numbers["pages"], numbers["clicks"]
+        satisfied = _count(values["satisfied"], math.nan)
+        before = _number(values["before"], math.nan)
+        if pages is None or clicks is None or satisfied is None or before is None:
+            return "pages, clicks or satisfied is no number of at least 0"
+        if pages == 0:
+            return "no pages"
+        if values["user"] is None and pages != 1 and any(value > pages for value in (clicks, satisfied)):
+            return "more clicks than pages, and no user: their spread is not known"
+        arm = self._tests.setdefault(experiment, {}).setdefault(str(values["arm"]), _Arm())
+        if values["user"] is None:
+            _add_pages(arm, pages, {"ctr": clicks, "satisfied_ctr": satisfied})
+            return None
+        total = arm.users.setdefault(str(values["user"]), [0.0, 0.0, 0.0, 0.0])
+        for place, value in enumerate((pages, clicks, satisfied)):
+            total[place] += value
+        if not math.isnan(before):
+            total[3] = before
+        return None
+
+    def missing(self) -> str | None:
+        """What no row has, so that nothing could come of it: the arm, or the clicks; None where both were there."""
+        for name in ("clicks",) if self.columns & {*_NAMES["arm"], *_NAMES["experiment"]} else ("arm", "clicks"):
+            if not self.columns & {*_NAMES[name]}:
+                return f"no column of {name} ({', '.join(_NAMES[name])}); there are: {', '.join(sorted(self.columns))}"
+        return None
+
+    def tests(self) -> list[Test]:
+        """What was gathered, experiments in the order of the log."""
+        return [_test(name, arms) for name, arms in self._tests.items()]
+
+
+def _add_pages(arm: _Arm, pages: float, values: Mapping[str, float]) -> None:
+    """Pages of nobody known: one page with any number of clicks, or many pages of which so many were clicked."""
+    for name, value in values.items():
+        squared = value**2 if pages == 1 else value
+        sums = ArmSums(round(pages), pages, pages, value, squared, value)
+        arm.nobody[name] = arm.nobody.get(name, ArmSums()) + sums
+
+
+def _test(name: str, arms: Mapping[str, _Arm]) -> Test:
+    met = Counter(user for arm in arms.values() for user in arm.users)
+    crossed = {user for user, count in met.items() if count > 1}
+    rows = {
+        key: np.array([row for user, row in arm.users.items() if user not in crossed]).reshape(-1, 4)
+        for key, arm in arms.items()
+    }
+    busy = np.concatenate([table[:, 0] for table in rows.values()])
+    most = float(np.quantile(busy, 0.95)) if len(busy) else math.inf
+    made = {key: _arm(rows[key], arm.nobody, most) for key, arm in arms.items()}
+    return Test(name, made, len(crossed))
+
+
+def _arm(rows: np.ndarray[tuple[int, int], np.dtype[np.float64]], nobody: Mapping[str, ArmSums], most: float) -> Arm:
+    """`rows` are users' pages, clicks, satisfied clicks (nan: unknown) and what was before."""
+    calm = rows[rows[:, 0] <= most]
+    metrics, steady = {}, {}
+    for column, name in enumerate(METRICS, 1):
+        known = nobody.get(name, ArmSums()) + ArmSums.of(rows[:, column], rows[:, 0], rows[:, 3])
+        if not math.isnan(known.value):
+            metrics[name] = known
+            steady[name] = ArmSums.of(calm[:, column], calm[:, 0], calm[:, 3])
+    return Arm(metrics, steady if len(rows) else {}, nobody.get("ctr", ArmSums()).pages)
+
+
+def judge(test: Test, reading: Reading) -> dict[str, Any]:
+    """Every arm against the control, as plain values.
+
+    The arms share `reading.alpha` by Holm (1979) on one over their e-values, which are p-values whenever one looks.
+
+    Returns:
+        `{experiment, control, arms, metric, srm, crossed, warnings, comparisons, best}`; a comparison is `{arm, effect,
+        low, high, p_value, sequence, e_gain, e_loss, alpha, verdict, reasons}`, relative to the control; `best` is the
+        promoted arm with the largest effect, or None.
+
+    Raises:
+        ValueError: the control that was named is no arm of the test, or an arm has no share where shares are given.
+    """
+    control = _control(test, reading)
+    policy, clicks_alone = _policy(test, reading)
+    shares, unequal = _shares(test, reading)
+    nobody = NO_USERS if any(arm.anonymous_pages for arm in test.arms.values()) else None
+    others = [name for name in test.arms if name != control]
+    found = {name: log_ratio(*_pair(test, policy, (control, name))) for name in others}
+    ranked = sorted(others, key=lambda name: -_evidence_for(found[name], policy))
+    comparisons: dict[str, dict[str, Any]] = {}
+    held = len(others)
+    for name in ranked:
+        level = reading.alpha / max(1, held)
+        decision = decide_live(_evidence(test, reading, policy, (control, name), shares), policy, level)
+        held -= decision.verdict is Verdict.PROMOTE
+        comparisons[name] = _comparison(name, policy, found[name], decision, over=reading.days is None)
+    promoted = [name for name in others if comparisons[name]["verdict"] == Verdict.PROMOTE]
+    return {
+        "experiment": test.name,
+        "control": control,
+        "metric": policy.live_metric,
+        "arms": {name: _figures(arm) for name, arm in test.arms.items()},
+        "srm": asdict(sample_ratio(_users(test, shares), shares, level=SRM_LEVEL)) if len(shares) > 1 else None,
+        "crossed": test.crossed,
+        "warnings": [words for words in (nobody, clicks_alone, unequal, _alone(test)) if words],
+        "comparisons": [comparisons[name] for name in others],
+        "best": max(promoted, key=lambda name: float(comparisons[name]["effect"]), default=None),
+    }
+
+
+def _control(test: Test, reading: Reading) -> str:
+    if reading.control is not None:
+        if reading.control not in test.arms:
+            raise ValueError(f"{test.name} has no arm {reading.control!r}; it has {', '.join(test.arms)}")
+        return reading.control
+    known = {name.casefold(): name for name in test.arms}
+    names = (*(name.casefold() for name in reading.champions), *_CONTROLS)
+    return next((known[name] for name in names if name in known), next(iter(test.arms)))
+
+
+def _policy(test: Test, reading: Reading) -> tuple[Policy, str | None]:
+    """The policy, on clicks where the log has nothing better."""
+    metric = reading.policy.live_metric
+    if all(metric in arm.metrics for arm in test.arms.values()):
+        return reading.policy, NO_SATISFIED if metric == "ctr" and not _all_have(test, "satisfied_ctr") else None
+    return replace(reading.policy, live_metric="ctr"), NO_SATISFIED
+
+
+def _all_have(test: Test, metric: str) -> bool:
+    return all(metric in arm.metrics for arm in test.arms.values())
+
+
+def _alone(test: Test) -> str | None:
+    if len(test.arms) > 1:
+        return None
+    return f"{test.name}: one arm ({', '.join(test.arms)}): nothing to hold it against"
+
+
+def _users(test: Test, shares: Mapping[str, float]) -> dict[str, int]:
+    """Users by arm; an arm that was to get a share and is not there has none."""
+    return {name: test.arms[name].users if name in test.arms else 0 for name in {**test.arms, **shares}}
+
+
+def _shares(test: Test, reading: Reading) -> tuple[dict[str, float], str | None]:
+    """What each arm was meant to get: as given, else equal shares where the counts are near them, else unknown."""
+    users = _users(test, {})
+    if reading.shares:
+        absent = set(users) - set(reading.shares)
+        if absent:
+            raise ValueError(f"{test.name}: no share for {', '.join(sorted(absent))}")
+        return dict(reading.shares), None
+    equal = sum(users.values()) / max(1, len(users))
+    if all(abs(count - equal) <= _NEARLY_EQUAL * equal for count in users.values()):
+        return dict.fromkeys(users, 1.0), None
+    return {}, "arms of unequal size and no shares given: whether the split is as it was meant cannot be told"
+
+
+def _pair(test: Test, policy: Policy, names: tuple[str, str]) -> tuple[ArmSums, ArmSums]:
+    champion, challenger = (test.arms[name].metrics[policy.live_metric] for name in names)
+    return (champion, challenger) if policy.cuped else (champion.without_before(), challenger.without_before())
+
+
+def _evidence_for(found: Estimate | Inconclusive, policy: Policy) -> float:
+    return e_gain(found, expected=policy.expected_gain) if isinstance(found, Estimate) else -1.0
+
+
+def _evidence(
+    test: Test, reading: Reading, policy: Policy, pair: tuple[str, str], shares: Mapping[str, float]
+) -> LiveEvidence:
+    champion, challenger = (test.arms[name] for name in pair)
+    metrics = {name: (champion.metrics[name], challenger.metrics[name]) for name in METRICS if _all_have(test, name)}
+    metric = policy.live_metric
+    steady = (
+        (champion.steady[metric], challenger.steady[metric])
+        if metric in champion.steady and metric in challenger.steady
+        else None
+    )
+    days = policy.max_days if reading.days is None else reading.days
+    return LiveEvidence(metrics, steady, users=_users(test, shares), shares=shares, crossed=test.crossed, days=days)
+
+
+def _comparison(
+    arm: str, policy: Policy, found: Estimate | Inconclusive, decision: Decision, *, over: bool
+) -> dict[str, Any]:
+    reasons = decision.reasons[1:] if over and decision.evidence.get("expired") else decision.reasons
+    verdict = {"verdict": decision.verdict.value, "reasons": list(reasons)}
+    facts: dict[str, Any] = {"arm": arm, "alpha": decision.evidence["alpha"]}
+    facts |= dict.fromkeys(("effect", "low", "high", "p_value", "sequence", "e_gain", "e_loss"))
+    if isinstance(found, Estimate):
+        effect, low, high = (math.expm1(min(value, 700.0)) for value in (found.effect, *found.interval()))
+        facts |= {"effect": effect, "low": low, "high": high, "p_value": found.p_value()}
+        expected = policy.expected_gain
+        facts |= {"sequence": list(effects(found, expected, split=True)[1:])}
+        facts |= {"e_gain": e_gain(found, expected=expected), "e_loss": e_loss(found, expected=expected)}
+    return facts | verdict
+
+
+def _figures(arm: Arm) -> dict[str, Any]:
+    rates = {name: sums.ratio for name, sums in arm.metrics.items()}
+    return {"users": arm.users, "pages": arm.metrics["ctr"].pages, **rates}
+
+
+def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+
+
+def _count(value: Any, default: float) -> float | None:
+    """A number of at least 0, `default` where there is none, None where it is something else."""
+    number = _number(value, default)
+    return None if number is None or number < 0 else number
+
+
+def _number(value: Any, default: float) -> float | None:
+    if value is None:
+        return default
+    if isinstance(value, str) and value.strip().casefold() in {"true", "false"}:
+        return float(value.strip().casefold() == "true")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def summary(judged: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many comparisons ended in which verdict."""
+    counts = Counter(found["verdict"] for test in judged for found in test["comparisons"])
+    return {verdict.value: counts[verdict.value] for verdict in Verdict}

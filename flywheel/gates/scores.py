@@ -1,0 +1,146 @@
+"""Two models' scores into estimates by part of the queries, and which losses count: for the offline gate.
+
+It promotes nothing; `flywheel.gates.offline` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flywheel.stats.estimate import Estimate, Inconclusive
+from flywheel.stats.paired import PairedSums, bootstrap_interval
+
+Scores = npt.NDArray[np.float64]
+Pair = tuple[Scores, Scores]
+ALL, SEEN, UNSEEN = "all", "seen", "unseen"
+FEEDBACK = "feedback"
+SHOWN = "shown_ndcg@10"
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Both models on queries that training never saw, ranking only what people were shown: float64 (queries,) each, nan
+    where nothing shown was relevant. `seen` and `groups` as in `OfflineEvidence`; `note` says why there is nothing.
+
+    Guard only. What was shown was in the champion's first ten, so nothing here speaks for what it missed; and there its
+    own scores are all high while a challenger's range, which flatters the challenger (one that is just as good comes
+    out over 0.04 nDCG ahead in `tests/test_heldout.py`). The trainer stops and merges by these queries' pairs too. A
+    loss that shows in spite of that is one; a gain proves nothing.
+    """
+
+    champion: Scores
+    challenger: Scores
+    seen: npt.NDArray[np.bool_]
+    groups: npt.NDArray[np.int64]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric on one part of the queries."""
+
+    sums: PairedSums
+    estimate: Estimate | Inconclusive
+    bootstrap: tuple[float, float] | Inconclusive
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values: sums, and effect with its intervals or why there is none."""
+        facts: dict[str, Any] = {"n": self.sums.groups, "sums": self.sums.as_dict()}
+        if isinstance(self.estimate, Inconclusive) or isinstance(self.bootstrap, Inconclusive):
+            return facts | {"inconclusive": str(getattr(self.estimate, "reason", ""))}
+        low, high = self.estimate.interval()
+        return facts | {
+            "effect": self.estimate.effect,
+            "standard_error": self.estimate.standard_error,
+            "low": low,
+            "high": high,
+            "bootstrap_low": self.bootstrap[0],
+            "bootstrap_high": self.bootstrap[1],
+            "p_gain": self.estimate.p_gain(),
+        }
+
+
+def lost(estimate: Estimate, margin: float, level: float) -> bool:
+    """Whether a loss is beyond the margin and stands out of the noise.
+
+    The effect is below -`margin`, and a challenger that changes nothing would show as much with a chance of at most
+    `level`. The usual non-inferiority test, "the whole interval above -margin", needs a standard error well under the
+    margin: at 60 queries and 0.02 it would block nearly everything, and the bare estimate a third of what is harmless.
+    This rule blocks a harmless challenger in at most `level` of cases at any size, a loss of twice the standard error
+    in 84 % (level 0.16), and as queries grow it becomes "the loss is beyond the margin" itself.
+    """
+    return estimate.effect < -margin and estimate.p_loss() < level
+
+
+def measure(
+    metrics: Mapping[str, Pair], groups: npt.NDArray[np.int64] | None, rng: np.random.Generator
+) -> dict[str, Measured]:
+    """Each metric's (champion, challenger) paired by query, float64 (queries,); `groups` (queries,) say who asked."""
+    found = {}
+    for name, (before, after) in metrics.items():
+        sums = PairedSums.of(before, after, groups)
+        found[name] = Measured(sums, sums.compare(), bootstrap_interval(before, after, rng, groups=groups))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What is lost beyond its margin, what else is said, and whether there was enough to say so."""
+
+    worse: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    enough: bool = False
+
+
+def guard_feedback(
+    parts: Mapping[str, Mapping[str, Measured]], least: Mapping[str, int], *, margin: float, level: float
+) -> Guarded:
+    """Losses on held-out feedback, `level` shared among the parts that have the `least` groups of queries."""
+    worse, said = [], []
+    found = {part: parts[part][SHOWN] for part in least if part in parts}
+    known = {
+        part: at.estimate
+        for part, at in found.items()
+        if at.sums.groups >= least[part] and isinstance(at.estimate, Estimate)
+    }
+    share = level / max(1, len(known))
+    for part, at in found.items():
+        if part not in known:
+            if part != FEEDBACK and FEEDBACK not in known:
+                continue  # once is enough
+            said.append(f"{where(part)}: {at.sums.groups} queries, {least[part]} are the least for a verdict")
+            continue
+        estimate = known[part]
+        line = f"{where(part)}, among what was shown: nDCG@10 {figures(estimate, at.sums)}"
+        if lost(estimate, margin, share):
+            p_value = f"p {estimate.p_loss():.2g} below {share:.2g}"
+            worse.append(f"{line}: a loss beyond the margin of {margin:g} that stands out of the noise ({p_value})")
+        else:
+            said.append(f"{line}: nothing lost beyond the margin of {margin:g} or the noise")
+    return Guarded(tuple(worse), tuple(said), FEEDBACK in known)
+
+
+def where(part: str) -> str:
+    """A part of the queries in words."""
+    if part.startswith(FEEDBACK):
+        return f"held-out {part}" if part == FEEDBACK else f"held-out {part} documents"
+    return part if part.startswith("anchor") else f"{part} documents" if part == UNSEEN else f"{part} queries"
+
+
+def figures(found: Estimate, sums: PairedSums) -> str:
+    """Both means, the effect with its interval, and on how many queries, in words."""
+    low, high = found.interval()
+    units = (
+        f"{sums.groups} queries"
+        if sums.groups == sums.queries
+        else f"{sums.queries:.0f} queries in {sums.groups} groups"
+    )
+    return (
+        f"{sums.champion / sums.queries:.4f} to {sums.challenger / sums.queries:.4f}, "
+        f"{found.effect:+.4f} (95 % {low:+.4f} to {high:+.4f}, {units})"
+    )

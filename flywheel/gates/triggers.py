@@ -1,0 +1,112 @@
+"""Whether to retrain now, and why: measurements against the thresholds that ops set. Pure; it measures nothing itself.
+
+Every check is returned, fired or not, so that "why did it not retrain?" has an answer in `trigger_checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flywheel.settings.load import Retrain
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What is known now; `None` means not measurable yet, which never fires.
+
+    `satisfied_ctr` and `satisfied_ctr_before` are shares in [0, 1] of pages, `drift` is a Jensen-Shannon distance in
+    [0, 1], `golden_now` and `golden_at_promotion` are mean nDCG@10. Times are epoch milliseconds.
+    """
+
+    new_pairs: int = 0
+    satisfied_ctr: float | None = None
+    satisfied_ctr_before: float | None = None
+    drift: float | None = None
+    golden_now: float | None = None
+    golden_at_promotion: float | None = None
+    last_finished_ms: int | None = None
+    runs_last_day: int = 0
+    running: bool = False
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One threshold held against one value; `fired` asks for a retrain, `note` says why in words."""
+
+    name: str
+    value: float | None
+    threshold: float | None
+    fired: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All checks, whether to retrain, and the first reason for it or against it."""
+
+    retrain: bool
+    trigger: str
+    checks: tuple[Check, ...]
+
+
+def check(measured: Measurements, thresholds: Retrain, *, now_ms: int, cron_due: bool = False) -> Answer:
+    """Hold every threshold against its value; any one that fires retrains, unless a brake holds.
+
+    The brakes are: paused, disabled, already running, cooldown, and the daily budget of runs.
+    """
+    checks = (
+        _at_least("new_pairs", float(measured.new_pairs), float(thresholds.min_new_pairs), "new positive pairs"),
+        _at_least("satisfied_ctr_drop", _relative_drop(measured), thresholds.satisfied_ctr_drop, "relative CTR drop"),
+        _at_least("drift", measured.drift, thresholds.drift, "distance of the query distribution"),
+        _at_least("golden_drop", _golden_drop(measured), thresholds.golden_drop, "nDCG@10 lost on a golden set"),
+        Check("cron", None, None, cron_due, f"cron {thresholds.cron!r} is due" if cron_due else "not due"),
+    )
+    fired = [item for item in checks if item.fired]
+    brakes = _brakes(measured, thresholds, now_ms)
+    if not fired:
+        return Answer(False, "no threshold is reached", (*checks, *brakes))
+    held = next((brake for brake in brakes if brake.fired), None)
+    if held is not None:
+        return Answer(False, f"{fired[0].name} asks, but {held.note}", (*checks, *brakes))
+    return Answer(True, fired[0].name, (*checks, *brakes))
+
+
+def _at_least(name: str, value: float | None, threshold: float, what: str) -> Check:
+    if value is None:
+        return Check(name, None, threshold, False, f"{what}: not measurable yet")
+    fired = value >= threshold
+    return Check(name, value, threshold, fired, f"{what}: {value:.4g} of {threshold:.4g}")
+
+
+def _relative_drop(measured: Measurements) -> float | None:
+    before, now = measured.satisfied_ctr_before, measured.satisfied_ctr
+    return None if not before or now is None else 1 - now / before
+
+
+def _golden_drop(measured: Measurements) -> float | None:
+    if measured.golden_now is None or measured.golden_at_promotion is None:
+        return None
+    return measured.golden_at_promotion - measured.golden_now
+
+
+def _brakes(measured: Measurements, thresholds: Retrain, now_ms: int) -> Sequence[Check]:
+    since = None if measured.last_finished_ms is None else (now_ms - measured.last_finished_ms) / 60_000
+    cooling = since is not None and since < thresholds.cooldown_minutes
+    spent = measured.runs_last_day >= thresholds.max_runs_per_day
+    runs, budget = float(measured.runs_last_day), float(thresholds.max_runs_per_day)
+    return (
+        Check("paused", None, None, measured.paused, "retraining is paused" if measured.paused else "not paused"),
+        Check("disabled", None, None, not thresholds.enabled, "retrain.enabled is " + str(thresholds.enabled).lower()),
+        Check("running", None, None, measured.running, "a run is going on" if measured.running else "no run going on"),
+        Check("cooldown", since, thresholds.cooldown_minutes, cooling, _cooldown_note(since, thresholds, cooling)),
+        Check("budget", runs, budget, spent, f"{measured.runs_last_day} of {budget:.0f} runs in 24 hours"),
+    )
+
+
+def _cooldown_note(since: float | None, thresholds: Retrain, cooling: bool) -> str:
+    if since is None:
+        return "no run yet"
+    left = f", {thresholds.cooldown_minutes - since:.0f} to go" if cooling else ""
+    return f"last run {since:.0f} minutes ago, cooldown {thresholds.cooldown_minutes:.0f}{left}"

@@ -1,0 +1,1 @@
+"""One turn of the wheel, from feedback to a verdict."""

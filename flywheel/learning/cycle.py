@@ -1,0 +1,271 @@
+"""One turn of the wheel: evidence, pairs, training, gate, decision. It resumes where a killed process left it.
+
+Everything that it touches is handed in; `flywheel.app` builds the real parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flywheel.experiments import ledger as verdicts
+from flywheel.gates.judged import DEPTH, JudgedSet, judge, policy_of
+from flywheel.gates.offline import Budget, Decision, Verdict
+from flywheel.learning.snapshot import Learning, NothingToLearn, heldout, scores
+from flywheel.operations import Json
+from flywheel.retrieval.indexer import Indexer, Stopped
+from flywheel.retrieval.registry import BASE, MANIFEST, Registry
+from flywheel.settings.home import Home
+from flywheel.settings.load import Config
+from flywheel.store.store import Store
+from flywheel.store.training.runs import ENDED, Run
+from trainer.data.recipe import Budget as TrainingBudget
+from trainer.process.launch import launch, read_report
+
+log = logging.getLogger(__name__)
+
+PAUSED = "paused"
+_POLL_SECONDS = 0.1
+_FAREWELL_SECONDS = 1.0
+_SNAPSHOTS_KEPT = 3
+
+
+class TrainingFailed(Exception):  # noqa: N818 - reads as what happened
+    """The training subprocess ended without a model; the message is its own reason."""
+
+
+class Indexers(Protocol):
+    """One indexer for each vector space; `flywheel.app` holds the real one."""
+
+    def of(self, version: str) -> Indexer: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a cycle works with."""
+
+    home: Home
+    config: Config
+    store: Store
+    registry: Registry
+    indexers: Indexers
+    learning: Learning
+    owner: str
+    now_ms: Callable[[], int]
+    stop: threading.Event
+
+
+class Cycle:
+    """Runs one turn at a time; the lock that enforces it is in the database.
+
+    Steps, each skipped where an earlier process finished it: 1. the run's row and lock, 2. evidence and pairs,
+    3. snapshot, 4. training, 5. the version's row, 6. the gate, 7. the decision with its switch, in one transaction,
+    8. the running server picks it up, 9. the lock is released.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._store = parts.store
+        self.listeners: list[Callable[[str], None]] = []
+        """Told the new champion, after the decision stands in the database."""
+        self.watchers: list[Callable[[Run], None]] = []
+        """Shown every run that has ended, however it did."""
+
+    def resume(self) -> None:
+        """Finish the run that an earlier process left, or this one where even its end could not be written down."""
+        run = self._store.runs.active()
+        if run is not None:
+            log.warning("going on with run %s, left in state %s", run.run_id, run.state)
+            self._store.runs.take_over(run.run_id, self._parts.owner)
+            self._drive(run)
+
+    def turn(self, trigger: str, tier: str | None) -> Json:
+        """One whole cycle, whether or not a threshold asks for it.
+
+        Raises:
+            TrainingFailed: the trainer gave up; its reason is in the run's row too.
+            Stopped: the process is ending.
+        """
+        try:
+            self.resume()
+        except Stopped:
+            raise
+        except Exception:
+            log.exception("a run that was left could not be finished")
+        answer = self._drive(self._begin(trigger, tier))
+        kept = [run.run_id for run in self._store.runs.all()[-_SNAPSHOTS_KEPT:]]
+        self._parts.home.prune_snapshots(kept)
+        return answer
+
+    def _begin(self, trigger: str, tier: str | None) -> Run:
+        parts, feedback = self._parts, self._store.feedback
+        champion = self._store.models.aliases()["champion"]
+        number = len(self._store.runs.all()) + 1
+        run = Run(
+            run_id=f"run-{number:04d}",
+            trigger=trigger,
+            tier=tier or parts.config.trainer.tier,
+            state="started",
+            started_at_ms=parts.now_ms(),
+            parent=champion,
+            version=parts.registry.next_version(),
+            seed=parts.config.trainer.seed + number,
+            until_ms=feedback.latest_ms() if trigger == "manual" else feedback.watermark_ms(),
+        )
+        self._store.runs.start(run, parts.owner)  # 1
+        return run
+
+    def _drive(self, run: Run) -> Json:
+        try:
+            return self._to_its_end(run)
+        finally:
+            ended = self._store.runs.get(run.run_id)
+            if ended is not None and ended.state in ENDED:
+                for show in self.watchers:
+                    show(ended)
+
+    def _to_its_end(self, run: Run) -> Json:
+        runs, now_ms = self._store.runs, self._parts.now_ms
+        try:
+            return self._steps(run)
+        except NothingToLearn as reason:
+            decision = Decision(Verdict.INCONCLUSIVE, reason.reasons, reason.evidence, 0.0)
+            verdicts.record(self._store, run, decision, None, now_ms())
+            runs.finish(run.run_id, "refused", now_ms(), error="; ".join(reason.reasons))
+            return self._answer(run, decision)
+        except Stopped:
+            raise
+        except Exception as error:
+            if self._parts.stop.is_set():  # whatever it was, it may come from the stop: the next process tries again
+                raise
+            runs.finish(run.run_id, "failed", now_ms(), error=f"{type(error).__name__}: {error}")
+            raise
+
+    def _steps(self, run: Run) -> Json:
+        runs, now_ms = self._store.runs, self._parts.now_ms
+        known = verdicts.recall(self._store, run)
+        if known is None:
+            if run.state == "started":
+                gathered = self._parts.learning.gather(run)  # 2
+                runs.update(run.run_id, state="evidence", pairs_new=gathered.new, pairs_replay=gathered.replay)
+            snapshot = self._parts.learning.snapshot(run)  # 3
+            runs.update(run.run_id, state="training", snapshot=snapshot.name)
+            self._train(run, snapshot.name)  # 4
+            self._parts.registry.adopt(str(run.version))  # 5
+            runs.update(run.run_id, state="gate", report=read_report(self._parts.registry.path(str(run.version))))
+            known = self._gate(run)  # 6
+            known = self._decide(run, known)  # 7
+        if self._store.models.aliases()["champion"] == run.version:
+            for tell in self.listeners:
+                tell(str(run.version))  # 8
+        learned = self._store.models.get(str(run.version)) is not None
+        runs.finish(run.run_id, "done" if learned else "refused", now_ms())  # 9
+        return self._answer(run, known)
+
+    def _decide(self, run: Run, found: Decision) -> Decision:
+        """Write the decision and, unless promotions wait for a person now, switch to what it promotes."""
+        settings = self._parts.config.promotion
+        if self._screens:
+            return verdicts.record(self._store, run, found, None, self._parts.now_ms(), settings=settings)
+        held = None if settings.auto else "promotion.auto is false"
+        if run.trigger != "manual" and self._store.state.get(PAUSED, False):
+            held = "the wheel is paused"
+        if held and found.verdict is Verdict.PROMOTE:
+            waits = f"{held}: it waits for `flywheel promote {run.version}`"
+            found = dataclasses.replace(found, reasons=(*found.reasons, waits))
+        switch_to = None if held else run.version
+        return verdicts.record(self._store, run, found, switch_to, self._parts.now_ms(), settings=settings)
+
+    @property
+    def _screens(self) -> bool:
+        """Whether live stages decide, and the offline gate, if it is asked for at all, only keeps out what is worse."""
+        return self._parts.config.promotion.stages != ("offline",)
+
+    def _train(self, run: Run, snapshot: str) -> None:
+        out = self._parts.registry.path(str(run.version))
+        if (out / MANIFEST).exists():
+            return
+        limits = self._parts.config.limits
+        budget = TrainingBudget(
+            limits.train_minutes, limits.train_memory_gb, limits.train_threads, limits.train_processes
+        )
+        process = launch(self._parts.home.snapshots / snapshot, out, budget)
+        try:
+            while process.poll() is None:
+                if self._parts.stop.wait(_POLL_SECONDS):
+                    raise Stopped("stopping; training goes on from its checkpoint next time")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if not (out / MANIFEST).exists():
+            # a signal to the whole group ends the trainer too, perhaps before it is noticed here
+            if process.returncode < 0 and self._parts.stop.wait(_FAREWELL_SECONDS):
+                raise Stopped("stopping; training goes on from its checkpoint next time")
+            report = read_report(out) or {}
+            cause = report.get("error") or f"it ended with {process.returncode}; see {out.name}.log in models/"
+            raise TrainingFailed(f"training {run.version} failed: {cause}")
+
+    def _gate(self, run: Run) -> Decision:
+        policy, settings = policy_of(self._parts.config), self._parts.config.promotion
+        if "offline" not in settings.stages:
+            return Decision(Verdict.PROMOTE, ("promotion.stages asks for no offline gate",), {}, 0.0)
+        alpha = settings.screen_alpha
+        if not self._screens:
+            alpha = Budget(alpha=settings.alpha).next_alpha(verdicts.spent(self._store), run.until_ms or 0)
+        sets = self.judged_sets()
+        anchored = any(judged.kind == "anchor" for judged in sets)
+        return judge(
+            self.ranker(str(run.parent)),
+            self.ranker(str(run.version)),
+            sets,
+            trained=self._store.pairs.trained_documents(),
+            policy=policy,
+            alpha=alpha,
+            base=self.ranker(BASE) if anchored else None,
+            feedback=heldout.gather(
+                self._store, self._parts.config, run, self._scorer(str(run.parent)), self._scorer(str(run.version))
+            ),
+        )
+
+    def judged_sets(self) -> list[JudgedSet]:
+        """The current golden and anchor sets."""
+        return [
+            JudgedSet(found.name, found.version, found.kind, found.queries, found.judgements)
+            for found in self._store.golden.current()
+        ]
+
+    def ranker(self, version: str) -> Callable[[Any], list[list[str]]]:
+        encoder, indexer = self._parts.registry.encoder(version), self._parts.indexers.of(version)
+        indexer.catch_up()
+        return lambda texts: indexer.index.search(encoder.encode_queries(list(texts)), DEPTH)[0]
+
+    def _scorer(self, version: str) -> heldout.Scorer:
+        encoder, indexer = self._parts.registry.encoder(version), self._parts.indexers.of(version)
+        return lambda evidence: scores(encoder.encode_queries(list(evidence.queries)), indexer.index, evidence)
+
+    def _answer(self, run: Run, decision: Decision) -> Json:
+        ended = self._store.runs.get(run.run_id) or run
+        training = {
+            "run_id": ended.run_id,
+            "state": ended.state,
+            "tier": ended.tier,
+            "parent": ended.parent,
+            "pairs_new": ended.pairs_new,
+            "pairs_replay": ended.pairs_replay,
+            "started_at_ms": ended.started_at_ms,
+            "finished_at_ms": ended.finished_at_ms,
+            "report": ended.report,
+            "error": ended.error,
+        }
+        candidate = ended.version if self._store.models.get(str(ended.version)) else None
+        return {
+            "trigger": ended.trigger,
+            "training_run": training,
+            "candidate": candidate,
+            "decision": decision.as_dict(),
+        }

@@ -1,0 +1,127 @@
+"""Held-out feedback for the offline gate: both models rank what people were shown for queries that never train.
+
+A guard and no more: it can hold a challenger back, and says nothing for one (see `flywheel.gates.scores.Feedback`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from flywheel.clicks.evidence import Collected, Evidence, Floats, ScoreFeatures
+from flywheel.clicks.model import NoEvidenceError, Options, fit
+from flywheel.clicks.pairs import Rules, build
+from flywheel.gates.offline import Feedback
+from flywheel.settings.load import Config
+from flywheel.stats.metrics import ndcg
+from flywheel.store.store import Store
+from flywheel.store.training.runs import Run
+from trainer.data.dataset import held_out
+
+DEPTH = 10
+_EVEN = 1e6
+Scorer = Callable[[Evidence], Floats]
+"""A model's score of each pair, (pairs,); 0 for a document that is not indexed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How held-out evidence is read: `rules` and `options` are those of training, `trained` the documents that training
+    touched, `askers` by query key whoever has over half of its pages."""
+
+    rules: Rules
+    options: Options
+    trained: Collection[str]
+    askers: Mapping[str, str]
+
+
+def gather(store: Store, config: Config, run: Run, champion: Scorer, challenger: Scorer) -> Feedback:
+    """What people did for held-out queries up to `run.until_ms`, scored for both models.
+
+    Of our models' pages those of the champion alone: whose first ten were shown stands out least among them, so that
+    pages of an earlier model that the challenger takes after would speak against it (`tests/test_heldout.py`).
+    """
+    share, until_ms = config.trainer.dev_share, run.until_ms or 0
+    if share <= 0:
+        return _nothing("trainer.dev_share is 0, nothing is held out")
+    golden = store.golden.query_keys()
+    keys = {key for key in store.heldout.query_keys(until_ms) if held_out(key, share, kind="query")} - set(golden)
+    collected = store.evidence.collect(
+        until_ms, config.signals, exclude_keys=golden, only_keys=keys, served_by=run.parent
+    )
+    trained = store.heldout.trained_documents(keys)
+    signals = config.signals
+    reading = Reading(
+        Rules(signals.posterior_threshold, signals.ambiguous_threshold, expected_precision=signals.expected_precision),
+        Options(session_context=signals.session_context),
+        {doc_id for doc_id in trained if not held_out(doc_id, share, kind="document")},
+        store.heldout.askers(keys, until_ms),
+    )
+    evidence = collected.evidence
+    return score(collected, champion(evidence), challenger(evidence), reading)
+
+
+def score(collected: Collected, ours: Floats, theirs: Floats, reading: Reading) -> Feedback:
+    """nDCG@10 of both models' orders of the documents that were shown, by their posterior relevance.
+
+    Both models stand on equal terms. Neither is asked about a document that nobody was shown. The posteriors come from
+    a click model of these queries alone, whose prior sees the mean of both models' scores (`ours`, `theirs`: (pairs,),
+    each by its own spread) and no rank: swapping the models' names changes nothing but the sign. A query without a
+    likely relevant document is not scored. Evidence is capped by user as in training, and queries that are mostly one
+    person's are one group.
+    """
+    evidence = collected.evidence
+    try:
+        model = fit(evidence, even_features(evidence, ours, theirs), reading.options)
+    except NoEvidenceError:
+        return _nothing("no pages of held-out queries yet")
+    pairs = build(collected, model, reading.rules)
+    relevant = {key for key, label in zip(pairs.query_key, pairs.label, strict=True) if label == "positive"}
+    judged: dict[str, dict[str, float]] = {key: {} for key in evidence.queries}
+    columns = zip(pairs.query_key, pairs.doc_id, pairs.label, pairs.posterior, strict=True)
+    for key, doc_id, label, posterior in columns:
+        if key in relevant and label != "negative":
+            judged[key][doc_id] = float(posterior)
+    grades = list(judged.values())
+    champion, challenger = (ndcg(ranked, grades, DEPTH) for ranked in _ranked(evidence, ours, theirs))
+    positive = set(zip(pairs.query_key, pairs.doc_id, pairs.label, strict=True))
+    seen = [any((key, doc, "positive") in positive and doc in reading.trained for doc in judged[key]) for key in judged]
+    asked = [reading.askers.get(key, f"\0{row}") for row, key in enumerate(evidence.queries)]
+    note = "" if model.separable else "clicks on held-out queries do not tell relevant documents from others"
+    groups = np.unique(asked, return_inverse=True)[1].astype(np.int64)
+    return Feedback(champion, challenger, np.array(seen, dtype=bool), groups, note)
+
+
+def even_features(evidence: Evidence, ours: Floats, theirs: Floats) -> ScoreFeatures:
+    """The click model's features with both models in them alike, and one rank for all: the pages' own order, which is
+    mostly the champion's, must not count as relevance."""
+    both = (_standard(ours) + _standard(theirs)) / 2
+    found = ScoreFeatures.of(evidence, both)
+    return ScoreFeatures(found.score, found.gap, np.full(evidence.pairs, _EVEN))
+
+
+def _standard(scores: Floats) -> Floats:
+    known = scores[scores != 0]
+    spread = float(known.std()) if len(known) else 0.0
+    centred: Floats = np.where(scores != 0, scores - (known.mean() if len(known) else 0.0), 0.0)
+    return centred / spread if spread > 0 else centred
+
+
+def _ranked(evidence: Evidence, ours: Floats, theirs: Floats) -> tuple[list[list[str]], list[list[str]]]:
+    """By query, each model's order of the shown documents that both know; ties in the order of the documents' ids."""
+    known = (ours != 0) & (theirs != 0)
+    orders = []
+    for scores in (ours, theirs):
+        ranked: list[list[str]] = [[] for _ in evidence.queries]
+        for row in np.lexsort((evidence.pair_document, -scores, evidence.pair_query)):
+            if known[row]:
+                ranked[evidence.pair_query[row]].append(evidence.documents[evidence.pair_document[row]])
+        orders.append(ranked)
+    return orders[0], orders[1]
+
+
+def _nothing(why: str) -> Feedback:
+    none = np.empty(0)
+    return Feedback(none, none, np.empty(0, dtype=bool), np.empty(0, dtype=np.int64), why)

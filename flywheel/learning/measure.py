@@ -1,0 +1,100 @@
+"""What the retrain thresholds are held against: new evidence, satisfied CTR, query drift, and the golden sets.
+
+Reads the store and ranks golden queries; whether that asks for a retrain is for `triggers` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from flywheel.gates.judged import JudgedSet
+from flywheel.gates.triggers import Measurements
+from flywheel.settings.load import Config
+from flywheel.stats.drift import query_drift
+from flywheel.stats.metrics import parse_metric
+from flywheel.store.store import Store
+from flywheel.store.training.novelty import Novelty
+
+WEEK_MS = 7 * 86_400_000
+DAY_MS = 86_400_000
+_METRIC = "ndcg@10"
+_FIRST_GOLDEN = "golden_at_promotion"
+Ranker = Callable[[Sequence[str]], list[list[str]]]
+
+
+class Meter:
+    """Takes the measurements of one moment. The golden figure is kept until the champion or the sets change."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: Config,
+        *,
+        judged_sets: Callable[[], list[JudgedSet]],
+        ranker: Callable[[str], Ranker],
+        paused: Callable[[], bool],
+    ) -> None:
+        self._store, self._config = store, config
+        self._judged_sets, self._ranker, self._paused = judged_sets, ranker, paused
+        self._golden: tuple[tuple[str, ...], float] | None = None
+
+    def measure(self, now_ms: int) -> Measurements:
+        """By event time up to the watermark; `now_ms` serves the cooldown and the daily budget alone."""
+        runs = self._store.runs.all()
+        ended = [run.finished_at_ms for run in runs if run.finished_at_ms is not None]
+        trained = [run for run in runs if run.state in {"done", "refused"}]
+        until = self._store.feedback.watermark_ms()
+        since = max((run.until_ms or 0 for run in trained), default=0)
+        now, before = self._satisfied(until - WEEK_MS, until), self._satisfied(until - 2 * WEEK_MS, until - WEEK_MS)
+        golden = self._golden_now()
+        promoted = None if golden is None else self._golden_at_promotion(golden, now_ms)
+        return Measurements(
+            new_pairs=Novelty(self._store.database).new_pairs(since, until),
+            satisfied_ctr=now,
+            satisfied_ctr_before=before,
+            drift=self._drift(since, until),
+            golden_now=golden,
+            golden_at_promotion=promoted,
+            last_finished_ms=max(ended, default=None),
+            runs_last_day=sum(run.started_at_ms > now_ms - DAY_MS for run in runs),
+            running=self._store.runs.active() is not None,
+            paused=self._paused(),
+        )
+
+    def _satisfied(self, from_ms: int, until_ms: int) -> float | None:
+        rates = self._store.traffic.rates(from_ms, until_ms, satisfied_ms=self._config.signals.satisfied_ms)
+        return rates.satisfied_ctr
+
+    def _drift(self, since: int, until: int) -> float | None:
+        """Distance between the queries since the last training and those of the week before it."""
+        if since <= 0:
+            return None
+        now = self._store.traffic.query_counts(since, until)
+        before = self._store.traffic.query_counts(since - WEEK_MS, since)
+        if sum(now.values()) < 100 or sum(before.values()) < 100:
+            return None
+        return query_drift(before, now).excess
+
+    def _golden_now(self) -> float | None:
+        sets = [judged for judged in self._judged_sets() if judged.kind == "golden" and len(judged)]
+        champion = self._store.models.aliases().get("champion")
+        if not sets or champion is None:
+            return None
+        documents = str(self._store.documents.last_change())
+        key = (champion, documents, *(judged.version for judged in sets))
+        if self._golden is None or self._golden[0] != key:
+            score, rank = parse_metric(_METRIC), self._ranker(champion)
+            values = np.concatenate([score(rank(judged.queries), judged.judgements) for judged in sets])
+            self._golden = (key, float(np.nanmean(values)))
+        return self._golden[1]
+
+    def _golden_at_promotion(self, now: float, now_ms: int) -> float:
+        """The figure when this champion was first measured; it survives restarts."""
+        champion = self._store.models.aliases()["champion"]
+        known = self._store.state.get(_FIRST_GOLDEN)
+        if known is None or known["champion"] != champion:
+            known = {"champion": champion, _METRIC: now}
+            self._store.state.set(_FIRST_GOLDEN, known, now_ms)
+        return float(known[_METRIC])

@@ -1,0 +1,1 @@
+"""Simulated people, a product for them to use, and the demo's collection."""

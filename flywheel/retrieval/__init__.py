@@ -1,0 +1,1 @@
+"""Models and indexes: texts to vectors, vectors to documents, words to documents."""

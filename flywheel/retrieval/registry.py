@@ -1,0 +1,151 @@
+"""Model versions: their directories on disk, their rows in the store, and the encoders loaded from them.
+
+It never changes which version is the champion; only a decision does.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections import OrderedDict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.settings.home import write_atomically
+from flywheel.settings.load import Trainer
+from flywheel.store.training.models import Model, Models
+
+BASE = "base"
+MANIFEST = "flywheel.json"
+_LOADED = 4
+
+
+class IncompleteModel(ValueError):  # noqa: N818 - reads as what happened
+    """A model directory without a readable manifest: half made, or no version of ours."""
+
+
+class Registry:
+    """The versions under `folder`. Encoders are loaded once and the last few are kept; safe to share."""
+
+    def __init__(self, folder: Path, models: Models, settings: Trainer) -> None:
+        self._folder, self._models, self._settings = folder, models, settings
+        self._encoders: OrderedDict[str, Encoder] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def path(self, version: str) -> Path:
+        """Where a version lies, or will."""
+        return self._folder / version
+
+    def ensure_base(self, now_ms: int) -> Model:
+        """The version `base`: a copy of the configured base model, made and registered the first time.
+
+        Raises:
+            ModelMissing: the base model is not there; the message says what to set.
+        """
+        known = self._models.get(BASE)
+        if known is not None:
+            return known
+        target = self.path(BASE)
+        if not (target / MANIFEST).exists():
+            self._copy_base(Path(resolve_base_model(self._settings.base_model)), target, now_ms)
+        return self.adopt(BASE)
+
+    def adopt(self, version: str) -> Model:
+        """Register the complete directory of a version; harmless when it is registered already.
+
+        Raises:
+            IncompleteModel: the directory has no manifest, or one of another version.
+        """
+        manifest = read_manifest(self.path(version))
+        if manifest.get("version") != version:
+            raise IncompleteModel(f"{self.path(version)} says that it is version {manifest.get('version')}")
+        created = datetime.fromisoformat(str(manifest["created_at"]))
+        model = Model(
+            version=version,
+            tier=str(manifest["tier"]),
+            path=str(self.path(version).resolve()),
+            index_id=str(manifest["index_id"]),
+            created_at_ms=int(created.timestamp() * 1000),
+            parent=manifest.get("parent"),
+            run_id=manifest.get("run_id"),
+            metrics=manifest.get("metrics", {}),
+        )
+        self._models.add(model)
+        return self._models.get(version) or model
+
+    def encoder(self, version: str) -> Encoder:
+        """The version, loaded; at most four stay in memory.
+
+        Raises:
+            ModelMissing: its directory is gone or cannot be loaded.
+        """
+        with self._lock:
+            if version not in self._encoders:
+                self._encoders[version] = self._load(self.path(version))
+                while len(self._encoders) > _LOADED:
+                    self._encoders.popitem(last=False)
+            self._encoders.move_to_end(version)
+            return self._encoders[version]
+
+    def next_version(self) -> str:
+        """A name that no version and no directory has: v1, v2, …"""
+        taken = {model.version for model in self._models.all()} | {path.name for path in self._folder.iterdir()}
+        number = 1
+        while f"v{number}" in taken:
+            number += 1
+        return f"v{number}"
+
+    def sweep(self) -> list[str]:
+        """Remove half-made directories that no run will go on with; returns their names."""
+        swept = []
+        for path in self._folder.iterdir():
+            if path.name.endswith(".tmp"):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+                swept.append(path.name)
+        return swept
+
+    def _load(self, path: Path) -> Encoder:
+        return Encoder.load(
+            path, device=self._settings.device, bf16=self._settings.bf16, max_seq_length=self._settings.max_seq_length
+        )
+
+    def _copy_base(self, source: Path, target: Path, now_ms: int) -> None:
+        draft = target.with_name(f".{target.name}.tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft)
+        encoder = self._load(draft)
+        manifest: dict[str, Any] = {
+            "version": BASE,
+            "parent": None,
+            "tier": "base",
+            "index_id": encoder.index_id,
+            "document_tower_id": encoder.document_tower_id,
+            "base_model": str(source),
+            "created_at": datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="seconds"),
+            "run_id": None,
+            "snapshot_id": None,
+            "seed": 0,
+            "metrics": {},
+            "trained_documents": 0,
+        }
+        write_atomically(draft / MANIFEST, json.dumps(manifest, indent=2).encode())
+        shutil.rmtree(target, ignore_errors=True)
+        draft.rename(target)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `flywheel.json` in a model directory says; its presence means that the directory is complete.
+
+    Raises:
+        IncompleteModel: no manifest, or one that is not a JSON object.
+    """
+    try:
+        manifest: Any = json.loads((folder / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise IncompleteModel(f"{folder} holds no complete model version: {error}") from error
+    if not isinstance(manifest, dict):
+        raise IncompleteModel(f"{folder / MANIFEST} is no JSON object")
+    return manifest

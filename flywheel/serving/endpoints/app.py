@@ -1,0 +1,101 @@
+"""Puts the HTTP API together: routes, who may use them, what is counted, and what starts and stops with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from flywheel.page import dashboard
+from flywheel.serving.endpoints.control import ControlEndpoints
+from flywheel.serving.endpoints.embeddings import EmbeddingEndpoint
+from flywheel.serving.endpoints.pages import PageLog
+from flywheel.serving.endpoints.problems import HANDLERS
+from flywheel.serving.endpoints.search import SearchEndpoint
+from flywheel.serving.endpoints.security import Guard, check_binding
+from flywheel.serving.endpoints.telemetry import House, Requests, Totals
+from flywheel.serving.endpoints.threads import beside
+from flywheel.serving.endpoints.ubi import UbiEndpoints
+from flywheel.serving.services import Services
+
+_GRACE_SECONDS = 3.0
+
+
+def wall_clock_ms() -> int:
+    """Now, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def create_app(services: Services, *, now_ms: Callable[[], int] = wall_clock_ms) -> Starlette:
+    """The API over these services.
+
+    Raises:
+        flywheel.settings.load.ConfigError: bound beyond loopback without a token.
+    """
+    check_binding(services.settings)
+    log = PageLog(services.publisher, timeout_ms=services.settings.page_log_timeout_ms)
+    services.registry.register(Totals("flywheel_search", services.search.counts))
+    services.registry.register(Totals("flywheel_pages", log.counts))
+    services.registry.register(House(services.operations.status))
+    routes = _routes(services, log, now_ms)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        log.start()
+        yield
+        await log.stop(_GRACE_SECONDS)
+
+    middleware = [
+        Middleware(Requests, registry=services.registry, routes=[route.path for route in routes]),
+        Middleware(Guard, token=services.settings.token),
+    ]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=dict(HANDLERS), lifespan=lifespan)
+
+
+def _routes(services: Services, log: PageLog, now_ms: Callable[[], int]) -> list[Route]:
+    ubi = UbiEndpoints(services.publisher, services.settings, services.limits, now_ms)
+    search = SearchEndpoint(services.search, log, services.settings, services.limits)
+    embeddings = EmbeddingEndpoint(services.search, services.limits)
+    control = ControlEndpoints(services.operations, services.limits)
+    probes = Probes(services)
+    reads = ("models", "experiments", "triggers", "decisions", "status")
+    acts = ("promote", "rollback", "pause", "resume")
+    return [
+        Route("/", dashboard.page, methods=["GET"]),
+        Route("/healthz", probes.alive, methods=["GET"]),
+        Route("/readyz", probes.ready, methods=["GET"]),
+        Route("/metrics", probes.metrics, methods=["GET"]),
+        Route("/v1/ubi/queries", ubi.queries, methods=["POST"]),
+        Route("/v1/ubi/events", ubi.events, methods=["POST"]),
+        Route("/v1/search", search.search, methods=["POST"]),
+        Route("/v1/embeddings", embeddings.embed, methods=["POST"]),
+        Route("/v1/sql", control.sql, methods=["POST"]),
+        Route("/v1/ops/{name}", control.by_name, methods=["POST"]),
+        *(Route(f"/v1/{name}", control.read, methods=["GET"]) for name in reads),
+        *(Route(f"/v1/{name}", control.act, methods=["POST"]) for name in acts),
+    ]
+
+
+class Probes:
+    """What an orchestrator and a monitoring system ask, without a token."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def alive(self, _: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, _: Request) -> JSONResponse:
+        reasons = await beside(self._services.ready)
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(await beside(encode, self._services.registry), headers={"Content-Type": content_type})

@@ -1,0 +1,91 @@
+"""Request bodies: bounded in size and time, of the type that was announced, and valid JSON before anyone looks in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+
+from flywheel.serving.endpoints.problems import Problem
+from flywheel.serving.endpoints.threads import beside
+
+JSON = "application/json"
+READ_SECONDS = 60.0
+_LARGE_BYTES = 1_000_000  # decoding more than this would hold up the event loop
+T = TypeVar("T", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """What a client sends; unknown keys are ignored, so that clients may be newer than the daemon."""
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        Problem: 413 above `limit` bytes, as soon as that is known; 408 where it comes too slowly.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Problem(408, "too_slow", f"the body did not arrive within {READ_SECONDS:.0f} seconds") from None
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> Problem:
+    message = f"the body is larger than {limit} bytes; send smaller batches or raise the setting under [limits]"
+    return Problem(413, "too_large", message, {"Connection": "close"})
+
+
+def content_type(request: Request, allowed: Collection[str]) -> str:
+    """The media type without its parameters.
+
+    Raises:
+        Problem: 415 for any but the allowed ones.
+    """
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in allowed:
+        wanted = " or ".join(allowed)
+        raise Problem(415, "unsupported_media_type", f"send Content-Type {wanted}, not {given or 'none'}")
+    return given
+
+
+def decode(body: bytes) -> Any:
+    """Plain values.
+
+    Raises:
+        Problem: 400 where it is no JSON.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, "invalid_json", f"the body is not valid JSON: {error}") from None
+
+
+async def parse(request: Request, model: type[T], limit: int) -> T:
+    """The body as `model`; an empty one, of any type, counts as `{}`.
+
+    Raises:
+        Problem, pydantic.ValidationError
+    """
+    body = await read(request, limit)
+    if body or "content-type" in request.headers:
+        content_type(request, (JSON,))
+    if len(body) > _LARGE_BYTES:
+        return await beside(lambda: model.model_validate(decode(body)))
+    return model.model_validate(decode(body) if body else {})

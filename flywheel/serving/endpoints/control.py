@@ -1,0 +1,127 @@
+"""What ops and analysts ask over HTTP: `Operations` with arguments that are checked, and read-only SQL."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from pydantic import AliasChoices, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from flywheel.operations import Json, Operations
+from flywheel.serving.endpoints import bodies, tables
+from flywheel.serving.endpoints.bodies import Body
+from flywheel.serving.endpoints.problems import Problem
+from flywheel.serving.endpoints.threads import beside
+from flywheel.settings.load import Limits, Tier
+
+SQL_TEXT = "application/sql"
+_ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+_WORD = Field(min_length=1, max_length=200)
+_REASON = Field("by hand", max_length=2_000)
+
+
+class Nothing(Body):
+    """No arguments."""
+
+
+class Cycle(Body):
+    wait: bool = False
+    tier: Tier | None = None
+
+
+class Promote(Body):
+    version: str = _WORD
+    reason: str = _REASON
+    actor: str = Field("http", min_length=1, max_length=200)
+
+
+class Rollback(Body):
+    reason: str = _REASON
+    actor: str = Field("http", min_length=1, max_length=200)
+
+
+class ImportRecords(Body):
+    kind: Literal["documents", "annotations", "feedback"]
+    records: list[Json]
+
+
+class ImportJudged(Body):
+    kind: Literal["golden", "anchors"]
+    name: str = _WORD
+    queries: list[Json]
+    judgements: list[Json]
+
+
+class EraseUser(Body):
+    user_id: str = _WORD
+
+
+class Statement(Body):
+    statement: str = Field(min_length=1, validation_alias=AliasChoices("query", "statement", "sql"))
+
+
+# The operations that may be called by name, each with what it takes; `sql` has its own endpoint and its own formats.
+ALLOWED: dict[str, type[Body]] = {
+    "status": Nothing,
+    "models": Nothing,
+    "experiments": Nothing,
+    "triggers": Nothing,
+    "decisions": Nothing,
+    "seen_documents": Nothing,
+    "doctor": Nothing,
+    "cycle": Cycle,
+    "promote": Promote,
+    "rollback": Rollback,
+    "pause": Nothing,
+    "resume": Nothing,
+    "import_records": ImportRecords,
+    "import_judged": ImportJudged,
+    "erase_user": EraseUser,
+}
+_LARGE = ("import_records", "import_judged")
+
+
+def _json(value: Any) -> Response:
+    """Not a number has no JSON, and becomes null."""
+    return Response(_ENCODER.encode(value), media_type=bodies.JSON)
+
+
+class ControlEndpoints:
+    """Each call runs beside the event loop; a slow one holds up no search."""
+
+    def __init__(self, operations: Operations, limits: Limits) -> None:
+        self._operations = operations
+        self._limits = limits
+
+    async def read(self, request: Request) -> Response:
+        """`GET /v1/models`, `/v1/experiments`, `/v1/triggers`, `/v1/decisions`, `/v1/status`."""
+        return _json(await self._call(request.url.path.rsplit("/", 1)[-1], Nothing()))
+
+    async def act(self, request: Request) -> Response:
+        """`POST /v1/promote`, `/v1/rollback`, `/v1/pause`, `/v1/resume`."""
+        name = request.url.path.rsplit("/", 1)[-1]
+        arguments = await bodies.parse(request, ALLOWED[name], self._limits.request_bytes)
+        return _json(await self._call(name, arguments))
+
+    async def by_name(self, request: Request) -> Response:
+        """`POST /v1/ops/{name}`: how our own commands reach a running daemon."""
+        name = request.path_params["name"]
+        if name not in ALLOWED:
+            raise Problem(404, "not_found", f"there is no operation {name!r}; there are {', '.join(sorted(ALLOWED))}")
+        limit = self._limits.import_bytes if name in _LARGE else self._limits.request_bytes
+        return _json(await self._call(name, await bodies.parse(request, ALLOWED[name], limit)))
+
+    async def sql(self, request: Request) -> Response:
+        """`POST /v1/sql`: one read-only statement, as `{"query": "select ..."}` or as text of its own type."""
+        media_type = tables.negotiate(request.headers.get("accept", ""))
+        kind = bodies.content_type(request, (bodies.JSON, SQL_TEXT))
+        body = await bodies.read(request, self._limits.request_bytes)
+        values: Any = {"query": body.decode("utf-8", "replace")} if kind == SQL_TEXT else bodies.decode(body)
+        statement = Statement.model_validate(values).statement
+        return await beside(lambda: tables.render(self._operations.sql(statement), media_type))
+
+    async def _call(self, name: str, arguments: Body) -> Any:
+        method = getattr(self._operations, name)
+        return await beside(method, **{field: getattr(arguments, field) for field in type(arguments).model_fields})

@@ -1,0 +1,67 @@
+"""`POST /v1/search`: checks what is asked for, ranks beside the event loop, and logs the page before it answers."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from pydantic import ConfigDict, Field, field_validator
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from flywheel.serving.endpoints import bodies
+from flywheel.serving.endpoints.bodies import Body
+from flywheel.serving.endpoints.pages import PageLog
+from flywheel.serving.ranking import Filters
+from flywheel.serving.services import SearchService
+from flywheel.settings.load import Limits, Serving
+
+MOST_HITS = 1_000
+_SEARCHES_AT_ONCE = 32
+
+
+class FilterRequest(Body):
+    """Unknown filters are errors: a filter that is silently ignored shows what should have been hidden."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    doc_ids: list[str] | None = Field(None, max_length=10_000)
+
+
+class SearchRequest(Body):
+    query: str = Field(max_length=4_096)
+    k: int | None = Field(None, ge=1, le=MOST_HITS)
+    client_id: str | None = Field(None, max_length=200)
+    session_id: str | None = Field(None, max_length=200)
+    filters: FilterRequest | None = None
+
+    @field_validator("query")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be empty")
+        return value.strip()
+
+
+class SearchEndpoint:
+    def __init__(self, search: SearchService, log: PageLog, settings: Serving, limits: Limits) -> None:
+        self._search = search
+        self._log = log
+        self._settings = settings
+        self._limits = limits
+        self._threads = CapacityLimiter(_SEARCHES_AT_ONCE)
+
+    async def search(self, request: Request) -> JSONResponse:
+        wish = await bodies.parse(request, SearchRequest, self._limits.request_bytes)
+        allowed = wish.filters.doc_ids if wish.filters else None
+        page = await anyio.to_thread.run_sync(
+            lambda: self._search.search(
+                wish.query,
+                wish.k or self._settings.default_k,
+                client_id=wish.client_id or None,
+                session_id=wish.session_id or None,
+                filters=Filters(doc_ids=None if allowed is None else tuple(allowed)),
+            ),
+            limiter=self._threads,
+        )
+        await self._log.log(page)
+        return JSONResponse(page.answer())

@@ -1,0 +1,1 @@
+"""Every key that ops can set, with its default, and the folder that an installation owns."""

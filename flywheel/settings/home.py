@@ -1,0 +1,153 @@
+"""The one folder that an installation owns: where things lie in it, its secret, and who serves it now."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flywheel.settings.load import FILE_NAME, template
+
+_FOLDERS = ("models", "indexes", "snapshots", "analytics", "logs")
+
+
+class HomeError(Exception):
+    """The folder cannot be used; the message names the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths under `root`; making them is `init`'s work, and nothing else writes outside them."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "flywheel.duckdb"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def indexes(self) -> Path:
+        return self.root / "indexes"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def analytics(self) -> Path:
+        return self.root / "analytics"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def daemon_file(self) -> Path:
+        return self.root / "daemon.json"
+
+    @property
+    def exists(self) -> bool:
+        return (self.root / FILE_NAME).is_file()
+
+    def init(self) -> bool:
+        """Make the folder and its commented settings; an existing file is left as it is.
+
+        Returns:
+            Whether the settings file was written now.
+
+        Raises:
+            HomeError: the folder cannot be made or written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for name in _FOLDERS:
+                (self.root / name).mkdir(exist_ok=True)
+            self._secret()
+            fresh = not self.exists
+            if fresh:
+                write_atomically(self.root / FILE_NAME, template().encode())
+        except OSError as error:
+            raise HomeError(
+                f"{self.root} cannot be used as a home: {error.strerror}; name a writable folder with --home"
+            ) from error
+        return fresh
+
+    def hasher(self) -> Callable[[str], str]:
+        """A keyed hash (HMAC-SHA256, 128 bits) for user and client ids; the key never leaves this folder."""
+        key = self._secret()
+        return lambda identity: hmac.new(key, identity.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[
+            :32
+        ]
+
+    def _secret(self) -> bytes:
+        path = self.root / "secret.key"
+        if not path.exists():
+            temporary = path.with_suffix(".tmp")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(32))
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        return path.read_bytes()
+
+    def prune_snapshots(self, kept: Collection[str]) -> None:
+        """Remove training snapshots but those named; what cannot be removed stays for the next time."""
+        for folder in self.snapshots.iterdir():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def announce(self, url: str) -> None:
+        """Say which process serves this home, and where; `retract` takes it back."""
+        pid = os.getpid()
+        found = {"pid": pid, "url": url, "started": _start_of(pid)}
+        write_atomically(self.daemon_file, json.dumps(found).encode())
+
+    def retract(self) -> None:
+        """Forget the daemon; harmless where none was announced."""
+        self.daemon_file.unlink(missing_ok=True)
+
+    def daemon(self) -> dict[str, Any] | None:
+        """`{pid, url}` of the daemon that lives on this home, or None; a dead process's file does not count.
+
+        Nor does that of one whose number another process has now, as every start in a container may.
+        """
+        try:
+            found: dict[str, Any] = json.loads(self.daemon_file.read_text("utf-8"))
+            pid, url = int(found["pid"]), str(found["url"])
+            os.kill(pid, 0)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        started = found.get("started")
+        same = started is None or started == _start_of(pid)
+        return {"pid": pid, "url": url} if same else None
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process started, as the kernel counts it; None where that cannot be known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+    except OSError:
+        return None
+    return f"{boot}-{stat.rpartition(')')[2].split()[19]}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Temporary file beside it, flush to disk, rename: a reader sees the old bytes or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

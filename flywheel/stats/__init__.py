@@ -1,0 +1,1 @@
+"""Estimators and metrics: numbers in, numbers out. No clock, no files, no database."""

@@ -1,0 +1,83 @@
+"""How many users or judged queries an effect needs, before anybody waits for them."""
+
+from __future__ import annotations
+
+import math
+
+from scipy import special
+
+from flywheel.stats.ratio import ArmSums
+from flywheel.stats.sequential import z_to_win
+
+
+def users_per_arm(
+    arm: ArmSums,
+    effect: float,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    watched: bool = True,
+    expected: float | None = None,
+) -> int:
+    """Users in each of two equal arms to find a relative `effect`, one-sided, from sums of a run or a past week.
+
+    Lachin (1981), "Introduction to sample size determination", eq. 1, with the delta-method spread of the logarithm;
+    `watched` takes the bound of the e-value at that size instead of the fixed-size z, since the experiment is looked at
+    every day; `expected` is the effect that the e-value is tuned to (None: this one).
+
+    Raises:
+        ValueError: no effect, or an arm without pages or clicks.
+    """
+    if effect <= 0 or arm.users < 2 or arm.value <= 0:
+        raise ValueError("planning needs an effect above 0 and an arm with at least two users and a value above 0")
+    spread = math.sqrt(arm.spread() * 2) / arm.ratio
+    return _units(spread, math.log1p(effect), alpha, power, (expected or effect) if watched else None)
+
+
+def preferring_users(
+    preference: float, *, alpha: float = 0.05, power: float = 0.8, expected: float | None = None, spread: float = 1.0
+) -> int:
+    """Users with a preference whom an interleaving needs to find a mean `preference`, at any time one looks.
+
+    Lachin (1981), eq. 1, one sample, one-sided. A preference lies between -1 and 1, so that its standard deviation is
+    at most 1, the default `spread`; that of users with one click each is nearly so much.
+
+    Raises:
+        ValueError: no preference, or one above 1.
+    """
+    if not 0 < preference <= 1:
+        raise ValueError("planning needs a preference above 0 and at most 1")
+    return _units(spread, preference, alpha, power, expected or preference)
+
+
+def _units(spread: float, effect: float, alpha: float, power: float, expected: float | None) -> int:
+    """Units for which an effect is found, whose estimate has the error `spread` over their square root."""
+    need = float(special.ndtri(power))
+
+    def size(z: float) -> int:
+        return max(2, math.ceil((spread * (z + need) / effect) ** 2))
+
+    units = size(float(special.ndtri(1 - alpha)))
+    for _ in range(0 if expected is None else 50):
+        again = size(z_to_win(spread / math.sqrt(units), expected=expected or effect, alpha=alpha))
+        if again == units:
+            break
+        units = again
+    return units
+
+
+def judged_queries(standard_deviation: float, effect: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Judged queries to find a mean difference of `effect`, given the standard deviation of a query's difference.
+
+    Lachin (1981), eq. 1, one sample, one-sided.
+    """
+    if effect <= 0 or standard_deviation <= 0:
+        raise ValueError("planning needs an effect and a standard deviation above 0")
+    return _units(standard_deviation, effect, alpha, power, None)
+
+
+def smallest_gain(standard_deviation: float, queries: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The other way round: the mean difference that so many judged queries find."""
+    if queries < 2 or standard_deviation <= 0:
+        raise ValueError("planning needs two queries at least, and a standard deviation above 0")
+    return float((special.ndtri(1 - alpha) + special.ndtri(power)) * standard_deviation / math.sqrt(queries))

@@ -1,0 +1,1 @@
+"""Tables of what was judged: golden sets, experiments, tallies, the shadow, decisions."""

@@ -1,0 +1,259 @@
+"""Verdicts with the sums that reproduce them: rows of `ab_outcomes`, and the statement that recomputes their figures.
+
+It does no statistics: effect, interval and verdict come from the evaluator. `RECOMPUTE` is there so that anybody can
+check them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from flywheel.store.schema.database import Database
+from flywheel.store.schema.times import moment
+
+RECOMPUTE = """
+WITH sides AS (
+    SELECT experiment_id, stage, metric, part, scale, 1 AS sign, challenger_users::DOUBLE AS n, challenger_pages AS x,
+        challenger_pages_sq AS xx, challenger_sum AS y, challenger_sum_sq AS yy, challenger_sum_pages AS xy,
+        challenger_before AS z, challenger_before_sq AS zz, challenger_sum_before AS yz, challenger_pages_before AS xz
+    FROM ab_outcomes UNION ALL
+    SELECT experiment_id, stage, metric, part, scale, -1, champion_users, champion_pages, champion_pages_sq,
+        champion_sum, champion_sum_sq, champion_sum_pages, champion_before, champion_before_sq, champion_sum_before,
+        champion_pages_before
+    FROM ab_outcomes
+), pooled AS (
+    SELECT experiment_id, stage, metric, part, sum(n) AS n, sum(x) AS x, sum(y) AS y, sum(z) AS z,
+        sum(y) / sum(x) AS ratio, (sum(zz) - sum(z) ** 2 / sum(n)) / nullif(sum(n) - 1, 0) AS before_variance,
+        (sum(yz) - sum(y) * sum(z) / sum(n) - sum(y) / sum(x) * (sum(xz) - sum(x) * sum(z) / sum(n)))
+            / nullif(sum(n) - 1, 0) / (sum(x) / sum(n)) AS pull,
+        (sum(yy) - 2 * sum(y) / sum(x) * sum(xy) + (sum(y) / sum(x)) ** 2 * sum(xx))
+            / nullif(sum(n) - 1, 0) / (sum(x) / sum(n)) ** 2 AS plain_spread,
+        CASE WHEN before_variance > 1e-12 * sum(zz) THEN pull / before_variance ELSE 0 END AS theta,
+        plain_spread + theta ** 2 * before_variance - 2 * theta * pull AS spread
+    FROM sides GROUP BY experiment_id, stage, metric, part
+), counted AS (
+    SELECT * REPLACE (y + half AS y, yy + half AS yy), y / x AS plain, (y + half) / x AS ratio
+    FROM (SELECT *, CASE WHEN scale = 'log ratio' AND y <= 0 THEN 0.5 ELSE 0 END AS half FROM sides)
+), adjusted AS (
+    SELECT c.*, c.ratio - theta * (c.z / c.n - p.z / p.n) AS rate, p.ratio AS common_ratio, p.spread AS common_spread,
+        ((yy - y * y / c.n) - 2 * c.ratio * (xy - c.x * y / c.n) + c.ratio ** 2 * (xx - c.x ** 2 / c.n)
+            ) / nullif(c.n - 1, 0) / (c.x / c.n) ** 2
+        + theta ** 2 * (zz - c.z ** 2 / c.n) / nullif(c.n - 1, 0)
+        - 2 * theta * ((yz - y * c.z / c.n) - c.ratio * (xz - c.x * c.z / c.n)) / nullif(c.n - 1, 0) / (c.x / c.n)
+            AS spread
+    FROM counted c JOIN (SELECT * EXCLUDE (x, y) FROM pooled) p USING (experiment_id, stage, metric, part)
+), apart AS (
+    SELECT experiment_id, stage, metric, part, sum(spread / n) AS squared_error,
+        sum(sign * CASE WHEN rate > 0 THEN ln(rate) END) AS logarithm, sum(spread / n / nullif(rate, 0) ** 2) AS own,
+        any_value(common_spread) * sum(1 / n) AS common, any_value(common_ratio) AS common_ratio,
+        max(half) > 0 AS one_is_0, sum(sign * plain) AS plain_difference
+    FROM adjusted GROUP BY experiment_id, stage, metric, part
+), figures AS (
+    SELECT o.*, champion_sum / champion_pages AS before, challenger_sum / challenger_pages AS after,
+        CASE scale WHEN 'log ratio' THEN logarithm ELSE after - before END AS figure,
+        CASE WHEN design = 'paired' THEN
+            champion_users / nullif(champion_users - 1, 0)
+            * (challenger_sum_sq - 2 * cross_sum + champion_sum_sq
+               - 2 * (after - before) * (challenger_sum_pages - champion_sum_pages)
+               + (after - before) ** 2 * champion_pages_sq) / champion_pages ** 2
+        WHEN scale <> 'log ratio' THEN squared_error
+        WHEN one_is_0 THEN (logarithm / plain_difference) ** 2 * common
+        ELSE greatest(own, common / common_ratio ** 2) END AS variance
+    FROM ab_outcomes o JOIN apart USING (experiment_id, stage, metric, part)
+)
+SELECT experiment_id, stage, metric, part, scale, before, after, figure AS effect,
+       sqrt(greatest(variance, 0)) AS standard_error,
+       figure - critical * sqrt(greatest(variance, 0)) AS low,
+       figure + critical * sqrt(greatest(variance, 0)) AS high
+FROM figures
+ORDER BY experiment_id, stage, metric, part
+"""
+LOG_RATIO = "log ratio"
+_SUMS = ("users", "pages", "pages_sq", "sum", "sum_sq", "sum_pages")
+_BEFORE = ("before", "before_sq", "sum_before", "pages_before")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSums:
+    """Sums over one arm's units (users, or groups of judged queries); a unit has pages and a total of the metric."""
+
+    users: int
+    pages: float
+    pages_sq: float
+    sum: float
+    sum_sq: float
+    sum_pages: float
+    before: float = 0.0
+    before_sq: float = 0.0
+    sum_before: float = 0.0
+    pages_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one metric of one part. `cross_sum` is there where the same units saw both arms."""
+
+    experiment_id: str
+    stage: str
+    metric: str
+    part: str
+    champion: ArmSums
+    challenger: ArmSums
+    verdict: str
+    reasons: tuple[str, ...]
+    updated_at_ms: int
+    cross_sum: float | None = None
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    critical: float | None = None
+    p_value: float | None = None
+    e_value: float | None = None
+    e_loss: float | None = None
+    scale: str = "difference"
+    effective: float | None = None
+    coverage: float | None = None
+
+    @property
+    def relative_effect(self) -> float | None:
+        """Effect over the champion's mean; None where there is neither."""
+        if self.effect is not None and self.scale == LOG_RATIO:
+            return math.expm1(self.effect)
+        if self.effect is None or not self.champion.pages or not self.champion.sum:
+            return None
+        return self.effect / (self.champion.sum / self.champion.pages)
+
+
+class Outcomes:
+    """Reads and writes of `ab_outcomes`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Write rows; a row of the same experiment, stage, metric and part is replaced."""
+        if not outcomes:
+            return
+        with self._database.write() as con:
+            con.register("incoming", pa.Table.from_pylist([_row(outcome) for outcome in outcomes]))
+            try:
+                con.execute(
+                    "DELETE FROM ab_outcomes a USING incoming i WHERE a.experiment_id = i.experiment_id "
+                    "AND a.stage = i.stage AND a.metric = i.metric AND a.part = i.part"
+                )
+                con.execute("INSERT INTO ab_outcomes BY NAME SELECT * FROM incoming")
+            finally:
+                con.unregister("incoming")
+
+    def of(self, experiment_id: str) -> list[dict[str, Any]]:
+        """An experiment's rows as plain values, times in epoch milliseconds."""
+        with self._database.read() as con:
+            table = con.sql(
+                "SELECT * REPLACE (epoch_ms(updated_at) AS updated_at) FROM ab_outcomes WHERE experiment_id = ? "
+                "ORDER BY stage, metric, part",
+                params=[experiment_id],
+            ).to_arrow_table()
+        return list(table.to_pylist())
+
+    def recomputed(self) -> list[dict[str, Any]]:
+        """What `RECOMPUTE` says, row by row."""
+        with self._database.read() as con:
+            return list(con.sql(RECOMPUTE).to_arrow_table().to_pylist())
+
+
+def offline(experiment_id: str, evidence: Mapping[str, Any], reasons: Sequence[str], now_ms: int) -> list[Outcome]:
+    """The rows of an offline decision's evidence, as `flywheel.gates.offline.decide_offline` gives it."""
+    return [
+        _paired((experiment_id, "offline", metric, part), found, tuple(reasons), now_ms)
+        for part, metrics in evidence["parts"].items()
+        for metric, found in metrics.items()
+    ]
+
+
+def shadow(experiment_id: str, evidence: Mapping[str, Any], reasons: Sequence[str], now_ms: int) -> list[Outcome]:
+    """The rows of a shadow's evidence, as `flywheel.gates.shadow.decide_shadow` gives it."""
+    rows = {("satisfied_clicks", name): found for name, found in evidence["estimates"].items()}
+    if evidence.get("latency"):
+        rows["latency_ms", "all"] = evidence["latency"]
+    return [
+        _paired((experiment_id, "shadow", *key), found, tuple(reasons), now_ms, less_is_better="latency_ms" in key)
+        for key, found in rows.items()
+    ]
+
+
+def _paired(
+    key: tuple[str, str, str, str],
+    found: Mapping[str, Any],
+    reasons: tuple[str, ...],
+    now_ms: int,
+    *,
+    less_is_better: bool = False,
+) -> Outcome:
+    champion, challenger, cross = _arms(found["sums"])
+    shared = (*key, champion, challenger)
+    effective, coverage = found.get("effective"), found.get("coverage")
+    if "effect" not in found:
+        why = str(found.get("inconclusive") or "no answer")
+        return Outcome(
+            *shared,
+            verdict="inconclusive",
+            reasons=(why,),
+            updated_at_ms=now_ms,
+            cross_sum=cross,
+            effective=effective,
+            coverage=coverage,
+        )
+    low, high, error = found["low"], found["high"], found["standard_error"]
+    up, down = ("worse", "better") if less_is_better else ("better", "worse")
+    return Outcome(
+        *shared,
+        verdict=up if low > 0 else down if high < 0 else "inconclusive",
+        reasons=reasons,
+        updated_at_ms=now_ms,
+        cross_sum=cross,
+        effect=found["effect"],
+        low=low,
+        high=high,
+        level=0.95,
+        critical=(high - low) / 2 / error if error else 0.0,
+        p_value=found["p_gain"],
+        effective=effective,
+        coverage=coverage,
+    )
+
+
+def _arms(sums: Mapping[str, float]) -> tuple[ArmSums, ArmSums, float]:
+    """Both arms' sums and the cross sum, from `flywheel.stats.paired.PairedSums.as_dict()`."""
+
+    def arm(name: str) -> ArmSums:
+        return ArmSums(
+            users=int(sums["groups"]),
+            pages=sums["queries"],
+            pages_sq=sums["queries_squared"],
+            sum=sums[name],
+            sum_sq=sums[f"{name}_squared"],
+            sum_pages=sums[f"{name}_queries"],
+        )
+
+    return arm("champion"), arm("challenger"), sums["champion_challenger"]
+
+
+def _rows_of(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    for name, value in asdict(outcome).items():
+        if name in {"champion", "challenger"}:
+            yield from ((f"{name}_{key}", value[key]) for key in (*_SUMS, *_BEFORE))
+        elif name == "updated_at_ms":
+            yield "updated_at", moment(value)
+        else:
+            yield name, list(value) if name == "reasons" else value
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    design = "split" if outcome.cross_sum is None else "paired"
+    return {**dict(_rows_of(outcome)), "design": design, "relative_effect": outcome.relative_effect}

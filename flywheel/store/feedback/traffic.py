@@ -1,0 +1,76 @@
+"""What the pages of a time brought: click-through with its sums, and which queries were asked how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flywheel.store.schema.database import Database
+
+_RATES = """
+    WITH pages AS (
+        SELECT DISTINCT query_id FROM queries
+        WHERE ts >= epoch_ms($from_ms::BIGINT) AND ts < epoch_ms($until_ms::BIGINT)
+    ), documents AS (
+        SELECT query_id, bool_or(kind = 'click') AS clicked,
+            bool_or(kind IN ('thumbs_up', 'add_to_cart', 'purchase') OR dwell_ms >= $satisfied_ms::BIGINT)
+                AND NOT bool_or(kind = 'thumbs_down') AS satisfied
+        FROM feedback SEMI JOIN pages USING (query_id)
+        WHERE ts >= epoch_ms($from_ms::BIGINT) - INTERVAL 1 DAY
+        GROUP BY query_id, doc_id
+    ), outcomes AS (
+        SELECT query_id, bool_or(clicked) AS clicked, bool_or(satisfied) AS satisfied FROM documents GROUP BY query_id
+    )
+    SELECT (SELECT count(*) FROM pages), count(*) FILTER (clicked), count(*) FILTER (satisfied) FROM outcomes
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRates:
+    """Pages shown in a time, and those with a click, and with a satisfied one."""
+
+    pages: int
+    clicked: int
+    satisfied: int
+
+    @property
+    def ctr(self) -> float | None:
+        """Share of pages with a click; None where no page was shown."""
+        return self.clicked / self.pages if self.pages else None
+
+    @property
+    def satisfied_ctr(self) -> float | None:
+        """Share of pages with a satisfied click; None where no page was shown."""
+        return self.satisfied / self.pages if self.pages else None
+
+
+class Traffic:
+    """Reads of `queries` and `feedback` for status, triggers and drift."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rates(self, from_ms: int, until_ms: int, *, satisfied_ms: int = 30_000) -> PageRates:
+        """Of the pages shown in [from_ms, until_ms), whenever the feedback on them came.
+
+        A page is satisfied by a document with a dwell of at least `satisfied_ms`, a thumb up, a cart or a purchase,
+        and no thumb down.
+        """
+        with self._database.read() as con:
+            given = {"from_ms": from_ms, "until_ms": until_ms, "satisfied_ms": satisfied_ms}
+            return PageRates(*con.execute(_RATES, given).fetchall()[0])
+
+    def query_counts(self, from_ms: int, until_ms: int, limit: int = 10_000) -> dict[str, int]:
+        """Normalised query -> pages shown for it in [from_ms, until_ms), the most frequent first."""
+        with self._database.read() as con:
+            found = con.execute(
+                "SELECT query_key, count(*) AS pages FROM queries WHERE ts >= epoch_ms(?::BIGINT) "
+                "AND ts < epoch_ms(?::BIGINT) GROUP BY query_key ORDER BY pages DESC, query_key LIMIT ?",
+                [from_ms, until_ms, limit],
+            ).fetchall()
+        return dict(found)
+
+    def span(self) -> tuple[int, int] | None:
+        """Event times of the first and the last page, or None."""
+        with self._database.read() as con:
+            first, last = con.execute("SELECT epoch_ms(min(ts)), epoch_ms(max(ts)) FROM queries").fetchall()[0]
+        return None if first is None else (first, last)

@@ -1,0 +1,1 @@
+"""What others read: the published folder, exported tables, and their SQL."""

@@ -1,0 +1,151 @@
+"""The folder that analysts read while the daemon writes: Parquet by day, and one small database of tables and views.
+
+The database is built beside the old one and takes its place in one rename; whoever has the old one open keeps it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from flywheel.store.published.exports import SOURCES, Exports, rename_synced
+from flywheel.store.schema.database import STORAGE_VERSION, Database
+
+FILE_NAME = "analytics.duckdb"
+_TABLES = (
+    *(
+        "pairs",
+        "excluded_users",
+        "click_curves",
+        "click_models",
+        "dwell_thresholds",
+        "models",
+        "aliases",
+        "training_runs",
+        "trigger_checks",
+    ),
+    *("decisions", "experiments", "experiment_daily", "ab_outcomes", "golden_sets", "golden_queries"),
+    *("golden_judgements", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
+    "exploration",
+)
+# an unreadable message may hold ids that were never hashed; its bytes stay in the daemon's own database
+_SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload) FROM dead_letters"}
+_LATEST = "SELECT * FROM ({}) QUALIFY row_number() OVER (PARTITION BY doc_id ORDER BY change_seq DESC) = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What one publication did."""
+
+    rows: int
+    renewed: int
+    seconds: float
+
+
+class Analytics:
+    """Publishes to `folder`; one publication at a time, beside ingestion."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database = database
+        self._folder = folder.resolve()
+        self._exports = Exports(database, self._folder)
+        self._lock = threading.Lock()
+        self._swept = False
+
+    def publish(self, now_ms: int) -> Published:
+        """Bring the folder up to date.
+
+        1. delete what a crash left, 2. write new rows as Parquet and list the files, 3. write anew what was erased and
+        join what is small, 4. build the database and put it in its place, 5. delete files that nobody reads any more.
+        Killed between any two of them, the next publication goes on from there.
+
+        Raises:
+            StoreError: the database or the disk refused; the last publication stays as it is.
+        """
+        started = time.monotonic()
+        with self._lock:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not self._swept:
+                self._exports.sweep()  # 1
+            self._swept = False
+            rows = self._exports.increment(now_ms)  # 2
+            renewed = self._exports.renew(now_ms)  # 3
+            self._build()  # 4
+            self._exports.forget(now_ms)  # 5
+            self._swept = True
+        return Published(rows, renewed, time.monotonic() - started)
+
+    def _build(self) -> None:
+        partial = self._folder / f"{FILE_NAME}.part"
+        for leftover in (partial, partial.with_name(partial.name + ".wal")):
+            leftover.unlink(missing_ok=True)
+        target = duckdb.connect(partial, config={"storage_compatibility_version": STORAGE_VERSION, "threads": 1})
+        try:
+            self._fill(target)
+        finally:
+            target.close()
+        # left by an analyst who wrote to the old file; it does not belong to the new one
+        with suppress(FileNotFoundError):
+            (self._folder / f"{FILE_NAME}.wal").unlink()
+        rename_synced(partial, self._folder / FILE_NAME)
+
+    def _fill(self, target: duckdb.DuckDBPyConnection) -> None:
+        for source in SOURCES:
+            paths = _list(self._exports.paths(source.table))
+            select = f"SELECT * FROM read_parquet({paths}, hive_partitioning = false)"  # noqa: S608 - see _text
+            if source.table == "documents":
+                select = _LATEST.format(select)
+            target.execute(f"CREATE VIEW {source.table} AS {select}")
+        with self._database.read() as con:
+            view = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'impressions'").fetchall()[0][0]
+            target.execute(view)
+            for table in _TABLES:
+                _copy(con, target, table)
+            _copy_comments(con, target)
+
+
+def _copy(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection, table: str) -> None:
+    columns = con.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", [table]
+    ).fetchall()
+    definitions = ", ".join(f'"{name}" {kind}' for name, kind in columns)
+    target.execute(f"CREATE TABLE {table} ({definitions})")
+    rows = con.sql(_SELECT.get(table, f"SELECT * FROM {table}")).to_arrow_table()  # noqa: S608 - one of _TABLES
+    target.register("incoming", rows)
+    target.execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - one of _TABLES
+    target.unregister("incoming")
+
+
+def _copy_comments(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection) -> None:
+    here = target.execute(
+        "SELECT table_name, 'TABLE' FROM duckdb_tables() UNION ALL "
+        "SELECT view_name, 'VIEW' FROM duckdb_views() WHERE NOT internal"
+    ).fetchall()
+    kinds = dict(here)
+    tables = con.execute(
+        "SELECT table_name, comment FROM duckdb_tables() UNION ALL "
+        "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
+    ).fetchall()
+    for table, comment in tables:
+        if table in kinds:
+            target.execute(f"COMMENT ON {kinds[table]} {table} IS {_text(comment)}")
+    columns = con.execute(
+        "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal AND comment IS NOT NULL"
+    ).fetchall()
+    for table, column, comment in columns:
+        if table in kinds:
+            target.execute(f'COMMENT ON COLUMN {table}."{column}" IS {_text(comment)}')
+
+
+def _list(paths: list[str]) -> str:
+    return "[" + ", ".join(_text(path) for path in paths) + "]"
+
+
+def _text(value: str) -> str:
+    """A string literal: names and comments of our own, and paths, none of which a statement can take as parameters."""
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,1 @@
+"""The database file: its connection, its numbered migrations and its errors."""

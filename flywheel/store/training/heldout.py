@@ -1,0 +1,49 @@
+"""What the gate asks of feedback that training never sees: which queries, who asked them, what the others touched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pyarrow as pa
+
+from flywheel.store.schema.database import Database
+from flywheel.store.schema.times import moment
+
+_ASKERS = """
+    SELECT query_key, arg_max(person, pages) FILTER (person IS NOT NULL)
+    FROM (
+        SELECT query_key, coalesce(user_key, client_key) AS person, count(*) AS pages
+        FROM queries SEMI JOIN held_keys USING (query_key) WHERE ts <= ? GROUP BY ALL
+    )
+    GROUP BY query_key HAVING max(pages) FILTER (person IS NOT NULL) > 0.5 * sum(pages)
+"""
+_TRAINED = "SELECT DISTINCT doc_id FROM pairs ANTI JOIN held_keys USING (query_key) WHERE label = 'positive'"
+
+
+class HeldOutReader:
+    """Reads of `queries` and `pairs`; what is held out is for the caller to say."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def query_keys(self, until_ms: int) -> list[str]:
+        """Every query that was asked up to then (event time), normalised."""
+        with self._database.read() as con:
+            found = con.execute("SELECT DISTINCT query_key FROM queries WHERE ts <= ?", [moment(until_ms)]).fetchall()
+        return [key for (key,) in found]
+
+    def askers(self, keys: Collection[str], until_ms: int) -> dict[str, str]:
+        """Of these queries, those of which one person has over half of the pages, and that person's hashed key."""
+        with self._database.read() as con:
+            con.register("held_keys", _column(keys))
+            return dict(con.execute(_ASKERS, [moment(until_ms)]).fetchall())
+
+    def trained_documents(self, keys: Collection[str]) -> frozenset[str]:
+        """Documents that any run's positives touch for other queries than these."""
+        with self._database.read() as con:
+            con.register("held_keys", _column(keys))
+            return frozenset(doc_id for (doc_id,) in con.execute(_TRAINED).fetchall())
+
+
+def _column(keys: Collection[str]) -> pa.Table:
+    return pa.table({"query_key": pa.array(sorted(keys), pa.string())})

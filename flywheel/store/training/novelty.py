@@ -1,0 +1,35 @@
+"""How much there is to learn that no training has seen: a cheap count; the click model has the last word."""
+
+from __future__ import annotations
+
+from flywheel.store.schema.database import Database
+from flywheel.store.schema.times import moment
+
+# clicked pairs since a moment which the latest run has not labelled, of documents that can still be learned
+_NEW = """
+    SELECT count(*) FROM (
+        SELECT DISTINCT q.query_key, f.doc_id FROM feedback f JOIN queries q USING (query_id)
+        WHERE f.kind IN ('click', 'thumbs_up', 'add_to_cart', 'purchase') AND f.doc_id IS NOT NULL
+          AND f.ts > $since AND f.ts <= $until
+          AND q.query_key NOT IN (SELECT query_key FROM golden_queries)
+          AND f.doc_id NOT IN (SELECT doc_id FROM documents WHERE deleted)
+    ) seen ANTI JOIN (
+        SELECT query_key, doc_id FROM pairs WHERE run_id = (SELECT max_by(run_id, started_at) FROM training_runs)
+    ) known USING (query_key, doc_id)
+"""
+
+
+class Novelty:
+    """Reads `feedback` against `pairs`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def new_pairs(self, since_ms: int, until_ms: int) -> int:
+        """Distinct (query, document) pairs with a positive act in (since, until] that the last run did not label.
+
+        Those of deleted documents are nothing to learn from, and are not counted.
+        """
+        with self._database.read() as con:
+            found = con.execute(_NEW, {"since": moment(since_ms), "until": moment(until_ms)}).fetchall()
+        return int(found[0][0])

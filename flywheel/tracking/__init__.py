@@ -1,0 +1,1 @@
+"""Copies of training runs for MLflow and Weights & Biases."""

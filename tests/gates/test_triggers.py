@@ -1,0 +1,62 @@
+"""Thresholds ask for a retrain, brakes hold it back, and each says why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flywheel.gates.triggers import Measurements, check
+from flywheel.settings.load import Retrain
+
+HOUR = 3_600_000
+QUIET = Measurements(new_pairs=10, satisfied_ctr=0.3, satisfied_ctr_before=0.3, drift=0.01)
+LOUD = {
+    "new_pairs": Measurements(new_pairs=200),
+    "satisfied_ctr_drop": replace(QUIET, satisfied_ctr=0.2),
+    "drift": replace(QUIET, drift=0.2),
+    "golden_drop": replace(QUIET, golden_now=0.60, golden_at_promotion=0.65),
+}
+
+
+def test_nothing_fires_below_every_threshold() -> None:
+    """With every value below its threshold there is no retrain, and each check is still reported."""
+    answer = check(QUIET, Retrain(), now_ms=HOUR)
+    assert not answer.retrain
+    assert {item.name for item in answer.checks} >= {"new_pairs", "drift", "cron", "cooldown", "budget"}
+
+
+@pytest.mark.parametrize("name", LOUD)
+def test_each_threshold_fires_on_its_own(name: str) -> None:
+    """Any one threshold is enough, and the answer names it."""
+    answer = check(LOUD[name], Retrain(), now_ms=HOUR)
+    assert (answer.retrain, answer.trigger) == (True, name)
+
+
+@pytest.mark.parametrize(
+    ("brake", "measured", "settings"),
+    [
+        ("paused", {"paused": True}, Retrain()),
+        ("retrain.enabled", {}, Retrain(enabled=False)),
+        ("going on", {"running": True}, Retrain()),
+        ("30 to go", {"last_finished_ms": HOUR // 2}, Retrain()),
+        ("8 of 8", {"runs_last_day": 8}, Retrain()),
+    ],
+)
+def test_a_brake_holds_a_retrain_back_and_says_so(brake: str, measured: dict[str, int], settings: Retrain) -> None:
+    """A fired threshold does not retrain against a brake, and the reason names the brake."""
+    answer = check(replace(LOUD["new_pairs"], **measured), settings, now_ms=HOUR)  # type: ignore[arg-type]
+    assert not answer.retrain
+    assert brake in answer.trigger
+
+
+def test_what_cannot_be_measured_never_fires() -> None:
+    """Without a golden set, a past week or a distribution to compare with, those checks stay silent."""
+    answer = check(Measurements(), Retrain(), now_ms=HOUR)
+    assert not answer.retrain
+    assert sum("not measurable" in item.note for item in answer.checks) == 3
+
+
+def test_cron_is_a_trigger_like_any_other() -> None:
+    """A due cron time retrains although no figure asks for it."""
+    assert check(QUIET, Retrain(), now_ms=HOUR, cron_due=True).trigger == "cron"

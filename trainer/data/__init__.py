@@ -1,0 +1,1 @@
+"""What a training run reads: the snapshot, its recipe, and pairs as numbers."""

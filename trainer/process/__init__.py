@@ -1,0 +1,1 @@
+"""A training run as a process: how it is started, watched, resumed and ended."""

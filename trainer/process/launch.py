@@ -1,0 +1,66 @@
+"""Start a training subprocess and read what it leaves; loads neither torch nor the model library."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.data.recipe import Budget
+
+
+def threads_of(budget: Budget) -> int:
+    """Threads that a run may use: as the budget says, else all cores but one, at least one."""
+    return budget.threads or max(1, (os.cpu_count() or 2) - 1)
+
+
+def launch(snapshot: Path, out: Path, budget: Budget) -> subprocess.Popen[bytes]:
+    """Start training `snapshot` into the model directory `out`; its output goes to `<out>.log`.
+
+    It ends with this process, and on Linux with the thread that calls this, so that no orphan writes on.
+    The same call after a crash or kill goes on from the checkpoint. The caller waits, or kills it.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    threads = str(threads_of(budget))
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    command = [sys.executable, "-m", "trainer", "--snapshot", str(snapshot.resolve()), "--out", str(out.resolve())]
+    command += ["--parent", str(os.getpid())]
+    with out.with_name(f"{out.name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)  # noqa: S603 - our own command
+
+
+def progress_path(out: Path) -> Path:
+    """Where a run says how far it is."""
+    return out.with_name(f"{out.name}.progress.json")
+
+
+def report_path(out: Path) -> Path:
+    """Where a run says how it ended."""
+    return out.with_name(f"{out.name}.report.json")
+
+
+def checkpoint_path(out: Path) -> Path:
+    """Where a run keeps what it needs to go on."""
+    return out.with_name(f"{out.name}.checkpoint.safetensors")
+
+
+def read_progress(out: Path) -> dict[str, Any] | None:
+    """{step, steps, loss, dev_ndcg, eta_seconds, phase}, or None before the first."""
+    return _read(progress_path(out))
+
+
+def read_report(out: Path) -> dict[str, Any] | None:
+    """How the run ended (`error` where it failed), or None while it has not."""
+    return _read(report_path(out))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    return value
