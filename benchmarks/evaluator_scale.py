@@ -32,12 +32,11 @@ from flywheel.experiments.shadow import Shadow, Side
 from flywheel.files.beir import read_corpus
 from flywheel.gates.live import LiveEvidence, decide_live
 from flywheel.gates.offline import Policy
-from flywheel.gates.shadow import ShadowPolicy
+from flywheel.gates.shadow import Reading, ShadowPolicy
 from flywheel.rehearsal.corpus import build
 from flywheel.rehearsal.people import People
 from flywheel.settings.home import Home
 from flywheel.settings.load import load
-from flywheel.store.evaluation.shadow import Reading
 from flywheel.store.evaluation.tally import Comparison
 from flywheel.store.feedback.rows import FEEDBACK, QUERIES
 from flywheel.store.training.runs import Run

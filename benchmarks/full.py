@@ -33,7 +33,7 @@ from flywheel.retrieval.encoder import Encoder, has_bf16, resolve_base_model
 from trainer.data.dataset import Corpus, held_out, write_snapshot
 from trainer.data.examples import ranked_ndcg
 from trainer.data.recipe import Budget, Header, Recipe
-from trainer.fitting.softmax import Sparse
+from trainer.data.sparse import Sparse
 from trainer.process.launch import launch, read_report
 from trainer.tiers.full import BATCH
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from flywheel.clicks.model import model as clicks
-from flywheel.clicks.model import pairs
+from flywheel.clicks import model as clicks
+from flywheel.clicks import pairs
 from flywheel.rehearsal.people import SILENT, People
 from flywheel.settings.load import Signals
 from flywheel.store.feedback.rows import FEEDBACK, QUERIES

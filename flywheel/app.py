@@ -146,8 +146,9 @@ def _director(parts: Parts, lineup: Lineup) -> Director:
 def run_daemon(home: Path, environ: Mapping[str, str]) -> int:
     """Serve a home until SIGTERM or SIGINT; returns the exit code."""
     from flywheel.daemon.serve import serve
+    from flywheel.page.dashboard import ROUTES
 
-    return serve(Home(home), load(home, environ), open_installation, now_ms)
+    return serve(Home(home), load(home, environ), open_installation, now_ms, ROUTES)
 
 
 def _cycle(parts: Parts) -> Cycle:

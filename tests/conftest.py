@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.broker.producer import embedded
+from flywheel.broker import embedded
 from flywheel.settings.load import Kafka
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kafka"

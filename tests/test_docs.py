@@ -17,7 +17,7 @@ from consumers.decode import Decoder
 from flywheel.cli import COMMANDS, cli
 from flywheel.gates.live import LiveEvidence, decide_live
 from flywheel.gates.offline import Policy
-from flywheel.settings.sections import load as config
+from flywheel.settings import load as config
 from flywheel.stats.ratio import ArmSums as Sums
 from flywheel.store.evaluation.decisions import Decision
 from flywheel.store.evaluation.outcomes import RECOMPUTE, ArmSums, Outcome

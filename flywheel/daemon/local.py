@@ -16,7 +16,7 @@ from flywheel.experiments import director as experiment
 from flywheel.experiments import frozen
 from flywheel.experiments.director import Director
 from flywheel.experiments.lineup import Lineup
-from flywheel.learning.cycle import PAUSED, Cycle
+from flywheel.learning.cycle import Cycle
 from flywheel.learning.snapshot import Learning
 from flywheel.operations import Json, JudgedKind, OperationError, RecordKind
 from flywheel.retrieval.indexer import Indexers
@@ -26,6 +26,7 @@ from flywheel.settings.home import Home
 from flywheel.settings.load import Config
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.schema.errors import SqlRefused
+from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
 from trainer.process.launch import read_progress
 

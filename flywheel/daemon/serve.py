@@ -35,17 +35,17 @@ from flywheel.daemon.worker import CycleWorker
 from flywheel.experiments.frozen import FrozenWatch
 from flywheel.exploration.planner import Planner
 from flywheel.gates.triggers import check
-from flywheel.learning.cycle import PAUSED
 from flywheel.learning.measure import Meter
 from flywheel.operations import Json
 from flywheel.retrieval.indexer import Stopped
 from flywheel.serving.endpoints.app import create_app
 from flywheel.serving.engine import SearchEngine
 from flywheel.serving.server import HttpServer
-from flywheel.serving.services import Services
+from flywheel.serving.services import Pages, Services
 from flywheel.settings.home import Home, HomeError
 from flywheel.settings.load import Config, ConfigError
 from flywheel.store.evaluation.decisions import CHAMPION
+from flywheel.store.state import PAUSED
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ _JOIN_SECONDS = 5.0
 _JOB = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
 
 
-def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callable[[], int]) -> int:
-    """Serve until SIGTERM or SIGINT. Returns 0.
+def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callable[[], int], pages: Pages = ()) -> int:
+    """Serve until SIGTERM or SIGINT. Returns 0. `pages` are routes for browsers beside the API.
 
     Raises:
         HomeError: another daemon serves this home, or it is no home.
@@ -77,7 +77,7 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with open_installation(home, config, stop) as parts:
-        daemon = Daemon(parts, stop, now_ms)
+        daemon = Daemon(parts, stop, now_ms, pages)
         parts.cycle.listeners.append(daemon.activate)
         parts.director.listeners.append(daemon.activate)
         daemon.run()
@@ -102,8 +102,10 @@ def log_to(home: Home) -> None:
 class Daemon:
     """The threads, and what `status` knows of them."""
 
-    def __init__(self, parts: Installation, stop: threading.Event, now_ms: Callable[[], int]) -> None:
-        self._in, self._stop, self._now_ms = parts, stop, now_ms
+    def __init__(
+        self, parts: Installation, stop: threading.Event, now_ms: Callable[[], int], pages: Pages = ()
+    ) -> None:
+        self._in, self._stop, self._now_ms, self._pages = parts, stop, now_ms, pages
         self._started = time.monotonic()
         self._producer = broker.Producer(parts.config.kafka)
         self._engine = SearchEngine(
@@ -190,6 +192,7 @@ class Daemon:
             limits=config.limits,
             registry=CollectorRegistry(),
             ready=self._not_ready,
+            pages=self._pages,
         )
         return create_app(services, now_ms=self._now_ms)
 

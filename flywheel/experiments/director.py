@@ -15,10 +15,10 @@ from flywheel.experiments import ledger as verdicts
 from flywheel.experiments.stages import CONFIRMATION, DAY_MS, FROM, Stage
 from flywheel.gates.offline import Budget, Decision, Policy, Verdict
 from flywheel.gates.ramp import next_share
-from flywheel.learning.cycle import PAUSED
 from flywheel.settings.load import ConfigError, Promotion
 from flywheel.store.evaluation.decisions import CHAMPION
 from flywheel.store.evaluation.experiments import Experiment
+from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
 
 log = logging.getLogger(__name__)

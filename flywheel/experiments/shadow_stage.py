@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 
 from flywheel.experiments.shadow import Shadow, Side
 from flywheel.gates.offline import Decision, Verdict
-from flywheel.gates.shadow import ShadowPolicy
+from flywheel.gates.shadow import Reading, ShadowPolicy
 from flywheel.settings.load import Config
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.evaluation.outcomes import Outcome
-from flywheel.store.evaluation.shadow import Reading
 from flywheel.store.store import Store
 
 

@@ -5,13 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from flywheel.gates.offline import GUARDRAILS, Decision, Guardrail, Verdict
-from flywheel.stats.counterfactual import MIN_COVERAGE, MIN_EFFECTIVE, Contrast, robust, self_normalised
+from flywheel.stats.counterfactual import MIN_COVERAGE, MIN_EFFECTIVE, Contrast, RankWeights, robust, self_normalised
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.paired import PairedSums
-from flywheel.store.evaluation.shadow import Reading, Shadowed
 
+Column = npt.NDArray[np.float64]
 LATENCY = next(guard for guard in GUARDRAILS if guard.metric == "latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How pages are read: what satisfies, how many pages of a person count for a query in one window, how many ranks
+    matter, and the relevance of a document that the click model does not know."""
+
+    satisfied_ms: int = 30_000
+    cap: int = 3
+    depth: int = 10
+    unknown: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """Everything that a shadow has counted.
+
+    `pages`, `champion`, `challenger`: float64 (groups,), each group of users' pages and its totals by the click model.
+    `slots`, `weights`: float64 (groups, ranks), from pages with propensities. `times`: (timed queries, 2) milliseconds,
+    champion first. `overlap`, `rbo` are means over pages, `changed` the share of pages that would look different.
+    """
+
+    pages: Column
+    champion: Column
+    challenger: Column
+    effective: float
+    coverage: float
+    slots: Column
+    weights: tuple[RankWeights, RankWeights]
+    times: Column
+    overlap: float
+    rbo: float
+    changed: float
+    queries: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,14 @@ from typing import Any, Protocol
 from flywheel.experiments import ledger as verdicts
 from flywheel.gates.judged import DEPTH, JudgedSet, judge, policy_of
 from flywheel.gates.offline import Budget, Decision, Verdict
-from flywheel.learning.snapshot import Learning, NothingToLearn, heldout, scores
+from flywheel.learning import heldout
+from flywheel.learning.snapshot import Learning, NothingToLearn, scores
 from flywheel.operations import Json
 from flywheel.retrieval.indexer import Indexer, Stopped
 from flywheel.retrieval.registry import BASE, MANIFEST, Registry
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
+from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
 from flywheel.store.training.runs import ENDED, Run
 from trainer.data.recipe import Budget as TrainingBudget
@@ -28,7 +30,6 @@ from trainer.process.launch import launch, read_report
 
 log = logging.getLogger(__name__)
 
-PAUSED = "paused"
 _POLL_SECONDS = 0.1
 _FAREWELL_SECONDS = 1.0
 _SNAPSHOTS_KEPT = 3

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
@@ -32,3 +33,6 @@ async def page(_: Request) -> HTMLResponse:
     """The dashboard; it holds no data of its own, so it needs no token."""
     html, policy = _content()
     return HTMLResponse(html, headers={"Content-Security-Policy": policy, "X-Frame-Options": "DENY"})
+
+
+ROUTES = (Route("/", page, methods=["GET"]),)

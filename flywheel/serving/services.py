@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry
+from starlette.routing import Route
 
 from flywheel.operations import Operations
 from flywheel.serving.ranking import Filters
@@ -49,9 +50,15 @@ class SearchService(Protocol):
     def counts(self) -> Mapping[str, int]: ...
 
 
+Pages = Sequence[Route]
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything `create_app` is given. `ready` returns the reasons why not; an empty list means ready."""
+    """Everything `create_app` is given. `ready` returns the reasons why not; an empty list means ready.
+
+    `pages` are routes for people's browsers, answered beside the API.
+    """
 
     search: SearchService
     operations: Operations
@@ -60,3 +67,4 @@ class Services:
     limits: Limits
     registry: CollectorRegistry
     ready: Callable[[], list[str]]
+    pages: Pages = ()

@@ -8,6 +8,8 @@ from typing import Any
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
+PAUSED = "paused"  # whether scheduled turns and experiments wait
+
 
 class State:
     """Names with JSON values."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from flywheel.broker import embedded
 from flywheel.broker import producer as broker
-from flywheel.broker.producer import BrokerUnavailable, Producer, embedded
+from flywheel.broker.producer import BrokerUnavailable, Producer
 from flywheel.settings.load import Kafka
 
 NOBODY = Kafka(bootstrap="127.0.0.1:1")

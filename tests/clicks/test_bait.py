@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flywheel.clicks.model import model as clicks
+from flywheel.clicks import model as clicks
 from flywheel.rehearsal.people import SILENT, People
 from tests.clicks.test_model import QUERIES, World, evidence, learned
 

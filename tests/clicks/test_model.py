@@ -6,9 +6,9 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from flywheel.clicks import model as clicks
 from flywheel.clicks.evidence import Evidence, ScoreFeatures
 from flywheel.clicks.model import ClickModel, Curve, Options
-from flywheel.clicks.model import model as clicks
 from flywheel.rehearsal.people import SILENT, Afterwards, Habit, People
 
 QUERIES, K = 300, 10

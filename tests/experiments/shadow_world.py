@@ -9,8 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from flywheel.experiments.shadow import Shadow
-from flywheel.gates.shadow import ShadowPolicy
-from flywheel.store.evaluation.shadow import Reading
+from flywheel.gates.shadow import Reading, ShadowPolicy
 from flywheel.store.feedback.rows import FEEDBACK, QUERIES
 from flywheel.store.store import Store
 

@@ -15,12 +15,12 @@ from flywheel.experiments.shadow import Shadow, Side
 from flywheel.experiments.shadow_stage import ShadowStage, shadow_policy
 from flywheel.experiments.stages import live_stages
 from flywheel.gates.offline import Decision, Policy, Verdict
+from flywheel.gates.shadow import Reading
 from flywheel.settings.load import parse
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation import shadow as stored
 from flywheel.store.evaluation.decisions import Decision as Row
 from flywheel.store.evaluation.experiments import Experiment
-from flywheel.store.evaluation.shadow import Reading
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
 from flywheel.store.training.runs import Run

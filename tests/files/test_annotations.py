@@ -16,9 +16,10 @@ from flywheel.events import Document
 from flywheel.files.annotations import judgements
 from flywheel.files.readers import Tally, read_annotations
 from flywheel.files.writers import label_tasks, statement, write
+from flywheel.gates.shadow import Reading
 from flywheel.store.evaluation.decisions import Decision
 from flywheel.store.evaluation.experiments import Experiment
-from flywheel.store.evaluation.shadow import Ranked, Reading
+from flywheel.store.evaluation.shadow import Ranked
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
 from flywheel.store.training.runs import Run

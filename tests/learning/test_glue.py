@@ -13,7 +13,7 @@ import pytest
 
 from flywheel.experiments import ledger as verdicts
 from flywheel.gates.offline import Decision, Verdict
-from flywheel.learning.cycle import PAUSED, Cycle, Parts
+from flywheel.learning.cycle import Cycle, Parts
 from flywheel.learning.snapshot import NothingToLearn
 from flywheel.retrieval.index import Index
 from flywheel.retrieval.indexer import Indexer, Stopped
@@ -22,6 +22,7 @@ from flywheel.settings.load import Config
 from flywheel.store.evaluation.decisions import CHAMPION
 from flywheel.store.evaluation.decisions import Decision as Row
 from flywheel.store.schema.errors import StoreFull
+from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
 from flywheel.store.training.runs import Run

@@ -18,6 +18,7 @@ import pyarrow as pa
 from prometheus_client import CollectorRegistry
 
 from flywheel.operations import OperationError
+from flywheel.page.dashboard import ROUTES
 from flywheel.retrieval.index import Index
 from flywheel.serving.endpoints.app import create_app
 from flywheel.serving.engine import SearchEngine
@@ -205,6 +206,7 @@ def serve(*, settings: Serving | None = None, limits: Limits | None = None, live
         limits=limits or Limits(),
         registry=CollectorRegistry(),
         ready=lambda: list(reasons),
+        pages=ROUTES,
     )
     app = create_app(services, now_ms=lambda: 1_700_000_000_123)
     with (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.settings.sections import load as config
+from flywheel.settings import load as config
 
 
 def test_an_empty_home_has_every_default(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from trainer.data import replay
 from trainer.data.dataset import Snapshot
+from trainer.data.sparse import Sparse
 from trainer.data.variants import variants as made_of
-from trainer.fitting.softmax import Sparse
 
 Rows = npt.NDArray[np.int64]
 DEV_QUERIES = 1_000  # of each part: enough to tell half a point apart, and seconds to score

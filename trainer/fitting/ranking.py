@@ -14,7 +14,8 @@ import torch
 from trainer.data.dataset import Snapshot
 from trainer.data.examples import Examples
 from trainer.data.recipe import Recipe
-from trainer.fitting.softmax import CHUNK, Sparse, corpus_softmax
+from trainer.data.sparse import Sparse
+from trainer.fitting.softmax import CHUNK, corpus_softmax
 
 Rows = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]

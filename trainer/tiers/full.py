@@ -17,10 +17,10 @@ from sentence_transformers import SentenceTransformer
 from flywheel.retrieval.encoder import Encoder, Task, pick_device, prompt_of, route, uses_bf16
 from trainer.data import examples as pairs
 from trainer.data.dataset import ANCHORS, Snapshot
+from trainer.data.sparse import Sparse
 from trainer.fitting import fit, modeldir, negatives
 from trainer.fitting.losses import contrast, distil, nested
 from trainer.fitting.objective import metrics as metrics_of
-from trainer.fitting.softmax import Sparse
 from trainer.fitting.teacher import Teacher
 from trainer.fitting.tower import Tower, tower_of, vectors
 from trainer.process.processes import ALONE, Processes

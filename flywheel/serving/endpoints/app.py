@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from flywheel.page import dashboard
 from flywheel.serving.endpoints.control import ControlEndpoints
 from flywheel.serving.endpoints.embeddings import EmbeddingEndpoint
 from flywheel.serving.endpoints.pages import PageLog
@@ -68,7 +67,7 @@ def _routes(services: Services, log: PageLog, now_ms: Callable[[], int]) -> list
     reads = ("models", "experiments", "triggers", "decisions", "status")
     acts = ("promote", "rollback", "pause", "resume")
     return [
-        Route("/", dashboard.page, methods=["GET"]),
+        *services.pages,
         Route("/healthz", probes.alive, methods=["GET"]),
         Route("/readyz", probes.ready, methods=["GET"]),
         Route("/metrics", probes.metrics, methods=["GET"]),

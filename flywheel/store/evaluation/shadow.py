@@ -12,15 +12,14 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from flywheel.gates.shadow import Column, Reading, Shadowed
 from flywheel.stats.counterfactual import RankWeights
 from flywheel.store.evaluation import shadow_sql as sql
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
-Column = npt.NDArray[np.float64]
 _PARTS = ("shadow_traffic", "shadow_slots", "shadow_clicks", "shadow_weights")
 _ARM = ("weight", "weight_sq", "reward", "robust")
 
@@ -59,40 +58,6 @@ class Ranked:
     rbo: float
     champion_ms: float | None = None
     challenger_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How pages are read: what satisfies, how many pages of a person count for a query in one window, how many ranks
-    matter, and the relevance of a document that the click model does not know."""
-
-    satisfied_ms: int = 30_000
-    cap: int = 3
-    depth: int = 10
-    unknown: float = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Shadowed:
-    """Everything that a shadow has counted.
-
-    `pages`, `champion`, `challenger`: float64 (groups,), each group of users' pages and its totals by the click model.
-    `slots`, `weights`: float64 (groups, ranks), from pages with propensities. `times`: (timed queries, 2) milliseconds,
-    champion first. `overlap`, `rbo` are means over pages, `changed` the share of pages that would look different.
-    """
-
-    pages: Column
-    champion: Column
-    challenger: Column
-    effective: float
-    coverage: float
-    slots: Column
-    weights: tuple[RankWeights, RankWeights]
-    times: Column
-    overlap: float
-    rbo: float
-    changed: float
-    queries: int
 
 
 class Shadows:

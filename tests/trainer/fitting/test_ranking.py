@@ -12,9 +12,9 @@ import torch
 from trainer.data import examples
 from trainer.data.dataset import Corpus, Snapshot, read_snapshot, write_snapshot
 from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.sparse import Sparse
 from trainer.fitting import ranking
 from trainer.fitting.ranking import Exact, Sampled, boosted, nearest
-from trainer.fitting.softmax import Sparse
 
 DOCUMENTS, WIDTH = 3_000, 16
 

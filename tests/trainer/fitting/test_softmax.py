@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.data.sparse import Sparse
 from trainer.fitting import softmax
-from trainer.fitting.softmax import Sparse, corpus_softmax
+from trainer.fitting.softmax import corpus_softmax
 
 
 def sparse(entries: list[list[tuple[int, float]]]) -> Sparse:
