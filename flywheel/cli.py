@@ -32,11 +32,11 @@ COMMANDS = {
     "rollback": "flywheel.commands.cycle:rollback",
     "pause": "flywheel.commands.cycle:pause",
     "resume": "flywheel.commands.cycle:resume",
-    "sql": "flywheel.commands.data:sql",
+    "sql": "flywheel.commands.sql:sql",
     "import": "flywheel.commands.import_:import_",
-    "export": "flywheel.commands.data:export",
+    "export": "flywheel.commands.export:export",
     "simulate": "flywheel.commands.simulate:simulate",
-    "erase-user": "flywheel.commands.data:erase_user",
+    "erase-user": "flywheel.commands.erase_user:erase_user",
 }
 
 _OURS = {"flywheel", "consumers", "trainer"}

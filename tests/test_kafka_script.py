@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.broker import producer as broker
+from flywheel.broker import admin as broker
 from flywheel.settings.load import Kafka
 from tests.conftest import SCRIPT, Served, kafka_script
 

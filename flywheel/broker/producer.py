@@ -1,158 +1,28 @@
-"""Speaking to the brokers: topics, cluster id and lag, and a producer that never loses a message quietly.
+"""A producer that never loses a message quietly: each message ends in its coordinates or in an error.
 
-Consuming is `consumers.kafka`; this module only administers and sends.
+Consuming is `consumers.kafka`; topics are `flywheel.broker.admin`.
 """
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flywheel.broker.connection import CONNECT_MS, BrokerUnavailable, connected, probe
 from flywheel.events import Coordinates
 from flywheel.settings.load import Kafka
 
 if TYPE_CHECKING:
-    from kafka import KafkaAdminClient, KafkaProducer
+    from kafka import KafkaProducer
 
-CONNECT_MS = 5_000
 MAX_PENDING = 200_000
 BACKOFF_SECONDS = (0.1, 5.0)
 
 Headers = list[tuple[str, bytes]]
-
-
-class BrokerUnavailable(ConnectionError):  # noqa: N818 - it reads as what it says
-    """No broker answers, or not in time; the message names the address, the cause and the fix."""
-
-
-def probe(settings: Kafka, timeout_s: float = 2.0) -> None:
-    """Open a connection to any of the configured brokers, and close it.
-
-    Raises:
-        BrokerUnavailable: none of them listens.
-    """
-    problems = []
-    for server in settings.client_settings()["bootstrap_servers"]:
-        host, _, port = server.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
-        except (OSError, ValueError) as error:
-            problems.append(f"{server}: {error}")
-        else:
-            return
-    raise BrokerUnavailable(
-        f"no Kafka broker answers ({'; '.join(problems) or 'kafka.bootstrap is empty'}); "
-        "start one (scripts/kafka start) or set kafka.bootstrap"
-    )
-
-
-def ensure_topics(settings: Kafka, names: Iterable[str], partitions: int = 1) -> list[str]:
-    """Create what is missing of `names`, with the cluster's own replication; returns the names that were created.
-
-    Raises:
-        BrokerUnavailable: no broker answers, or it does not create them.
-    """
-    with _admin(settings) as admin:
-        missing = sorted(set(names) - set(admin.list_topics()))
-        if missing:
-            answer = admin.create_topics(
-                {name: {"num_partitions": partitions, "replication_factor": -1} for name in missing},
-                timeout_ms=CONNECT_MS,
-                raise_errors=False,
-            )
-            _check_created(answer["topics"])
-            admin.wait_for_topics(missing, timeout_ms=2 * CONNECT_MS)
-        return missing
-
-
-def delete_topics(settings: Kafka, names: Iterable[str]) -> None:
-    """Delete topics with all they hold; unknown names are ignored."""
-    with _admin(settings) as admin:
-        present = set(admin.list_topics())
-        if doomed := [name for name in names if name in present]:
-            admin.delete_topics(doomed, timeout_ms=CONNECT_MS)
-
-
-def cluster_id(settings: Kafka) -> str:
-    """The id of the cluster that answers now.
-
-    Raises:
-        BrokerUnavailable: none does.
-    """
-    with _admin(settings) as admin:
-        return str(admin.describe_cluster()["cluster_id"])
-
-
-def end_offsets(settings: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], int]:
-    """For each partition of `topics`, the offset of the message to come. Wrong on the embedded broker."""
-    from kafka import OffsetSpec, TopicPartition
-
-    with _admin(settings) as admin:
-        wanted = {
-            TopicPartition(topic["name"], partition["partition_index"]): OffsetSpec.LATEST
-            for topic in admin.describe_topics(list(topics))
-            for partition in topic.get("partitions") or []
-        }
-        found = admin.list_partition_offsets(wanted) if wanted else {}
-        return {(place.topic, place.partition): int(answer.offset) for place, answer in found.items()}
-
-
-def lag(settings: Kafka, topics: Iterable[str], next_offsets: Mapping[tuple[str, int], int]) -> int:
-    """Messages in `topics` that are not yet read, given where reading goes on."""
-    ends = end_offsets(settings, topics)
-    return sum(max(0, end - next_offsets.get(place, 0)) for place, end in ends.items())
-
-
-def _check_created(topics: Iterable[Mapping[str, Any]]) -> None:
-    exists = 36  # TOPIC_ALREADY_EXISTS: another process was faster
-    failed = [f"{t['name']}: {t.get('error_message') or t['error_code']}" for t in topics if t["error_code"]]
-    if any(t["error_code"] not in {0, exists} for t in topics):
-        raise BrokerUnavailable(f"the broker does not create topics ({'; '.join(failed)}); create them by hand")
-
-
-@contextmanager
-def _admin(settings: Kafka) -> Iterator[KafkaAdminClient]:
-    from kafka import KafkaAdminClient
-    from kafka.errors import KafkaError
-
-    try:
-        admin = _connected(KafkaAdminClient, settings, request_timeout_ms=2 * CONNECT_MS)
-        try:
-            yield admin
-        finally:
-            admin.close()
-    except KafkaError as error:
-        raise BrokerUnavailable(f"the broker at {settings.bootstrap} failed: {error}") from error
-
-
-def _connected(client: Callable[..., Any], settings: Kafka, **options: Any) -> Any:
-    """A client of the library; what a failed constructor leaves running is ended here, each is a thread."""
-    from kafka.errors import KafkaError
-    from kafka.net.compat import KafkaNetClient
-
-    probe(settings)
-    opened: list[Any] = []
-
-    def remember(**configs: Any) -> Any:
-        opened.append(KafkaNetClient(**configs))
-        return opened[-1]
-
-    try:
-        return client(**settings.client_settings(), bootstrap_timeout_ms=CONNECT_MS, kafka_client=remember, **options)
-    except KafkaError as error:
-        for leftover in opened:
-            leftover.close()
-            leftover._net.stop(1_000)  # the library has no public way to end its own thread
-        raise BrokerUnavailable(
-            f"the broker at {settings.bootstrap} does not let us in ({error}); check [kafka] security settings"
-        ) from error
 
 
 @dataclass(slots=True)
@@ -290,7 +160,7 @@ class Producer:
         from kafka import KafkaProducer
 
         delivery_ms = int(self._delivery_seconds * 1_000)
-        return _connected(
+        return connected(
             KafkaProducer,
             self._settings,
             acks="all",

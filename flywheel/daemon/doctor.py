@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flywheel.broker import producer as broker
+from flywheel.broker import admin as broker
 from flywheel.operations import Json
 from flywheel.retrieval.encoder import ModelMissing
 from flywheel.retrieval.registry import IncompleteModel, Registry, read_manifest

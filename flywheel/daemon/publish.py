@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from flywheel.broker.producer import BrokerUnavailable, Producer
+from flywheel.broker.connection import BrokerUnavailable
+from flywheel.broker.producer import Producer
 from flywheel.serving.services import NotAcknowledged, TopicKind
 from flywheel.settings.load import Kafka
 

@@ -25,8 +25,9 @@ from prometheus_client import CollectorRegistry
 from consumers.batch import Topics
 from consumers.ingest import Ingest, room_on_disk
 from consumers.kafka import KafkaSource
-from flywheel.broker import producer as broker
-from flywheel.broker.producer import BrokerUnavailable
+from flywheel.broker.admin import ensure_topics
+from flywheel.broker.connection import BrokerUnavailable
+from flywheel.broker.producer import Producer
 from flywheel.daemon.announce import Announcer
 from flywheel.daemon.local import Installation, Live, LocalOperations
 from flywheel.daemon.publish import BrokerPublisher
@@ -107,7 +108,7 @@ class Daemon:
     ) -> None:
         self._in, self._stop, self._now_ms, self._pages = parts, stop, now_ms, pages
         self._started = time.monotonic()
-        self._producer = broker.Producer(parts.config.kafka)
+        self._producer = Producer(parts.config.kafka)
         self._engine = SearchEngine(
             parts.titles,
             now_ms=now_ms,
@@ -274,7 +275,7 @@ class Daemon:
         if not self._topics_ready:
             kafka = self._in.config.kafka
             names = (*Topics.of(kafka).names, kafka.topic_models, kafka.topic_dead_letters)
-            broker.ensure_topics(kafka, names)
+            ensure_topics(kafka, names)
             self._topics_ready = True
         self._announcer.step()
         return _ANNOUNCE_SECONDS

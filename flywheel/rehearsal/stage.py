@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.broker.producer import BrokerUnavailable, Producer, probe
+from flywheel.broker.connection import BrokerUnavailable, probe
+from flywheel.broker.producer import Producer
 from flywheel.client import RemoteOperations
 from flywheel.files.beir import Judged
 from flywheel.operations import Json, OperationError

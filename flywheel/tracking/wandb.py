@@ -16,7 +16,7 @@ from typing import Any
 from flywheel.settings.home import Home
 from flywheel.settings.load import Tracking
 from flywheel.store.training.runs import Run
-from flywheel.tracking.mlflow import manifest_of, metrics_of, parameters_of, tags_of
+from flywheel.tracking.runs import manifest_of, metrics_of, parameters_of, tags_of
 
 log = logging.getLogger(__name__)
 

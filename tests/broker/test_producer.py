@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from flywheel.broker import admin as broker
 from flywheel.broker import embedded
-from flywheel.broker import producer as broker
-from flywheel.broker.producer import BrokerUnavailable, Producer
+from flywheel.broker.connection import BrokerUnavailable, probe
+from flywheel.broker.producer import Producer
 from flywheel.settings.load import Kafka
 
 NOBODY = Kafka(bootstrap="127.0.0.1:1")
@@ -75,7 +76,7 @@ def test_a_message_that_no_broker_would_take_fails_alone(kafka_settings: Kafka) 
 @pytest.mark.parametrize(
     "ask",
     [
-        broker.probe,
+        probe,
         broker.cluster_id,
         lambda settings: broker.ensure_topics(settings, ["a"]),
         lambda settings: broker.end_offsets(settings, ["a"]),
@@ -124,7 +125,7 @@ def test_the_embedded_broker_is_ours_alone(monkeypatch: pytest.MonkeyPatch) -> N
             assert mine.bootstrap.startswith("127.0.0.1:")
             seen.append(broker.cluster_id(Kafka(bootstrap=mine.bootstrap)))
         with pytest.raises(BrokerUnavailable):
-            broker.probe(Kafka(bootstrap=mine.bootstrap))
+            probe(Kafka(bootstrap=mine.bootstrap))
     assert seen[0] != seen[1]
     assert "somebody-else" not in seen
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from consumers.batch import Topics
-from flywheel.broker.producer import Producer, ensure_topics, lag
+from flywheel.broker.admin import ensure_topics, lag
+from flywheel.broker.producer import Producer
 from flywheel.settings.load import Kafka
 from flywheel.store import Store
 from tests.consumers.ingest_process import POINTS

@@ -12,7 +12,8 @@ from consumers.batch import Topics
 from consumers.decode import Decoder
 from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
-from flywheel.broker.producer import Producer, delete_topics, ensure_topics
+from flywheel.broker.admin import delete_topics, ensure_topics
+from flywheel.broker.producer import Producer
 from flywheel.events import Coordinates
 from flywheel.settings.load import Kafka, Signals
 from tests.consumers.memory import MemorySink

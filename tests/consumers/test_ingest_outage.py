@@ -15,7 +15,8 @@ import pytest
 from consumers import kafka as kafka_module
 from consumers.batch import Topics
 from consumers.ingest import Ingest
-from flywheel.broker.producer import Producer, ensure_topics
+from flywheel.broker.admin import ensure_topics
+from flywheel.broker.producer import Producer
 from flywheel.settings.load import Kafka
 from tests.conftest import Served, kafka_script, unique_kafka
 from tests.consumers.memory import MemorySink

@@ -1,0 +1,92 @@
+"""Administration of the brokers: topics, cluster id, end offsets and lag. It sends and consumes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flywheel.broker.connection import CONNECT_MS, BrokerUnavailable, connected
+from flywheel.settings.load import Kafka
+
+if TYPE_CHECKING:
+    from kafka import KafkaAdminClient
+
+
+def ensure_topics(settings: Kafka, names: Iterable[str], partitions: int = 1) -> list[str]:
+    """Create what is missing of `names`, with the cluster's own replication; returns the names that were created.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it does not create them.
+    """
+    with _admin(settings) as admin:
+        missing = sorted(set(names) - set(admin.list_topics()))
+        if missing:
+            answer = admin.create_topics(
+                {name: {"num_partitions": partitions, "replication_factor": -1} for name in missing},
+                timeout_ms=CONNECT_MS,
+                raise_errors=False,
+            )
+            _check_created(answer["topics"])
+            admin.wait_for_topics(missing, timeout_ms=2 * CONNECT_MS)
+        return missing
+
+
+def delete_topics(settings: Kafka, names: Iterable[str]) -> None:
+    """Delete topics with all they hold; unknown names are ignored."""
+    with _admin(settings) as admin:
+        present = set(admin.list_topics())
+        if doomed := [name for name in names if name in present]:
+            admin.delete_topics(doomed, timeout_ms=CONNECT_MS)
+
+
+def cluster_id(settings: Kafka) -> str:
+    """The id of the cluster that answers now.
+
+    Raises:
+        BrokerUnavailable: none does.
+    """
+    with _admin(settings) as admin:
+        return str(admin.describe_cluster()["cluster_id"])
+
+
+def end_offsets(settings: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+    """For each partition of `topics`, the offset of the message to come. Wrong on the embedded broker."""
+    from kafka import OffsetSpec, TopicPartition
+
+    with _admin(settings) as admin:
+        wanted = {
+            TopicPartition(topic["name"], partition["partition_index"]): OffsetSpec.LATEST
+            for topic in admin.describe_topics(list(topics))
+            for partition in topic.get("partitions") or []
+        }
+        found = admin.list_partition_offsets(wanted) if wanted else {}
+        return {(place.topic, place.partition): int(answer.offset) for place, answer in found.items()}
+
+
+def lag(settings: Kafka, topics: Iterable[str], next_offsets: Mapping[tuple[str, int], int]) -> int:
+    """Messages in `topics` that are not yet read, given where reading goes on."""
+    ends = end_offsets(settings, topics)
+    return sum(max(0, end - next_offsets.get(place, 0)) for place, end in ends.items())
+
+
+def _check_created(topics: Iterable[Mapping[str, Any]]) -> None:
+    exists = 36  # TOPIC_ALREADY_EXISTS: another process was faster
+    failed = [f"{t['name']}: {t.get('error_message') or t['error_code']}" for t in topics if t["error_code"]]
+    if any(t["error_code"] not in {0, exists} for t in topics):
+        raise BrokerUnavailable(f"the broker does not create topics ({'; '.join(failed)}); create them by hand")
+
+
+@contextmanager
+def _admin(settings: Kafka) -> Iterator[KafkaAdminClient]:
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    try:
+        admin = connected(KafkaAdminClient, settings, request_timeout_ms=2 * CONNECT_MS)
+        try:
+            yield admin
+        finally:
+            admin.close()
+    except KafkaError as error:
+        raise BrokerUnavailable(f"the broker at {settings.bootstrap} failed: {error}") from error

@@ -1,0 +1,62 @@
+"""A way in to the brokers: whether any of them listens, and a client of the library that leaves nothing behind.
+
+It opens connections only. What is sent or asked over them is for the other modules of this room.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from flywheel.settings.load import Kafka
+
+CONNECT_MS = 5_000
+
+
+class BrokerUnavailable(ConnectionError):  # noqa: N818 - it reads as what it says
+    """No broker answers, or not in time; the message names the address, the cause and the fix."""
+
+
+def probe(settings: Kafka, timeout_s: float = 2.0) -> None:
+    """Open a connection to any of the configured brokers, and close it.
+
+    Raises:
+        BrokerUnavailable: none of them listens.
+    """
+    problems = []
+    for server in settings.client_settings()["bootstrap_servers"]:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        except (OSError, ValueError) as error:
+            problems.append(f"{server}: {error}")
+        else:
+            return
+    raise BrokerUnavailable(
+        f"no Kafka broker answers ({'; '.join(problems) or 'kafka.bootstrap is empty'}); "
+        "start one (scripts/kafka start) or set kafka.bootstrap"
+    )
+
+
+def connected(client: Callable[..., Any], settings: Kafka, **options: Any) -> Any:
+    """A client of the library; what a failed constructor leaves running is ended here, each is a thread."""
+    from kafka.errors import KafkaError
+    from kafka.net.compat import KafkaNetClient
+
+    probe(settings)
+    opened: list[Any] = []
+
+    def remember(**configs: Any) -> Any:
+        opened.append(KafkaNetClient(**configs))
+        return opened[-1]
+
+    try:
+        return client(**settings.client_settings(), bootstrap_timeout_ms=CONNECT_MS, kafka_client=remember, **options)
+    except KafkaError as error:
+        for leftover in opened:
+            leftover.close()
+            leftover._net.stop(1_000)  # the library has no public way to end its own thread
+        raise BrokerUnavailable(
+            f"the broker at {settings.bootstrap} does not let us in ({error}); check [kafka] security settings"
+        ) from error
