@@ -9,12 +9,13 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flywheel", "consumers", "trainer")
-MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 350, 50, 8
+MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_MODULES = 350, 50, 8, 15
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -66,18 +67,68 @@ def test_no_function_takes_more_than_8_parameters() -> None:
     assert {name: count for name, count in counts.items() if count > MOST_PARAMETERS} == {}
 
 
-def test_every_module_stands_in_a_layer() -> None:
-    """A new module cannot escape the import contracts by not being listed."""
+def _contracts() -> dict[str, dict[str, Any]]:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
-    floors = next(contract for contract in contracts if contract["id"] == "floors")
-    listed = {name.strip(" ()") for layer in floors["layers"] for name in re.split("[:|]", layer)}
-    there = {"consumers", "trainer"} | {
-        f"flywheel.{path.stem}"
+    return {contract["id"]: contract for contract in contracts}
+
+
+def _rooms() -> set[str]:
+    """What stands directly in `flywheel/`: its rooms, and the modules of the root."""
+    return {
+        path.stem
         for path in (ROOT / "flywheel").iterdir()
         if (path.suffix == ".py" or (path / "__init__.py").is_file()) and path.stem != "__init__"
     }
-    assert there - listed == set(), "add them to a layer in pyproject.toml"
-    assert listed - there == set(), "listed, but there is no such module"
+
+
+def test_every_room_stands_on_a_floor() -> None:
+    """A new room or root module is an error until it has its place among the layers."""
+    floors = _contracts()["floors"]
+    listed = {name.strip() for layer in floors["layers"] for name in re.split("[:|]", layer)}
+    assert floors["exhaustive"] is True
+    assert listed == _rooms()
+
+
+def test_consumers_and_trainer_are_told_of_every_room() -> None:
+    """What the two islands may not see names every room but those that they may."""
+    forbidden = {name.removeprefix("flywheel.") for name in _contracts()["islands"]["forbidden_modules"]}
+    assert _rooms() - forbidden == {"events", "settings"}
+
+
+def test_no_contract_names_a_module_within_a_room() -> None:
+    """Contracts list rooms, so that a module cannot be forgotten; the outside packages' places are the exception."""
+    named = {
+        f"{identity}: {name}"
+        for identity, contract in _contracts().items()
+        if contract["type"] != "protected"
+        for key in ("source_modules", "forbidden_modules", "modules")
+        for name in contract.get(key, [])
+        if name.count(".") > 1
+    }
+    assert named == set()
+
+
+def test_a_room_has_at_most_15_modules() -> None:
+    """A folder can be taken in at a glance; what is larger has rooms within it."""
+    rooms = [
+        folder for package in PACKAGES for folder in (ROOT / package, *(ROOT / package).rglob("*")) if folder.is_dir()
+    ]
+    sizes = {
+        str(room.relative_to(ROOT)): len([path for path in room.glob("*.py") if path.stem != "__init__"])
+        for room in rooms
+    }
+    assert {room: size for room, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    """Each room's `__init__.py` opens with a sentence, so that a newcomer knows what to come for."""
+    silent = [
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("__init__.py")
+        if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+    assert silent == []
 
 
 # What import-linter can only say of packages that somebody imports at the moment, said of all of them.
