@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.evaluator_challengers import challengers, stream, variants
 from benchmarks.evaluator_worlds import Pool, Visitors, halves, one_year, pool, shared
 from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live
-from flywheel.gates.offline import Policy, Verdict
+from flywheel.gates.offline import PromotionPolicy, Verdict
 from flywheel.settings.load import Promotion
 from flywheel.stats.counterfactual import WeightedSums
 from flywheel.stats.estimate import Estimate, Inconclusive
@@ -40,7 +40,7 @@ ALPHA = 0.05
 def aa(seed: int, runs: int = 1_000, days: int = 60) -> dict[str, Any]:
     """Two equal arms, looked at every day: how often anything is promoted, and how often a per-page z-test would."""
     promoted = naive = 0
-    policy = Policy(max_days=days + 1)
+    policy = PromotionPolicy(max_days=days + 1)
     for run in range(runs):
         rng = np.random.default_rng([seed, run])
         arms = Visitors(rng, 1_500, 0.25), Visitors(rng, 1_500, 0.25)

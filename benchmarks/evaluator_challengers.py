@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.evaluator_worlds import BUDGET, DAY_MS, POLICY, Column, Visitors
 from flywheel.gates.live import Arms, LiveEvidence, decide_live
-from flywheel.gates.offline import Decision, OfflineEvidence, Spent, Verdict, decide_offline
+from flywheel.gates.offline import GateDecision, OfflineEvidence, Spent, Verdict, decide_offline
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.ratio import ArmSums, log_ratio
 
@@ -43,7 +43,7 @@ def challengers(seed: int, runs: int = 60) -> dict[str, Any]:
     return {"challengers": answers, "queries": 1_000, "alpha": alpha, "runs": runs}
 
 
-def _summary(decisions: list[Decision], words: str) -> dict[str, Any]:
+def _summary(decisions: list[GateDecision], words: str) -> dict[str, Any]:
     shares = {verdict.value: sum(d.verdict is verdict for d in decisions) / len(decisions) for verdict in Verdict}
     right = [any(words in reason for reason in decision.reasons) for decision in decisions]
     example = next((d for d, named in zip(decisions, right, strict=True) if named), decisions[0])
@@ -64,7 +64,7 @@ def _golden(rng: np.random.Generator, seen: float, unseen: float, queries: int =
 
 def _live(
     rng: np.random.Generator, satisfied: float, clicked: float, slower: float, busiest: float, *, alpha: float
-) -> Decision:
+) -> GateDecision:
     """A split of 40,000 users, looked at daily until decided; nobody has many more pages than the tally caps."""
     users = 40_000
     busy = rng.pareto(1.6, users).clip(max=40)

@@ -26,21 +26,21 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flywheel.app import now_ms, open_installation
-from flywheel.daemon.local import Installation, Live, LocalOperations
+from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.events import normalise_query
 from flywheel.experiments.shadow import Shadow, Side
 from flywheel.files.beir import read_corpus
 from flywheel.gates.live import LiveEvidence, decide_live
-from flywheel.gates.offline import Policy
-from flywheel.gates.shadow import Reading, ShadowPolicy
+from flywheel.gates.offline import PromotionPolicy
+from flywheel.gates.shadow import PageRules, ShadowPolicy
 from flywheel.rehearsal.corpus import build
 from flywheel.rehearsal.people import People
 from flywheel.settings.home import Home
 from flywheel.settings.load import load
 from flywheel.store.evaluation.tally import Comparison
 from flywheel.store.feedback.rows import FEEDBACK, QUERIES
-from flywheel.store.training.runs import Run
-from trainer.data.recipe import Budget
+from flywheel.store.training.runs import TrainingRun
+from trainer.data.recipe import ResourceBudget
 from trainer.process.launch import launch, read_report
 
 K, BATCH, CHUNK = 10, 5_000, 100_000
@@ -131,7 +131,7 @@ def _say(text: str) -> None:
 def _prepare(room: Room) -> None:
     """Documents, vectors, earlier pages with clicks, and a challenger trained on what they say."""
     with _open(room) as parts:
-        operations = LocalOperations(parts, Live(turn=lambda *_: {}))
+        operations = LocalOperations(parts, DaemonHooks(turn=lambda *_: {}))
         documents = list(read_corpus(room.beir)) if room.beir else list(build().documents)[:DOCUMENTS]
         rows = [{"doc_id": d.doc_id, "title": d.title, "text": d.text} for d in documents]
         operations.import_records("documents", rows)
@@ -167,11 +167,13 @@ def _save(room: Room, version: str, asked: list[tuple[str, str]], tops: list[lis
 
 def _challenger(parts: Installation) -> str:
     """A version that the product's own learning and trainer made from the earlier pages."""
-    run = Run("run-0001", "manual", "adapter", "started", now_ms(), None, "base", "v1", until_ms=SPLIT_MS, seed=1)
+    run = TrainingRun(
+        "run-0001", "manual", "adapter", "started", now_ms(), None, "base", "v1", until_ms=SPLIT_MS, seed=1
+    )
     parts.store.runs.start(run, "benchmark")
     parts.learning.gather(run)
     folder, out = parts.learning.snapshot(run), parts.registry.path("v1")
-    if launch(folder, out, Budget(threads=2)).wait():
+    if launch(folder, out, ResourceBudget(threads=2)).wait():
         raise RuntimeError(f"training failed: {(read_report(out) or {}).get('error')}")
     parts.registry.adopt("v1")
     parts.store.runs.finish(run.run_id, "done", now_ms())
@@ -263,7 +265,7 @@ def _judge(room: Room, name: str) -> dict[str, Any]:
         started = time.perf_counter()
         champion, challenger = _side(parts, "base"), _side(parts, "v1")
         loaded, models_peak = time.perf_counter(), _peak_mb()
-        policy = ShadowPolicy(step_pages=50_000, step_queries=256, reading=Reading(cap=10_000_000))
+        policy = ShadowPolicy(step_pages=50_000, step_queries=256, reading=PageRules(cap=10_000_000))
         shadow = Shadow(parts.store.shadows, name, policy, time.perf_counter)
         shadow.begin("run-0001", SPLIT_MS)
         steps = 0
@@ -279,7 +281,7 @@ def _judge(room: Room, name: str) -> dict[str, Any]:
         evidence = LiveEvidence(
             tallied.metrics, tallied.steady.get("satisfied_ctr"), users=tallied.users, crossed=tallied.crossed
         )
-        decision = decide_live(evidence, Policy(), 0.05)
+        decision = decide_live(evidence, PromotionPolicy(), 0.05)
         ended = time.perf_counter()
         progress = parts.store.shadows.progress(name)
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from flywheel.gates.judged import policy_of
 from flywheel.gates.live import LiveEvidence, decide_live
-from flywheel.gates.offline import Budget, Decision, Policy, Spent, Verdict
+from flywheel.gates.offline import ErrorBudget, GateDecision, PromotionPolicy, Spent, Verdict
 from flywheel.settings.load import Config
 from flywheel.stats.interleaving import PreferenceSums, credit, team_draft
 from flywheel.stats.ratio import ArmSums
 
 POLICY = policy_of(Config())
-BUDGET = Budget(alpha=Config().promotion.alpha)
+BUDGET = ErrorBudget(alpha=Config().promotion.alpha)
 DAY_MS = 86_400_000
 Column = npt.NDArray[np.float64]
 RELEVANT_CLICK, OTHER_CLICK, SHOWN = 0.6, 0.05, 10
@@ -127,7 +127,7 @@ def _credits(
     return earned[..., 0].ravel(), earned[..., 1].ravel()
 
 
-Challenger = Callable[[np.random.Generator, Pool, Policy, float, int], tuple[int, Decision]]
+Challenger = Callable[[np.random.Generator, Pool, PromotionPolicy, float, int], tuple[int, GateDecision]]
 
 
 def one_year(
@@ -147,7 +147,9 @@ def one_year(
     return ended
 
 
-def shared(rng: np.random.Generator, world: Pool, policy: Policy, alpha: float, users: int) -> tuple[int, Decision]:
+def shared(
+    rng: np.random.Generator, world: Pool, policy: PromotionPolicy, alpha: float, users: int
+) -> tuple[int, GateDecision]:
     """Interleaved for everybody, looked at once a week; a week sees a third of all users."""
     busy = rng.pareto(1.6, 3 * users).clip(max=1_000)
     earnings = np.zeros((2, len(busy)))
@@ -163,7 +165,9 @@ def shared(rng: np.random.Generator, world: Pool, policy: Policy, alpha: float, 
             return week, decision
 
 
-def halves(rng: np.random.Generator, world: Pool, policy: Policy, alpha: float, users: int) -> tuple[int, Decision]:
+def halves(
+    rng: np.random.Generator, world: Pool, policy: PromotionPolicy, alpha: float, users: int
+) -> tuple[int, GateDecision]:
     """The same people, half of them in each arm."""
     busy = rng.pareto(1.6, 3 * users).clip(max=1_000)
     treated = rng.random(len(busy)) < 0.5

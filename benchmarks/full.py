@@ -32,7 +32,7 @@ from sentence_transformers import SentenceTransformer
 from flywheel.retrieval.encoder import Encoder, has_bf16, resolve_base_model
 from trainer.data.dataset import Corpus, held_out, write_snapshot
 from trainer.data.examples import ranked_ndcg
-from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.recipe import Header, Recipe, ResourceBudget
 from trainer.data.sparse import Sparse
 from trainer.process.launch import launch, read_report
 from trainer.tiers.full import BATCH
@@ -139,11 +139,11 @@ def ours(
         folder / "s",
         header=Header("benchmark", "m", "base", base, base, index_id, seed=seed, tier="full"),
         recipe=Recipe.parse(settings | changed),
-        budget=Budget(threads=arguments.threads),
+        budget=ResourceBudget(threads=arguments.threads),
         pairs=pa.Table.from_pylist(rows),
         documents=Corpus(list(world.documents), vectors, world.documents),
     )
-    if launch(snapshot, folder / "m", Budget(threads=arguments.threads)).wait():
+    if launch(snapshot, folder / "m", ResourceBudget(threads=arguments.threads)).wait():
         raise SystemExit(f"training failed: {(read_report(folder / 'm') or {}).get('error')}")
     return Encoder.load(folder / "m", device="cpu", max_seq_length=world.max_seq_length)
 

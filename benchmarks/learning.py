@@ -39,15 +39,15 @@ from benchmarks.harness import Daemon
 from benchmarks.learning_world import Searchers, labelled, truth
 from flywheel.app import now_ms, open_installation
 from flywheel.clicks.pairs import Pairs
-from flywheel.daemon.local import Installation, Live, LocalOperations
+from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.files.beir import Judged
 from flywheel.learning.snapshot import NothingToLearn
 from flywheel.rehearsal.people import HABITS
 from flywheel.settings.home import Home
 from flywheel.settings.load import load
 from flywheel.stats.metrics import parse_metric
-from flywheel.store.training.runs import Run
-from trainer.data.recipe import Budget
+from flywheel.store.training.runs import TrainingRun
+from trainer.data.recipe import ResourceBudget
 from trainer.process.launch import launch, read_report
 
 ARMS = ("champion", "perfect_shown", "perfect_all")
@@ -73,9 +73,9 @@ class Line:
     def version(self) -> str:
         return self.parts.store.models.aliases()["champion"]
 
-    def begin(self, number: int) -> Run:
+    def begin(self, number: int) -> TrainingRun:
         """A run's row, as a cycle makes it."""
-        run = Run(
+        run = TrainingRun(
             run_id=f"run-{number + 1:04d}",
             trigger="manual",
             tier=self.tier,
@@ -89,22 +89,22 @@ class Line:
         self.parts.store.runs.start(run, "benchmark")
         return run
 
-    def train(self, run: Run) -> dict[str, Any]:
+    def train(self, run: TrainingRun) -> dict[str, Any]:
         """Snapshot, training process, promotion; returns the trainer's report."""
         parts, version = self.parts, str(run.version)
         folder, out = parts.learning.snapshot(run), parts.registry.path(version)
-        process = launch(folder, out, Budget(threads=2))
+        process = launch(folder, out, ResourceBudget(threads=2))
         if process.wait():
             raise RuntimeError(f"training failed: {(read_report(out) or {}).get('error')}")
         parts.registry.adopt(version)
         self.operations.promote(version, "the next of its line", "benchmark")
         return read_report(out) or {}
 
-    def finish(self, run: Run, state: str) -> None:
+    def finish(self, run: TrainingRun, state: str) -> None:
         """Close the run's row."""
         self.parts.store.runs.finish(run.run_id, state, now_ms())
 
-    def teach(self, run: Run, pairs: Pairs) -> bool:
+    def teach(self, run: TrainingRun, pairs: Pairs) -> bool:
         """Write these pairs as the run's and train on them; False where none is new to this line."""
         store = self.parts.store
         store.pairs.write(run.run_id, pairs)
@@ -129,7 +129,7 @@ def line(name: str, room: Path, options: argparse.Namespace, seed: int) -> Itera
         shutil.copytree(options.indexes, home / "indexes", dirs_exist_ok=True)
     settings = {f"FLYWHEEL__{key.replace('.', '__').upper()}": value for key, value in options.set}
     with open_installation(Home(home), load(home, settings), threading.Event()) as parts:
-        operations = LocalOperations(parts, Live(turn=lambda *_: {}))
+        operations = LocalOperations(parts, DaemonHooks(turn=lambda *_: {}))
         operations.index_now()
         if options.indexes is not None:
             shutil.copytree(home / "indexes", options.indexes, dirs_exist_ok=True)

@@ -35,7 +35,7 @@ from benchmarks import training_adapter
 from flywheel.retrieval.encoder import Encoder, resolve_base_model
 from trainer.data import examples as pairs
 from trainer.data.dataset import Corpus, Snapshot, held_out, read_snapshot, write_snapshot
-from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.recipe import Header, Recipe, ResourceBudget
 from trainer.process.run import Run
 from trainer.tiers import query_tower
 
@@ -146,7 +146,7 @@ def make_snapshot(
     index_id = Encoder.load("auto", max_seq_length=recipe.max_seq_length).index_id
     header = Header("benchmark", "m", "base", base, base, index_id, seed=seed)
     table, corpus = pa.Table.from_pylist(rows), Corpus(list(documents), vectors)
-    budget = Budget(threads=threads)
+    budget = ResourceBudget(threads=threads)
     return read_snapshot(
         write_snapshot(folder, header=header, recipe=recipe, budget=budget, pairs=table, documents=corpus)
     )

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from flywheel.retrieval.encoder import Encoder, resolve_base_model
 from trainer.data.dataset import Corpus, write_snapshot
-from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.recipe import Header, Recipe, ResourceBudget
 from trainer.process.launch import launch, read_report
 
 WORDS = ["valve", "rotor", "pressure", "leaks", "noise", "replace", "how", "to", "oil", "cold", "start", "sensor"]
@@ -51,7 +51,7 @@ def measure(folder: Path, *, pairs: int, documents: int, threads: int, seed: int
             "source": ["new" if number % 2 else "replay" for number in range(pairs)],
         }
     )
-    budget, corpus = Budget(threads=threads), Corpus(doc_ids, vectors)
+    budget, corpus = ResourceBudget(threads=threads), Corpus(doc_ids, vectors)
     header = Header("benchmark", "adapter", "base", base, base, encoder.index_id, tier="adapter")
     texts = table["query"].to_pylist()
     started = time.perf_counter()
@@ -71,7 +71,9 @@ def measure(folder: Path, *, pairs: int, documents: int, threads: int, seed: int
     }
 
 
-def _retrain(folder: Path, header: Header, budget: Budget, parts: tuple[pa.Table, Corpus, Any]) -> dict[str, Any]:
+def _retrain(
+    folder: Path, header: Header, budget: ResourceBudget, parts: tuple[pa.Table, Corpus, Any]
+) -> dict[str, Any]:
     table, corpus, known = parts
     started = time.perf_counter()
     snapshot = write_snapshot(

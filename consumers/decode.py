@@ -15,8 +15,8 @@ import msgspec
 from consumers.wire import (
     Attributes,
     Id,
-    Index,
     LooseEvent,
+    NestedOrdinal,
     PageAttributes,
     Undecodable,
     WireDocument,
@@ -189,7 +189,7 @@ class Decoder:
 
     def _rank(self, attributes: Attributes, kind: Kind) -> int | None:
         ordinal = attributes.position.ordinal if attributes.position is not None else None
-        if isinstance(ordinal, Index):
+        if isinstance(ordinal, NestedOrdinal):
             ordinal = ordinal.index
         if kind is Kind.OTHER:
             return None

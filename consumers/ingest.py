@@ -83,7 +83,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-class Outbox(Protocol):
+class DeadLetterSender(Protocol):
     """Who carries dead letters to their topic; `flywheel.broker.producer.Producer` does."""
 
     def send(
@@ -121,7 +121,7 @@ class Ingest:
         decoder: Decoder,
         topics: Topics,
         *,
-        outbox: Outbox | None = None,
+        outbox: DeadLetterSender | None = None,
         dead_letter_topic: str = "",
         room: Callable[[], str | None] = lambda: None,
     ) -> None:

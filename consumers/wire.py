@@ -23,14 +23,14 @@ class Undecodable(ValueError):  # noqa: N818 - it reads as what it says about th
     """A message that cannot be read; `str()` of it is the reason that goes beside its bytes."""
 
 
-class Index(Struct):
+class NestedOrdinal(Struct):
     """Schemas 1.1 and 1.2 nest the position's number once more."""
 
     index: Number = None
 
 
 class Position(Struct):
-    ordinal: int | float | str | Index | None = None
+    ordinal: int | float | str | NestedOrdinal | None = None
 
 
 class Target(Struct):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from consumers.decode import Decoder
 from flywheel.client import RemoteOperations
-from flywheel.daemon.local import Installation, Live, LocalOperations
+from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.experiments.director import Director
 from flywheel.experiments.frozen import check, frozen_of
 from flywheel.experiments.lineup import Lineup
@@ -73,7 +73,7 @@ def open_local(home: Path, environ: Mapping[str, str]) -> Iterator[LocalOperatio
         def turn(wait: bool, tier: str | None) -> dict[str, object]:  # noqa: ARG001 - nobody else would run it
             return parts.cycle.turn("manual", tier)
 
-        local = LocalOperations(parts, Live(turn=turn))
+        local = LocalOperations(parts, DaemonHooks(turn=turn))
         yield local
         parts.store.analytics.publish(now_ms())
 

@@ -15,7 +15,7 @@ import pytest
 
 from flywheel.cli import COMMANDS, cli, main
 from flywheel.settings.load import Promotion
-from flywheel.stats.budget import Budget
+from flywheel.stats.budget import ErrorBudget
 
 SUBCOMMANDS = [[name] for name in COMMANDS] + [
     ["import", kind] for kind in ("documents", "golden", "anchors", "annotations", "feedback")
@@ -244,7 +244,7 @@ def test_a_plan_needs_fewer_people_for_a_larger_gain(
     assert small["ctr"]["rate"] == pytest.approx(2 / 5)
     assert small["ctr"]["users_per_arm"] > large["ctr"]["users_per_arm"] > 0
     assert small["satisfied_ctr"] is None
-    assert small["alpha"] == pytest.approx(Budget(alpha=Promotion().alpha).next_alpha([]))
+    assert small["alpha"] == pytest.approx(ErrorBudget(alpha=Promotion().alpha).next_alpha([]))
     assert small["interleaving"]["users_at_most"] > 1_000
     assert small["offline"]["ndcg@10"]["queries_for_a_point"] > 1_000
     assert small["offline"]["ndcg@10"]["assumed"]

@@ -16,11 +16,11 @@ import pytest
 from consumers.decode import Decoder
 from flywheel.cli import COMMANDS, cli
 from flywheel.gates.live import LiveEvidence, decide_live
-from flywheel.gates.offline import Policy
+from flywheel.gates.offline import PromotionPolicy
 from flywheel.settings import load as config
 from flywheel.stats.ratio import ArmSums as Sums
 from flywheel.store.evaluation.decisions import Decision
-from flywheel.store.evaluation.outcomes import RECOMPUTE, ArmSums, Outcome
+from flywheel.store.evaluation.outcomes import RECOMPUTE, Outcome, OutcomeSums
 from flywheel.store.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -146,12 +146,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 # Four queries, scored 0.1 0.5 0.2 0.4 by the champion and 0.3 0.6 0.2 0.7 by the challenger.
 PAIRED = Outcome(
-    "e1", "offline", "ndcg@10", "all", ArmSums(4, 4, 4, 1.2, 0.46, 1.2), ArmSums(4, 4, 4, 1.8, 0.98, 1.8),
+    "e1", "offline", "ndcg@10", "all", OutcomeSums(4, 4, 4, 1.2, 0.46, 1.2), OutcomeSums(4, 4, 4, 1.8, 0.98, 1.8),
     "inconclusive", ("few queries",), 0, cross_sum=0.65, effect=0.15, critical=2.0,
 )  # fmt: skip
 # Two users an arm: clicks 1, 3 on pages 2, 4, and clicks 2, 4 on pages 2, 6.
 SPLIT = Outcome(
-    "e2", "split", "ctr", "all", ArmSums(2, 6, 20, 4, 10, 14), ArmSums(2, 8, 40, 6, 20, 28),
+    "e2", "split", "ctr", "all", OutcomeSums(2, 6, 20, 4, 10, 14), OutcomeSums(2, 8, 40, 6, 20, 28),
     "inconclusive", ("few users",), 0, effect=6 / 8 - 4 / 6, critical=2.0,
 )  # fmt: skip
 
@@ -193,7 +193,7 @@ def test_the_live_figures_recompute_with_what_was_before() -> None:
                 own, pages = rng.beta(2, 6, 300), 1.0 + rng.poisson(5, 300)
                 before = rng.binomial(20, own) - 5.0 if cuped else None
                 arms.append(Sums.of(rng.binomial(pages.astype(int), own).astype(float), pages, before))
-            decided = decide_live(LiveEvidence({"satisfied_ctr": (arms[0], arms[1])}), Policy(), 0.02)
+            decided = decide_live(LiveEvidence({"satisfied_ctr": (arms[0], arms[1])}), PromotionPolicy(), 0.02)
             facts.append(decided.evidence["primary"])
             row = Decision(f"d{number}", "inconclusive", None, "flywheel", 0, ("why",), evidence=decided.evidence)
             store.decisions.decide(row, states={})

@@ -228,3 +228,14 @@ def test_ci_runs_every_check_and_refuses_the_fallback_broker() -> None:
     assert "export CI=true" in text
     called = re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
     assert called == ["test", "test-slow", "lint", "types", "contracts"]
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """No two classes share a name; a protocol may bear the name of what fulfils it, beside its user."""
+    homes: dict[str, list[str]] = {}
+    for path in _product():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and not any("Protocol" in ast.unparse(base) for base in node.bases):
+                homes.setdefault(node.name.lstrip("_"), []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(homes) > 100
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

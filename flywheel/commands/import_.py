@@ -13,10 +13,10 @@ from flywheel.commands.display import print_json, progress, waiting
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
 
 if TYPE_CHECKING:
-    from flywheel.files.readers import Tally
+    from flywheel.files.readers import ImportCount
     from flywheel.operations import JudgedKind, RecordKind
 
-Reader = Callable[[Path, "Tally"], Iterator[dict[str, Any]]]
+Reader = Callable[[Path, "ImportCount"], Iterator[dict[str, Any]]]
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -114,9 +114,9 @@ def anchors(shell: Shell, folder: Path, split: str, name: str | None, as_json: b
 def _records(
     shell: Shell, kind: RecordKind, file: Path, read: Reader, *, batch_size: int | None = 1_000, as_json: bool
 ) -> None:
-    from flywheel.files.readers import Tally, batches
+    from flywheel.files.readers import ImportCount, batches
 
-    tally = Tally()
+    tally = ImportCount()
     stored, reasons = 0, Counter[str]()
     with shell.operations() as operations, progress(f"importing {kind}") as report:
         for batch in batches(read(file, tally), batch_size):

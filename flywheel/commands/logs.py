@@ -13,7 +13,7 @@ from flywheel.commands.display import note, print_json, progress, table
 from flywheel.commands.shell import Shell
 
 if TYPE_CHECKING:
-    from flywheel.gates.logs import Arm, Reading, Test
+    from flywheel.gates.logs import Arm, LoggedTest, LogRules
     from flywheel.operations import Operations
 
 # One row an experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an experiment
@@ -87,10 +87,10 @@ _COLUMNS = """
 _VALUES = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
 
 
-def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Test]:
+def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[LoggedTest]:
     """The tests that the stored pages were tagged with, by `experiment_id` and `arm` (else `model_version`); of one
     person at most `cap` pages count in each."""
-    from flywheel.gates.logs import Test
+    from flywheel.gates.logs import LoggedTest
 
     columns = ",".join(_COLUMNS.format(name=name, value=value) for name, value in _VALUES.items())
     rows = operations.sql(_SUMS.format(satisfied_ms=satisfied_ms, cap=cap, columns=columns)).to_pylist()
@@ -104,7 +104,7 @@ def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Test]
             metric for metric in _VALUES if metric == "ctr" or any(a[True][f"{metric}_value"] for a in arms.values())
         ]
         crossed = max(int(parts[True]["crossed"]) for parts in arms.values())
-        made.append(Test(name, {arm: _arm(parts, told) for arm, parts in arms.items()}, crossed))
+        made.append(LoggedTest(name, {arm: _arm(parts, told) for arm, parts in arms.items()}, crossed))
     return made
 
 
@@ -120,12 +120,12 @@ def _arm(parts: Mapping[bool, Mapping[str, Any]], told: Sequence[str]) -> Arm:
     return Arm(metrics, steady, float(parts[True]["anonymous_pages"]))
 
 
-def read(file: Path) -> tuple[list[Test], dict[str, Any]]:
+def read(file: Path) -> tuple[list[LoggedTest], dict[str, Any]]:
     """The tests of a file, and what was read and skipped."""
-    from flywheel.files.readers import Tally, rows
+    from flywheel.files.readers import ImportCount, rows
     from flywheel.gates.logs import Log
 
-    log, tally = Log(), Tally()
+    log, tally = Log(), ImportCount()
     with progress(f"reading {file.name}") as report:
         for row in rows(file, tally):
             reason = log.add(row)
@@ -168,7 +168,7 @@ def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None
         _show(judged, counts)
 
 
-def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[Test], dict[str, Any]]:
+def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[LoggedTest], dict[str, Any]]:
     file, name = options["arms"], options["experiment"]
     if file is not None:
         tests, counts = read(file)
@@ -188,16 +188,16 @@ def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[Test], dict[s
     return chosen, counts
 
 
-def _reading(shell: Shell, options: Mapping[str, Any]) -> Reading:
+def _reading(shell: Shell, options: Mapping[str, Any]) -> LogRules:
     from flywheel.gates.judged import policy_of
-    from flywheel.gates.logs import Reading
+    from flywheel.gates.logs import LogRules
     from flywheel.settings.load import load
 
     config = load(shell.home, shell.environ)
     policy = policy_of(config)
     if options["once"]:  # whatever it was planned for, it is over
         policy = replace(policy, looks=(1.0,), max_days=options["days"] or policy.max_days)
-    return Reading(
+    return LogRules(
         policy=replace(policy, live_metric=options["metric"]),
         alpha=options["alpha"],
         control=options["control"],

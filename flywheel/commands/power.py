@@ -117,12 +117,12 @@ def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any
 
 
 def _next_alpha(operations: Operations, config: Config) -> float:
-    from flywheel.stats.budget import Budget, Spent
+    from flywheel.stats.budget import ErrorBudget, Spent
 
     rows = operations.sql(_SPENT).to_pylist()
     history = [Spent(row["spent"], row["promoted"], row["at_ms"], bool(row["undone"])) for row in rows]
     now_ms = max((row["now_ms"] or row["at_ms"] for row in rows), default=None)
-    return Budget(alpha=config.promotion.alpha).next_alpha(history, now_ms)
+    return ErrorBudget(alpha=config.promotion.alpha).next_alpha(history, now_ms)
 
 
 def _judged(operations: Operations, config: Config, alpha: float) -> dict[str, Any]:

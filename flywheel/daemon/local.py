@@ -54,7 +54,7 @@ class Installation:
 
 
 @dataclass(frozen=True)
-class Live:
+class DaemonHooks:
     """What only a running daemon has; the defaults are those of a command on its own.
 
     `turn(wait, tier)` runs or queues a cycle, `activate` is told a new champion, `status` adds to the report.
@@ -72,7 +72,7 @@ class Live:
 class LocalOperations:
     """See `flywheel.operations.Operations`."""
 
-    def __init__(self, installation: Installation, live: Live) -> None:
+    def __init__(self, installation: Installation, live: DaemonHooks) -> None:
         self._in = installation
         self._live = live
 

@@ -29,7 +29,7 @@ from flywheel.broker.admin import ensure_topics
 from flywheel.broker.connection import BrokerUnavailable
 from flywheel.broker.producer import Producer
 from flywheel.daemon.announce import Announcer
-from flywheel.daemon.local import Installation, Live, LocalOperations
+from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.daemon.publish import BrokerPublisher
 from flywheel.daemon.repeater import Repeater
 from flywheel.daemon.worker import CycleWorker
@@ -118,7 +118,9 @@ class Daemon:
         self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers, parts.learning.words)
         self._frozen = FrozenWatch(parts.store, parts.config, now_ms)
         self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
-        self._operations = LocalOperations(parts, Live(turn=self._turn, activate=self.activate, status=self._status))
+        self._operations = LocalOperations(
+            parts, DaemonHooks(turn=self._turn, activate=self.activate, status=self._status)
+        )
         self._ingest = self._build_ingest()
         self._indexing = Repeater("index", self._index_step, stop)
         self._announcing = Repeater("announce", self._announce_step, stop)

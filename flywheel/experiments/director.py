@@ -13,7 +13,7 @@ from typing import Any
 
 from flywheel.experiments import ledger as verdicts
 from flywheel.experiments.stages import CONFIRMATION, DAY_MS, FROM, Stage
-from flywheel.gates.offline import Budget, Decision, Policy, Verdict
+from flywheel.gates.offline import ErrorBudget, GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.ramp import next_share
 from flywheel.settings.load import ConfigError, Promotion
 from flywheel.store.evaluation.decisions import CHAMPION
@@ -43,7 +43,7 @@ class Director:
         store: Store,
         settings: Promotion,
         stages: Mapping[str, Stage],
-        policy: Policy,
+        policy: PromotionPolicy,
         *,
         ready: Callable[[str], None],
         now_ms: Callable[[], int],
@@ -113,7 +113,7 @@ class Director:
         if stage == CONFIRMATION:
             alpha = self._settings.rollback_alpha
         elif self._follower(stage) is None:
-            alpha = Budget(alpha=self._settings.alpha).next_alpha(verdicts.spent(self._store), from_ms)
+            alpha = ErrorBudget(alpha=self._settings.alpha).next_alpha(verdicts.spent(self._store), from_ms)
         return {"alpha": alpha, "share": shares.get(stage), "progress": {FROM: from_ms, "ramp_since_ms": from_ms}}
 
     def _look(self, row: Experiment) -> bool:
@@ -130,7 +130,7 @@ class Director:
         if dead and not decision.final:
             reason = f"{_DEAD_AIR * self._policy.max_days:.0f} days by the clock, and its pages have not brought enough"
             evidence = {**decision.evidence, "expired": True}
-            decision = Decision(Verdict.INCONCLUSIVE, (reason, *decision.reasons), evidence, alpha)
+            decision = GateDecision(Verdict.INCONCLUSIVE, (reason, *decision.reasons), evidence, alpha)
         growing = row.stage == "split" and (row.share or 0.0) < self._settings.ramp[-1]
         if decision.final and not (growing and decision.verdict is Verdict.PROMOTE):
             self._conclude(row, decision)  # 6
@@ -139,7 +139,7 @@ class Director:
         self._looked = key
         return moved
 
-    def _go_on(self, row: Experiment, decision: Decision, until_ms: int) -> bool:
+    def _go_on(self, row: Experiment, decision: GateDecision, until_ms: int) -> bool:
         progress = {**row.progress, "looks": decision.evidence.get("looks", [])}
         progress["look"] = {
             "until_ms": until_ms,
@@ -159,7 +159,7 @@ class Director:
             self._store.outcomes.record(self._stages[row.stage].outcomes(row, decision, self._now_ms()))
         return share != row.share
 
-    def _conclude(self, row: Experiment, decision: Decision) -> None:
+    def _conclude(self, row: Experiment, decision: GateDecision) -> None:
         """End the stage with all that follows, in one transaction, and tell who serves."""
         store, now_ms = self._store, self._now_ms()
         following = self._follower(row.stage)
@@ -192,7 +192,7 @@ class Director:
         for tell in self.listeners if switch is not None else ():
             tell(str(switch))
 
-    def _end(self, row: Experiment, decision: Decision, state: str) -> bool:
+    def _end(self, row: Experiment, decision: GateDecision, state: str) -> bool:
         """Close the row with its sums; False where that was done. Rows by person have served."""
         store, now_ms = self._store, self._now_ms()
         if not store.experiments.end(
@@ -209,7 +209,7 @@ class Director:
         """End without a verdict on the model: it is a candidate again. What was looked at is paid for."""
         spent = row.alpha or 0.0 if row.state == "live" and self._follower(row.stage) is None else 0.0
         evidence = {"until_ms": self._store.feedback.watermark_ms()}
-        decision = Decision(Verdict.INCONCLUSIVE, (reason,), evidence, 0.0 if row.stage == CONFIRMATION else spent)
+        decision = GateDecision(Verdict.INCONCLUSIVE, (reason,), evidence, 0.0 if row.stage == CONFIRMATION else spent)
         with self._store.database.write():
             if self._end(row, decision, "stopped") and row.stage != CONFIRMATION:
                 verdicts.concluded(self._store, row, decision, self._settings, self._now_ms())

@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 
 from flywheel.experiments.stages import CONFIRMATION
-from flywheel.gates.offline import Decision, Spent, Verdict
+from flywheel.gates.offline import GateDecision, Spent, Verdict
 from flywheel.settings.load import Promotion
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation.decisions import CHAMPION
 from flywheel.store.evaluation.decisions import Decision as Row
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.store import Store
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 
 ACTOR = "flywheel"
 # in the evidence of a decision that passed a screen: the stage that it waits for
@@ -24,20 +24,20 @@ NEXT = "next"
 _STATES = {Verdict.PROMOTE: "candidate", Verdict.REJECT: "rejected", Verdict.INCONCLUSIVE: "candidate"}
 
 
-def decision_id(run: Run) -> str:
+def decision_id(run: TrainingRun) -> str:
     """The id of a run's offline decision: the same after any crash, so that it is written once."""
     return f"{run.run_id}-offline"
 
 
 def record(
     store: Store,
-    run: Run,
-    decision: Decision,
+    run: TrainingRun,
+    decision: GateDecision,
     switch_to: str | None,
     now_ms: int,
     *,
     settings: Promotion | None = None,
-) -> Decision:
+) -> GateDecision:
     """Write a run's decision with all that it changes, in one transaction; repeating it changes nothing.
 
     `switch_to` is the version that a verdict of promote makes the champion; None leaves the champion as it is.
@@ -57,15 +57,15 @@ def record(
     return decision
 
 
-def _screened(decision: Decision, following: str) -> Decision:
+def _screened(decision: GateDecision, following: str) -> GateDecision:
     if decision.verdict is not Verdict.PROMOTE:
         return dataclasses.replace(decision, spent=0.0)
     reasons = (f"it passed the offline gate as a screen, and waits for {following}", *decision.reasons)
     evidence = {**decision.evidence, NEXT: following}
-    return Decision(Verdict.INCONCLUSIVE, reasons, evidence, 0.0, final=False)
+    return GateDecision(Verdict.INCONCLUSIVE, reasons, evidence, 0.0, final=False)
 
 
-def _queue(store: Store, run: Run, stage: str, now_ms: int) -> None:
+def _queue(store: Store, run: TrainingRun, stage: str, now_ms: int) -> None:
     waiting = Experiment(
         experiment_id=f"{run.run_id}-{stage}",
         version=str(run.version),
@@ -78,7 +78,9 @@ def _queue(store: Store, run: Run, stage: str, now_ms: int) -> None:
     store.models.set_state(waiting.version, "queued")
 
 
-def concluded(store: Store, experiment: Experiment, decision: Decision, settings: Promotion, now_ms: int) -> str | None:
+def concluded(
+    store: Store, experiment: Experiment, decision: GateDecision, settings: Promotion, now_ms: int
+) -> str | None:
     """Within the transaction that ends a challenger's last stage: its decision, the switch, and the watch after it.
 
     Returns the new champion, where there is one.
@@ -100,7 +102,7 @@ def concluded(store: Store, experiment: Experiment, decision: Decision, settings
     return experiment.version
 
 
-def confirmed(store: Store, experiment: Experiment, decision: Decision, now_ms: int) -> str | None:
+def confirmed(store: Store, experiment: Experiment, decision: GateDecision, now_ms: int) -> str | None:
     """Within the transaction that ends the watch over a promotion: REJECT takes it back. Returns the champion then."""
     if decision.verdict is not Verdict.REJECT:
         return None
@@ -110,7 +112,7 @@ def confirmed(store: Store, experiment: Experiment, decision: Decision, now_ms: 
     return experiment.champion
 
 
-def _row_of(experiment: Experiment, decision: Decision, kind: str, now_ms: int) -> Row:
+def _row_of(experiment: Experiment, decision: GateDecision, kind: str, now_ms: int) -> Row:
     return Row(
         decision_id=experiment.experiment_id,
         kind=kind,
@@ -133,7 +135,7 @@ def _watch(store: Store, run_id: str | None, version: str, previous: str, holdba
         store.experiments.add(Experiment(name, version, previous, CONFIRMATION, now_ms, run_id=run_id))
 
 
-def _overtaken(store: Store, run: Run, decision: Decision) -> Decision:
+def _overtaken(store: Store, run: TrainingRun, decision: GateDecision) -> GateDecision:
     """The decision, or what is left of it where somebody changed the champion while it was being made."""
     champion = store.models.aliases().get(CHAMPION)
     if decision.verdict is not Verdict.PROMOTE or champion == run.parent:
@@ -143,7 +145,12 @@ def _overtaken(store: Store, run: Run, decision: Decision) -> Decision:
 
 
 def _write(
-    store: Store, run: Run, decision: Decision, switch_to: str | None, now_ms: int, settings: Promotion | None
+    store: Store,
+    run: TrainingRun,
+    decision: GateDecision,
+    switch_to: str | None,
+    now_ms: int,
+    settings: Promotion | None,
 ) -> None:
     promoted = decision.verdict is Verdict.PROMOTE and switch_to is not None
     row = Row(
@@ -166,7 +173,7 @@ def _write(
         _watch(store, run.run_id, str(run.version), str(run.parent), settings.holdback, now_ms)
 
 
-def _record_outcomes(store: Store, run: Run, decision: Decision, now_ms: int) -> None:
+def _record_outcomes(store: Store, run: TrainingRun, decision: GateDecision, now_ms: int) -> None:
     """The sums behind the verdict, for `ab_outcomes`."""
     experiment = Experiment(
         experiment_id=decision_id(run),
@@ -187,12 +194,12 @@ def _record_outcomes(store: Store, run: Run, decision: Decision, now_ms: int) ->
         store.outcomes.record(outcomes.offline(decision_id(run), decision.evidence, decision.reasons, now_ms))
 
 
-def recall(store: Store, run: Run) -> Decision | None:
+def recall(store: Store, run: TrainingRun) -> GateDecision | None:
     """A run's decision, where it was made already."""
     row = store.decisions.get(decision_id(run))
     if row is None:
         return None
-    return Decision(Verdict(row.kind), row.reasons, dict(row.evidence), row.spent, final=NEXT not in row.evidence)
+    return GateDecision(Verdict(row.kind), row.reasons, dict(row.evidence), row.spent, final=NEXT not in row.evidence)
 
 
 def spent(store: Store) -> list[Spent]:

@@ -11,7 +11,7 @@ from flywheel.experiments.frozen import Frozen
 from flywheel.experiments.shadow import Side
 from flywheel.experiments.stages import CONFIRMATION
 from flywheel.retrieval.indexer import Indexer
-from flywheel.serving.served import Encoder, Experiment, Live, Method, Ranker
+from flywheel.serving.served import Encoder, Live, LiveExperiment, Method, Ranker
 from flywheel.store.evaluation.decisions import CHAMPION
 from flywheel.store.evaluation.experiments import Experiment as Row
 from flywheel.store.store import Store
@@ -57,7 +57,7 @@ class Lineup:
             return alone
         experiment = None
         if row.stage in METHODS:
-            experiment = Experiment(row.experiment_id, METHODS[row.stage], row.share or 0.0)
+            experiment = LiveExperiment(row.experiment_id, METHODS[row.stage], row.share or 0.0)
         return dataclasses.replace(alone, challenger=other, experiment=experiment)
 
     def _beside_frozen(self, alone: Live) -> Live | None:
@@ -70,7 +70,7 @@ class Lineup:
         except (OSError, ValueError):
             log.exception("%s cannot be loaded; nobody keeps it", wanted.version)
             return None
-        held = Experiment(wanted.experiment_id, "holdback", wanted.share)
+        held = LiveExperiment(wanted.experiment_id, "holdback", wanted.share)
         return dataclasses.replace(alone, challenger=kept, experiment=held)
 
     def _frozen_now(self) -> Frozen | None:

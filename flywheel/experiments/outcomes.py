@@ -7,21 +7,21 @@ import dataclasses
 from collections.abc import Mapping
 
 from flywheel.gates.live import BETTER, UNDECIDED, WORSE
-from flywheel.gates.offline import Decision, Policy
+from flywheel.gates.offline import GateDecision, PromotionPolicy
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.ratio import ArmSums, compare, log_ratio
 from flywheel.stats.sequential import e_gain, e_loss, sequence
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.evaluation.outcomes import LOG_RATIO, Outcome, shadow
-from flywheel.store.evaluation.outcomes import ArmSums as StoredSums
+from flywheel.store.evaluation.outcomes import OutcomeSums as StoredSums
 
 LEVEL = 0.95
 PREFERENCE = "preference"
 _BETTER_HIGH = ("satisfied_ctr", "ctr")
 
 
-def live(experiment: Experiment, decision: Decision, policy: Policy, now_ms: int) -> list[Outcome]:
+def live(experiment: Experiment, decision: GateDecision, policy: PromotionPolicy, now_ms: int) -> list[Outcome]:
     """Rows of one look; the next look replaces them. Intervals hold at every look.
 
     The live metric, and clicks, are on the decision's own scale: the logarithm of the ratio, with what users did before
@@ -42,7 +42,9 @@ def live(experiment: Experiment, decision: Decision, policy: Policy, now_ms: int
     return rows
 
 
-def _metric(row: Outcome, arms: Mapping[str, Mapping[str, float]], decision: Decision, policy: Policy) -> Outcome:
+def _metric(
+    row: Outcome, arms: Mapping[str, Mapping[str, float]], decision: GateDecision, policy: PromotionPolicy
+) -> Outcome:
     champion, challenger = (ArmSums.from_dict(arms[arm]) for arm in ("champion", "challenger"))
     rate = row.metric in _BETTER_HIGH
     if not rate or not policy.cuped:
@@ -62,7 +64,7 @@ def _metric(row: Outcome, arms: Mapping[str, Mapping[str, float]], decision: Dec
     return dataclasses.replace(filled, verdict=said, e_value=guard["e_value"] if guard else None, e_loss=None)
 
 
-def _preference(row: Outcome, sums: Mapping[str, float], decision: Decision, policy: Policy) -> Outcome:
+def _preference(row: Outcome, sums: Mapping[str, float], decision: GateDecision, policy: PromotionPolicy) -> Outcome:
     """A person is a unit with one page: nothing under the champion, the preference under the challenger."""
     votes = PreferenceSums(**{name: sums[name] for name in sums})  # type: ignore[arg-type]
     users = votes.users
@@ -73,7 +75,7 @@ def _preference(row: Outcome, sums: Mapping[str, float], decision: Decision, pol
     return filled if policy.live_metric in decision.evidence["metrics"] else _as_decided(filled, decision)
 
 
-def _as_decided(row: Outcome, decision: Decision) -> Outcome:
+def _as_decided(row: Outcome, decision: GateDecision) -> Outcome:
     """The row with the test that the decision made; where it made none, there is no verdict on the metric."""
     tested = decision.evidence.get("primary") or {}
     verdict = tested.get("verdict", UNDECIDED)

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.gates.offline import Decision, Verdict
+from flywheel.gates.offline import GateDecision, Verdict
 from flywheel.gates.shadow import ShadowPolicy, decide_shadow
 from flywheel.stats.metrics import overlap, rbo
 from flywheel.store.evaluation.shadow import Progress, Ranked, Shadows
@@ -86,12 +86,12 @@ class Shadow:
         days = ((progress.last_ms or 0) - (progress.first_ms or 0)) / DAY_MS
         return progress.pages >= self.policy.pages or days >= self.policy.days
 
-    def verdict(self) -> Decision:
+    def verdict(self) -> GateDecision:
         """What the shadow says now; not final while it goes on. See `decide_shadow`."""
         progress = self._progress()
         if not self.done():
             waits = f"{progress.pages} pages ranked in the shadow; {self.policy.pages} are waited for"
-            return Decision(Verdict.INCONCLUSIVE, (waits,), {"pages": progress.pages}, 0.0, final=False)
+            return GateDecision(Verdict.INCONCLUSIVE, (waits,), {"pages": progress.pages}, 0.0, final=False)
         return decide_shadow(self.shadows.measured(self.experiment_id, progress.run_id), self.policy)
 
     def _progress(self) -> Progress:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from flywheel.experiments.shadow import Shadow, Side
-from flywheel.gates.offline import Decision, Verdict
-from flywheel.gates.shadow import Reading, ShadowPolicy
+from flywheel.gates.offline import GateDecision, Verdict
+from flywheel.gates.shadow import PageRules, ShadowPolicy
 from flywheel.settings.load import Config
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation.experiments import Experiment
@@ -48,18 +48,18 @@ class ShadowStage:
         while not self._stopping() and not shadow.done() and shadow.step(champion, challenger, until_ms):
             pass
 
-    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> Decision:
+    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> GateDecision:
         """Once, when enough was counted; it has its own level and spends none."""
         del alpha
         decision = self._shadow(experiment).verdict()
         decision.evidence.setdefault("until_ms", until_ms)
         return decision
 
-    def passes(self, decision: Decision) -> bool:
+    def passes(self, decision: GateDecision) -> bool:
         """What is not rejected goes on, unless it ran out of time."""
         return decision.verdict is not Verdict.REJECT and "expired" not in decision.evidence
 
-    def outcomes(self, experiment: Experiment, decision: Decision, now_ms: int) -> list[Outcome]:
+    def outcomes(self, experiment: Experiment, decision: GateDecision, now_ms: int) -> list[Outcome]:
         """A row for each estimator."""
         evidence: Mapping[str, object] = decision.evidence
         if "estimates" not in evidence:
@@ -73,7 +73,7 @@ class ShadowStage:
 def shadow_policy(config: Config) -> ShadowPolicy:
     """The settings that a shadow follows."""
     settings, signals = config.promotion, config.signals
-    reading = Reading(
+    reading = PageRules(
         satisfied_ms=signals.satisfied_ms,
         cap=max(1, int(signals.user_cap)),
         depth=config.serving.default_k,

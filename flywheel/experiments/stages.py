@@ -12,7 +12,7 @@ from typing import Protocol
 
 from flywheel.experiments import outcomes
 from flywheel.gates.live import LiveEvidence, decide_live, decide_rollback
-from flywheel.gates.offline import Decision, Policy, Verdict
+from flywheel.gates.offline import GateDecision, PromotionPolicy, Verdict
 from flywheel.settings.load import Config
 from flywheel.stats.looks import Look
 from flywheel.store.evaluation.experiments import Experiment
@@ -34,18 +34,18 @@ class Stage(Protocol):
     def step(self, experiment: Experiment, until_ms: int) -> None:
         """Take in what happened before the event time `until_ms` and is not taken in yet."""
 
-    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> Decision:
+    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> GateDecision:
         """What all of it says at level `alpha`; not final while it goes on. Looking is free."""
 
-    def passes(self, decision: Decision) -> bool:
+    def passes(self, decision: GateDecision) -> bool:
         """Whether a final decision lets the challenger go on, where another stage follows."""
 
-    def outcomes(self, experiment: Experiment, decision: Decision, now_ms: int) -> list[Outcome]:
+    def outcomes(self, experiment: Experiment, decision: GateDecision, now_ms: int) -> list[Outcome]:
         """The figures behind a decision, as rows of `ab_outcomes`; the next look's replace them."""
 
 
 Gather = Callable[[Tallied, float], LiveEvidence]
-Decide = Callable[[LiveEvidence, Policy, float], Decision]
+Decide = Callable[[LiveEvidence, PromotionPolicy, float], GateDecision]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TalliedStage:
     tally: Tally
     compared: Callable[[Experiment], Comparison]
     gather: Gather
-    policy: Policy
+    policy: PromotionPolicy
     decide: Decide = decide_live
 
     def begin(self, experiment: Experiment) -> None:
@@ -67,7 +67,7 @@ class TalliedStage:
         """Fold in the pages whose window is closed."""
         self.tally.advance(self.compared(experiment), until_ms)
 
-    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> Decision:
+    def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> GateDecision:
         """See `flywheel.gates.live`."""
         tallied = self.tally.sums(experiment.experiment_id)
         # a watermark that stood still for long before the first page says nothing about how long this has run
@@ -79,16 +79,16 @@ class TalliedStage:
         counted = {"until_ms": until_ms, "pages": tallied.pages, "over_cap": tallied.over_cap}
         return dataclasses.replace(decision, evidence={**decision.evidence, **counted, "anonymous": tallied.anonymous})
 
-    def passes(self, decision: Decision) -> bool:
+    def passes(self, decision: GateDecision) -> bool:
         """A gain does."""
         return decision.verdict is Verdict.PROMOTE
 
-    def outcomes(self, experiment: Experiment, decision: Decision, now_ms: int) -> list[Outcome]:
+    def outcomes(self, experiment: Experiment, decision: GateDecision, now_ms: int) -> list[Outcome]:
         """A row for each metric."""
         return outcomes.live(experiment, decision, self.policy, now_ms)
 
 
-def live_stages(tally: Tally, config: Config, policy: Policy) -> dict[str, Stage]:
+def live_stages(tally: Tally, config: Config, policy: PromotionPolicy) -> dict[str, Stage]:
     """The stages that feedback decides, by name."""
     settings, signals = config.promotion, config.signals
     spellings = {**SPELLINGS, **{name.lower(): role for name, role in signals.arm_names.items()}}

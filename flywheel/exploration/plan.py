@@ -24,7 +24,7 @@ _STAYING = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ExplorationPolicy:
     """How much to explore. `share` and `max_ctr_cost` cap slots and clicks; a planned document is shown on
     `probability` of the query's pages, so that the others tell what would have been. A document is explored until its
     posterior is above `confirm` or below `drop`, or it had `max_impressions` that settled nothing."""
@@ -57,7 +57,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SlotPlan:
     """Slots as columns: `row` of the pool takes the place of row `displaced` at `rank` on `probability` of the pages.
 
     A document from further down the page changes places with it. `cost` is the expected loss of clicks on such a page,
@@ -76,7 +76,7 @@ class Plan:
         return len(self.row)
 
 
-def state(posterior: float, impressions: float, policy: Policy) -> State:
+def state(posterior: float, impressions: float, policy: ExplorationPolicy) -> State:
     """Where the sequential test of one document stands: Wald (1945), with posterior odds for likelihood ratios."""
     if posterior >= policy.confirm:
         return "confirmed"
@@ -100,7 +100,7 @@ def _binary_entropy(rate: Floats) -> Floats:
     return np.asarray(entr(rate) + entr(1 - rate), dtype=np.float64)
 
 
-def plan(pool: Pool, relevant: Floats, irrelevant: Floats, policy: Policy) -> Plan:
+def plan(pool: Pool, relevant: Floats, irrelevant: Floats, policy: ExplorationPolicy) -> SlotPlan:
     """The slots worth most within both caps, at most `policy.slots` a query; the same pool gives the same plan.
 
     `relevant`, `irrelevant`: click rates by rank (k,). A document stays as long as it is open and has a place. A price
@@ -123,15 +123,15 @@ def plan(pool: Pool, relevant: Floats, irrelevant: Floats, policy: Policy) -> Pl
     return moves.within_share(chosen)
 
 
-def _empty() -> Plan:
+def _empty() -> SlotPlan:
     none, zero = np.empty(0, np.int64), np.empty(0)
-    return Plan(none, none, none, none, zero, zero, zero)
+    return SlotPlan(none, none, none, none, zero, zero, zero)
 
 
 class _Moves:
     """All exchanges of a document with one that stands higher: (rows, ranks) arrays of what each tells and costs."""
 
-    def __init__(self, pool: Pool, relevant: Floats, irrelevant: Floats, policy: Policy) -> None:
+    def __init__(self, pool: Pool, relevant: Floats, irrelevant: Floats, policy: ExplorationPolicy) -> None:
         self.pool, self.policy = pool, policy
         ranks = len(relevant)
         on_page = np.flatnonzero((pool.place > 0) & (pool.place <= ranks))
@@ -159,7 +159,7 @@ class _Moves:
         self.allowed = (self.there != MISSING) & higher & ~protected & ~settled[:, None] & (self.worth > 0)
         self.starts = np.flatnonzero(np.diff(pool.query, prepend=-1))
 
-    def choose(self, price: float) -> Plan:
+    def choose(self, price: float) -> SlotPlan:
         """The best slots of each query where a click costs `price` nats."""
         worth = np.where(self.allowed, self.worth - price * np.maximum(0.0, self.costs), -np.inf)
         parts = []
@@ -171,10 +171,10 @@ class _Moves:
             self._close(worth, part)
         if not parts:
             return _empty()
-        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in Plan.__slots__]
-        return Plan(*columns)
+        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in SlotPlan.__slots__]
+        return SlotPlan(*columns)
 
-    def _best(self, worth: Floats) -> Plan:
+    def _best(self, worth: Floats) -> SlotPlan:
         at = worth.argmax(axis=1)
         value = worth[np.arange(len(at)), at]
         ranked = np.where(value > 0, value, -np.inf)
@@ -185,14 +185,14 @@ class _Moves:
         rank = at[rows]
         chance = np.full(len(rows), self.policy.probability)
         cells = rows, rank
-        return Plan(
+        return SlotPlan(
             self.pool.query[rows], rows, self.there[cells], rank + 1, chance, self.costs[cells], self.tells[cells]
         )
 
     def _segment(self) -> Ints:
         return np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=len(self.pool.query)))
 
-    def _close(self, worth: Floats, taken: Plan) -> None:
+    def _close(self, worth: Floats, taken: SlotPlan) -> None:
         """Neither document of a slot, nor its rank, is free for the query's next one."""
         worth[taken.row] = -np.inf
         worth[taken.displaced] = -np.inf
@@ -204,12 +204,12 @@ class _Moves:
         for used in (rank_of, other_of):
             worth[used[self.pool.query][:, None] == ranks] = -np.inf
 
-    def loss(self, chosen: Plan) -> float:
+    def loss(self, chosen: SlotPlan) -> float:
         """Clicks that the plan is expected to lose over all pages; what it may win is not set against them."""
         weight = self.pool.pages[chosen.query] * chosen.probability
         return float((weight * np.maximum(0.0, chosen.cost)).sum())
 
-    def within_share(self, chosen: Plan) -> Plan:
+    def within_share(self, chosen: SlotPlan) -> SlotPlan:
         """The most informative slots, open documents first, that fit the share of all slots; ordered by query, rank."""
         slots = self.pool.pages[chosen.query] * chosen.probability
         order = np.lexsort((chosen.row, -chosen.information, ~self.pool.open[chosen.row]))
@@ -217,7 +217,7 @@ class _Moves:
         # newcomers leave a little room, so that traffic that shifts puts nobody out before their test has ended
         kept = order[np.cumsum(slots[order]) <= room * np.where(self.pool.open[chosen.row[order]], 1.0, 0.95)]
         kept = kept[np.lexsort((chosen.rank[kept], chosen.query[kept]))]
-        return Plan(*(getattr(chosen, name)[kept] for name in Plan.__slots__))
+        return SlotPlan(*(getattr(chosen, name)[kept] for name in SlotPlan.__slots__))
 
 
 def believe(query: Ints, features: Floats, evidence: Floats, shown: Bools, start: Floats) -> tuple[Floats, Floats]:

@@ -26,7 +26,7 @@ from flywheel.exploration.candidates import (
     gather,
     scores,
 )
-from flywheel.exploration.plan import Bools, Floats, Ints, Plan, Policy, Pool, believe, plan, state
+from flywheel.exploration.plan import Bools, ExplorationPolicy, Floats, Ints, Pool, SlotPlan, believe, plan, state
 from flywheel.retrieval.index import Index
 from flywheel.retrieval.indexer import Indexers, Stopped
 from flywheel.retrieval.registry import BASE, Registry
@@ -73,8 +73,8 @@ class Planner:
         self._registry, self._indexers = registry, indexers
         self._encoded: dict[str, dict[str, Vectors]] = {}
         self._settings = config.exploration
-        known = {name: getattr(self._settings, name) for name in Policy.__slots__}
-        self._policy = Policy(**known)
+        known = {name: getattr(self._settings, name) for name in ExplorationPolicy.__slots__}
+        self._policy = ExplorationPolicy(**known)
         self._seen: tuple[int, str] | None = None
         self._report: Report | None = None
         self.explorer = PlannedExplorer(config.trainer.seed)
@@ -257,7 +257,13 @@ def _rates(curve: Curve, k: int) -> tuple[Floats, Floats]:
 
 
 def _rows(
-    asked: _Asked, candidates: Candidates, made: Plan, figures: Floats, wanted: Ints, policy: Policy, version: str
+    asked: _Asked,
+    candidates: Candidates,
+    made: SlotPlan,
+    figures: Floats,
+    wanted: Ints,
+    policy: ExplorationPolicy,
+    version: str,
 ) -> list[Explored]:
     """The wanted candidates as rows of the table, with their slots where they have one."""
     slot = {int(row): number for number, row in enumerate(made.row)}

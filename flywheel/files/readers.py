@@ -32,7 +32,7 @@ class ImportFailed(ValueError):  # noqa: N818 - reads as what happened
     """A file that cannot be read at all; the message names it and what was expected."""
 
 
-class Tally:
+class ImportCount:
     """Rows read, and why some were skipped."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Tally:
         self.reasons[reason] += 1
 
 
-def read_documents(path: Path, tally: Tally) -> Iterator[Record]:
+def read_documents(path: Path, tally: ImportCount) -> Iterator[Record]:
     """Documents of a JSONL, CSV, TSV or Parquet file as `{doc_id, title, text, updated_at?, deleted?}`.
 
     The id may stand as `doc_id`, `_id` or `id`, the text as `text`, `body` or `content`.
@@ -70,7 +70,7 @@ def read_documents(path: Path, tally: Tally) -> Iterator[Record]:
             yield record
 
 
-def read_feedback(path: Path, tally: Tally) -> Iterator[Record]:
+def read_feedback(path: Path, tally: ImportCount) -> Iterator[Record]:
     """UBI queries and events, one JSON object a line, also in OpenSearch's bulk form (its action lines are dropped)."""
     for row in rows(path, tally):
         if len(row) == 1 and next(iter(row)) in {"index", "create"}:
@@ -81,12 +81,12 @@ def read_feedback(path: Path, tally: Tally) -> Iterator[Record]:
             tally.skip("neither a UBI query (user_query) nor an event (action_name)")
 
 
-def read_annotations(path: Path, tally: Tally) -> Iterator[Record]:
+def read_annotations(path: Path, tally: ImportCount) -> Iterator[Record]:
     """One `{query, doc_id, grade}` a pair; see `flywheel.files.annotations.judgements` for shapes and disagreement."""
     yield from judgements(rows(path, tally), tally.skip)
 
 
-def rows(path: Path, tally: Tally) -> Iterator[Record]:
+def rows(path: Path, tally: ImportCount) -> Iterator[Record]:
     """Every row of the file as a mapping; what is no object is skipped with its reason.
 
     Raises:
@@ -111,7 +111,7 @@ def batches(records: Iterable[Record], size: int | None) -> Iterator[list[Record
         yield batch
 
 
-def _values(path: Path, kind: str, tally: Tally) -> Iterator[Any]:
+def _values(path: Path, kind: str, tally: ImportCount) -> Iterator[Any]:
     if kind == ".parquet":
         yield from _parquet(path)
     elif kind in _JSON_LINES:
@@ -164,7 +164,7 @@ def _array(path: Path, lines: TextIO) -> Iterator[Any]:
     yield from value if isinstance(value, list) else [value]
 
 
-def _parsed(line: str, tally: Tally) -> Any:
+def _parsed(line: str, tally: ImportCount) -> Any:
     try:
         return json.loads(line)
     except ValueError:

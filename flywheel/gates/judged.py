@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.gates.offline import Decision, Feedback, OfflineEvidence, Policy, decide_offline
+from flywheel.gates.offline import GateDecision, HeldOutScores, OfflineEvidence, PromotionPolicy, decide_offline
 from flywheel.settings.load import Config
 from flywheel.stats.metrics import parse_metric
 
@@ -47,11 +47,11 @@ def judge(
     sets: Sequence[JudgedSet],
     *,
     trained: Collection[str],
-    policy: Policy,
+    policy: PromotionPolicy,
     alpha: float,
     base: Ranker | None = None,
-    feedback: Feedback | None = None,
-) -> Decision:
+    feedback: HeldOutScores | None = None,
+) -> GateDecision:
     """Score both rankers on every golden and anchor set and decide at error rate `alpha`.
 
     With `base`, the challenger is held against the base model too on every anchor set, so that losses which are each
@@ -90,10 +90,10 @@ def _scores(
     }
 
 
-def policy_of(config: Config) -> Policy:
+def policy_of(config: Config) -> PromotionPolicy:
     """`[promotion]` as the gate takes it."""
     settings = config.promotion
-    return Policy(
+    return PromotionPolicy(
         metrics=settings.metrics,
         min_effect=settings.min_effect,
         margin=settings.margin,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flywheel.gates.offline import Decision, Guardrail, Policy, Verdict, lost
+from flywheel.gates.offline import GateDecision, Guardrail, PromotionPolicy, Verdict, lost
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look, bound, due
@@ -51,7 +51,7 @@ class LiveEvidence:
     looks: tuple[Look, ...] = ()
 
 
-def decide_live(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decision:
+def decide_live(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
     """Look once at a split or an interleaving that runs; looks cost nothing, `alpha` is spent when it ends.
 
     1. A sample ratio mismatch, or too many users in both arms, voids it: inconclusive, alert.
@@ -64,7 +64,7 @@ def decide_live(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decisio
     return _decide(evidence, policy, alpha, watch=WATCH_LEVEL)
 
 
-def decide_rollback(evidence: LiveEvidence, policy: Policy, alpha: float) -> Decision:
+def decide_rollback(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
     """Look once at a new champion (as challenger) beside a holdback that keeps the one before (as champion).
 
     REJECT means: roll back; at any number of looks a promotion that was right is taken back with a chance of at most
@@ -73,32 +73,32 @@ def decide_rollback(evidence: LiveEvidence, policy: Policy, alpha: float) -> Dec
     return _decide(evidence, policy, alpha, watch=alpha)
 
 
-def _decide(evidence: LiveEvidence, policy: Policy, alpha: float, *, watch: float) -> Decision:
+def _decide(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, *, watch: float) -> GateDecision:
     """`decide_live`, with the level at which losses and broken guardrails end it."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
     facts = _facts(evidence, alpha)
     void = _void(evidence)
     if void:
-        return Decision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
+        return GateDecision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
     tripped, unsure = _guardrails(evidence, policy, watch, facts)
     facts["doubts"] = list(unsure)
     verdict, reason = _primary(evidence, policy, _Levels(alpha, watch), facts)
     if tripped:
-        return Decision(Verdict.REJECT, tripped, facts, alpha)
+        return GateDecision(Verdict.REJECT, tripped, facts, alpha)
     if verdict is Verdict.REJECT:
-        return Decision(verdict, (reason, *_clickbait(evidence, policy)), facts, alpha)
+        return GateDecision(verdict, (reason, *_clickbait(evidence, policy)), facts, alpha)
     doubts = (*unsure, *_narrow(evidence, policy), *_early(evidence, policy))
     if verdict is Verdict.PROMOTE and not doubts:
-        return Decision(verdict, (reason,), facts, alpha)
+        return GateDecision(verdict, (reason,), facts, alpha)
     if evidence.days >= policy.max_days:
-        return Decision(
+        return GateDecision(
             Verdict.INCONCLUSIVE,
             (f"expired after {evidence.days:.0f} days", reason, *_clickbait(evidence, policy), *doubts),
             facts | {"expired": True},
             alpha,
         )
-    return Decision(Verdict.INCONCLUSIVE, (reason, *doubts, "the experiment goes on"), facts, 0.0, final=False)
+    return GateDecision(Verdict.INCONCLUSIVE, (reason, *doubts, "the experiment goes on"), facts, 0.0, final=False)
 
 
 def _void(evidence: LiveEvidence) -> str | None:
@@ -112,7 +112,7 @@ def _void(evidence: LiveEvidence) -> str | None:
     return None
 
 
-def _estimate(evidence: LiveEvidence, policy: Policy) -> Estimate | Inconclusive:
+def _estimate(evidence: LiveEvidence, policy: PromotionPolicy) -> Estimate | Inconclusive:
     """The effect that decides: the log of the ratio for a split, mean preference where there is only interleaving."""
     if policy.live_metric in evidence.metrics:
         return log_ratio(*_arms(evidence.metrics[policy.live_metric], policy))
@@ -121,18 +121,18 @@ def _estimate(evidence: LiveEvidence, policy: Policy) -> Estimate | Inconclusive
     return Inconclusive(f"no {policy.live_metric} and no preferences yet")
 
 
-def _arms(arms: Arms, policy: Policy) -> Arms:
+def _arms(arms: Arms, policy: PromotionPolicy) -> Arms:
     return arms if policy.cuped else (arms[0].without_before(), arms[1].without_before())
 
 
-def _users(evidence: LiveEvidence, policy: Policy) -> int:
+def _users(evidence: LiveEvidence, policy: PromotionPolicy) -> int:
     """Users in the smaller arm, or with a preference."""
     if policy.live_metric in evidence.metrics:
         return min(arm.users for arm in evidence.metrics[policy.live_metric])
     return evidence.preference.users if evidence.preference else 0
 
 
-def _too_few(evidence: LiveEvidence, policy: Policy) -> str | None:
+def _too_few(evidence: LiveEvidence, policy: PromotionPolicy) -> str | None:
     """Why there are too few users, in the smaller arm or with a preference, for a normal distribution to be near."""
     users, arms = _users(evidence, policy), evidence.metrics.get(policy.live_metric, ())
     if users < policy.min_users:
@@ -159,7 +159,9 @@ class _Levels:
     loss: float
 
 
-def _primary(evidence: LiveEvidence, policy: Policy, levels: _Levels, facts: dict[str, Any]) -> tuple[Verdict, str]:
+def _primary(
+    evidence: LiveEvidence, policy: PromotionPolicy, levels: _Levels, facts: dict[str, Any]
+) -> tuple[Verdict, str]:
     split = policy.live_metric in evidence.metrics
     name = policy.live_metric if split else "users' preference"
     found = _estimate(evidence, policy)
@@ -198,7 +200,7 @@ def _at_any_time(found: Estimate, expected: float, alpha: float, facts: dict[str
 
 
 def _at_a_look(
-    found: Estimate, evidence: LiveEvidence, policy: Policy, alpha: float, facts: dict[str, Any]
+    found: Estimate, evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, facts: dict[str, Any]
 ) -> tuple[bool, str]:
     """Whether the look that is due, if one is, finds a gain; it is written down as taken."""
     if not due(policy.looks, evidence.looks, evidence.days, policy.max_days):
@@ -213,7 +215,7 @@ def _at_a_look(
 
 
 def _guardrails(
-    evidence: LiveEvidence, policy: Policy, level: float, facts: dict[str, Any]
+    evidence: LiveEvidence, policy: PromotionPolicy, level: float, facts: dict[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Guardrails that are broken for sure, at `level` among all of them, and those that leave a doubt."""
     tripped, unsure = [], []
@@ -262,14 +264,14 @@ def _beyond(guard: Guardrail, champion: ArmSums, challenger: ArmSums) -> Estimat
     return Estimate(found.effect - guard.floor, found.standard_error, found.degrees)
 
 
-def _early(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
+def _early(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
     """A doubt before a whole week is over: days differ, and what is new is clicked for being new."""
     if evidence.days >= policy.min_days:
         return ()
     return (f"{evidence.days:.1f} days; {policy.min_days:g} are the least for a promotion",)
 
 
-def _narrow(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
+def _narrow(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
     """A doubt where the gain is gone once the most active users are left out: less than half of it is there, or
     none that stands out of the noise (one-sided 5 %)."""
     if evidence.steady is None or policy.live_metric not in evidence.metrics:
@@ -286,7 +288,7 @@ def _narrow(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
     )
 
 
-def _clickbait(evidence: LiveEvidence, policy: Policy) -> tuple[str, ...]:
+def _clickbait(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
     """Named where clicks rise, the metric that counts falls (one-sided 5 %), and the two part by more than chance.
 
     Whoever is satisfied has clicked: the two errors go together, and adding their squares is on the safe side. It only

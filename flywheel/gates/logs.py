@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live, effects
-from flywheel.gates.offline import Decision, Policy, Verdict
+from flywheel.gates.offline import GateDecision, PromotionPolicy, Verdict
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.ratio import ArmSums, log_ratio
 from flywheel.stats.sequential import e_gain, e_loss
@@ -40,7 +40,7 @@ NO_SATISFIED = "nothing says which clicks satisfied: clicks alone reward clickba
 
 
 @dataclass(slots=True)
-class _Arm:
+class _ArmRows:
     """One arm as it is read: users' rows [pages, clicks, satisfied, before], and pages of nobody."""
 
     users: dict[str, list[float]] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class LoggedTest:
     """One experiment: its arms in the order of the log, and how many users met more than one (they are in none)."""
 
     name: str
@@ -71,14 +71,14 @@ class Test:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LogRules:
     """How the log is judged: `policy.live_metric` decides, `alpha` is each experiment's own error rate.
 
     `control` names the arm that the others are held against (None: one of `champions`, else by its name, else the
     first), `shares` what each arm was meant to get, `days` how long the test ran (None: it is over).
     """
 
-    policy: Policy
+    policy: PromotionPolicy
     alpha: float = 0.05
     control: str | None = None
     champions: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Log:
 
     def __init__(self) -> None:
         self.columns: set[str] = set()
-        self._tests: dict[str, dict[str, _Arm]] = {}
+        self._tests: dict[str, dict[str, _ArmRows]] = {}
         self._unnamed: Counter[str] = Counter()
 
     def add(self, row: Mapping[str, Any]) -> str | None:
@@ -127,7 +127,7 @@ class Log:
             return "no pages"
         if values["user"] is None and pages != 1 and any(value > pages for value in (clicks, satisfied)):
             return "more clicks than pages, and no user: their spread is not known"
-        arm = self._tests.setdefault(experiment, {}).setdefault(str(values["arm"]), _Arm())
+        arm = self._tests.setdefault(experiment, {}).setdefault(str(values["arm"]), _ArmRows())
         if values["user"] is None:
             _add_pages(arm, pages, {"ctr": clicks, "satisfied_ctr": satisfied})
             return None
@@ -145,12 +145,12 @@ class Log:
                 return f"no column of {name} ({', '.join(_NAMES[name])}); there are: {', '.join(sorted(self.columns))}"
         return None
 
-    def tests(self) -> list[Test]:
+    def tests(self) -> list[LoggedTest]:
         """What was gathered, experiments in the order of the log."""
         return [_test(name, arms) for name, arms in self._tests.items()]
 
 
-def _add_pages(arm: _Arm, pages: float, values: Mapping[str, float]) -> None:
+def _add_pages(arm: _ArmRows, pages: float, values: Mapping[str, float]) -> None:
     """Pages of nobody known: one page with any number of clicks, or many pages of which so many were clicked."""
     for name, value in values.items():
         squared = value**2 if pages == 1 else value
@@ -158,7 +158,7 @@ def _add_pages(arm: _Arm, pages: float, values: Mapping[str, float]) -> None:
         arm.nobody[name] = arm.nobody.get(name, ArmSums()) + sums
 
 
-def _test(name: str, arms: Mapping[str, _Arm]) -> Test:
+def _test(name: str, arms: Mapping[str, _ArmRows]) -> LoggedTest:
     met = Counter(user for arm in arms.values() for user in arm.users)
     crossed = {user for user, count in met.items() if count > 1}
     rows = {
@@ -168,7 +168,7 @@ def _test(name: str, arms: Mapping[str, _Arm]) -> Test:
     busy = np.concatenate([table[:, 0] for table in rows.values()])
     most = float(np.quantile(busy, 0.95)) if len(busy) else math.inf
     made = {key: _arm(rows[key], arm.nobody, most) for key, arm in arms.items()}
-    return Test(name, made, len(crossed))
+    return LoggedTest(name, made, len(crossed))
 
 
 def _arm(rows: np.ndarray[tuple[int, int], np.dtype[np.float64]], nobody: Mapping[str, ArmSums], most: float) -> Arm:
@@ -183,7 +183,7 @@ def _arm(rows: np.ndarray[tuple[int, int], np.dtype[np.float64]], nobody: Mappin
     return Arm(metrics, steady if len(rows) else {}, nobody.get("ctr", ArmSums()).pages)
 
 
-def judge(test: Test, reading: Reading) -> dict[str, Any]:
+def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
     """Every arm against the control, as plain values.
 
     The arms share `reading.alpha` by Holm (1979) on one over their e-values, which are p-values whenever one looks.
@@ -224,7 +224,7 @@ def judge(test: Test, reading: Reading) -> dict[str, Any]:
     }
 
 
-def _control(test: Test, reading: Reading) -> str:
+def _control(test: LoggedTest, reading: LogRules) -> str:
     if reading.control is not None:
         if reading.control not in test.arms:
             raise ValueError(f"{test.name} has no arm {reading.control!r}; it has {', '.join(test.arms)}")
@@ -234,7 +234,7 @@ def _control(test: Test, reading: Reading) -> str:
     return next((known[name] for name in names if name in known), next(iter(test.arms)))
 
 
-def _policy(test: Test, reading: Reading) -> tuple[Policy, str | None]:
+def _policy(test: LoggedTest, reading: LogRules) -> tuple[PromotionPolicy, str | None]:
     """The policy, on clicks where the log has nothing better."""
     metric = reading.policy.live_metric
     if all(metric in arm.metrics for arm in test.arms.values()):
@@ -242,22 +242,22 @@ def _policy(test: Test, reading: Reading) -> tuple[Policy, str | None]:
     return replace(reading.policy, live_metric="ctr"), NO_SATISFIED
 
 
-def _all_have(test: Test, metric: str) -> bool:
+def _all_have(test: LoggedTest, metric: str) -> bool:
     return all(metric in arm.metrics for arm in test.arms.values())
 
 
-def _alone(test: Test) -> str | None:
+def _alone(test: LoggedTest) -> str | None:
     if len(test.arms) > 1:
         return None
     return f"{test.name}: one arm ({', '.join(test.arms)}): nothing to hold it against"
 
 
-def _users(test: Test, shares: Mapping[str, float]) -> dict[str, int]:
+def _users(test: LoggedTest, shares: Mapping[str, float]) -> dict[str, int]:
     """Users by arm; an arm that was to get a share and is not there has none."""
     return {name: test.arms[name].users if name in test.arms else 0 for name in {**test.arms, **shares}}
 
 
-def _shares(test: Test, reading: Reading) -> tuple[dict[str, float], str | None]:
+def _shares(test: LoggedTest, reading: LogRules) -> tuple[dict[str, float], str | None]:
     """What each arm was meant to get: as given, else equal shares where the counts are near them, else unknown."""
     users = _users(test, {})
     if reading.shares:
@@ -271,17 +271,17 @@ def _shares(test: Test, reading: Reading) -> tuple[dict[str, float], str | None]
     return {}, "arms of unequal size and no shares given: whether the split is as it was meant cannot be told"
 
 
-def _pair(test: Test, policy: Policy, names: tuple[str, str]) -> tuple[ArmSums, ArmSums]:
+def _pair(test: LoggedTest, policy: PromotionPolicy, names: tuple[str, str]) -> tuple[ArmSums, ArmSums]:
     champion, challenger = (test.arms[name].metrics[policy.live_metric] for name in names)
     return (champion, challenger) if policy.cuped else (champion.without_before(), challenger.without_before())
 
 
-def _evidence_for(found: Estimate | Inconclusive, policy: Policy) -> float:
+def _evidence_for(found: Estimate | Inconclusive, policy: PromotionPolicy) -> float:
     return e_gain(found, expected=policy.expected_gain) if isinstance(found, Estimate) else -1.0
 
 
 def _evidence(
-    test: Test, reading: Reading, policy: Policy, pair: tuple[str, str], shares: Mapping[str, float]
+    test: LoggedTest, reading: LogRules, policy: PromotionPolicy, pair: tuple[str, str], shares: Mapping[str, float]
 ) -> LiveEvidence:
     champion, challenger = (test.arms[name] for name in pair)
     metrics = {name: (champion.metrics[name], challenger.metrics[name]) for name in METRICS if _all_have(test, name)}
@@ -296,7 +296,7 @@ def _evidence(
 
 
 def _comparison(
-    arm: str, policy: Policy, found: Estimate | Inconclusive, decision: Decision, *, over: bool
+    arm: str, policy: PromotionPolicy, found: Estimate | Inconclusive, decision: GateDecision, *, over: bool
 ) -> dict[str, Any]:
     reasons = decision.reasons[1:] if over and decision.evidence.get("expired") else decision.reasons
     verdict = {"verdict": decision.verdict.value, "reasons": list(reasons)}

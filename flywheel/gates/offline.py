@@ -19,8 +19,8 @@ from flywheel.gates.scores import (
     SEEN,
     SHOWN,
     UNSEEN,
-    Feedback,
     Guarded,
+    HeldOutScores,
     Measured,
     Pair,
     figures,
@@ -29,10 +29,20 @@ from flywheel.gates.scores import (
     measure,
     where,
 )
-from flywheel.stats.budget import Budget, Spent
+from flywheel.stats.budget import ErrorBudget, Spent
 from flywheel.stats.estimate import Estimate, Inconclusive, holm
 
-__all__ = ["Budget", "Decision", "Feedback", "OfflineEvidence", "Policy", "Spent", "Verdict", "decide_offline", "lost"]
+__all__ = [
+    "ErrorBudget",
+    "GateDecision",
+    "HeldOutScores",
+    "OfflineEvidence",
+    "PromotionPolicy",
+    "Spent",
+    "Verdict",
+    "decide_offline",
+    "lost",
+]
 
 
 class Verdict(StrEnum):
@@ -62,7 +72,7 @@ GUARDRAILS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class PromotionPolicy:
     """`[promotion]` of the configuration, plus what nobody should need to touch.
 
     `loss_level` is the chance, for each part that is guarded (all, unseen, each anchor set, each live guardrail), of
@@ -109,11 +119,11 @@ class OfflineEvidence:
     seen: npt.NDArray[np.bool_] | npt.NDArray[np.int8]
     groups: npt.NDArray[np.int64]
     anchors: Mapping[str, Mapping[str, Pair]] = field(default_factory=dict)
-    feedback: Feedback | None = None
+    feedback: HeldOutScores | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class GateDecision:
     """A verdict, why, the JSON-able sums that reproduce it, and the alpha that it used up.
 
     `final` is false only for a live experiment that goes on: nothing to tell yet, and nothing spent.
@@ -136,7 +146,7 @@ class Decision:
         }
 
 
-def decide_offline(evidence: OfflineEvidence, policy: Policy, alpha: float) -> Decision:
+def decide_offline(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
     """Promote on a significant gain that costs nothing elsewhere.
 
     1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent;
@@ -172,10 +182,12 @@ def decide_offline(evidence: OfflineEvidence, policy: Policy, alpha: float) -> D
     losses = (*losses, *feedback.worse)
     gains, shortfalls, hopeless = _gains(parts[ALL], policy, alpha)
     if losses:
-        return Decision(Verdict.REJECT, (*losses, *gains), facts, alpha)
+        return GateDecision(Verdict.REJECT, (*losses, *gains), facts, alpha)
     if gains:
-        return Decision(Verdict.PROMOTE, (*gains, *held, *feedback.said), facts, alpha)
-    return Decision(Verdict.REJECT if hopeless else Verdict.INCONCLUSIVE, (*shortfalls, *feedback.said), facts, alpha)
+        return GateDecision(Verdict.PROMOTE, (*gains, *held, *feedback.said), facts, alpha)
+    return GateDecision(
+        Verdict.REJECT if hopeless else Verdict.INCONCLUSIVE, (*shortfalls, *feedback.said), facts, alpha
+    )
 
 
 _Parts = Mapping[str, Mapping[str, Measured]]
@@ -194,7 +206,7 @@ def _parts(evidence: OfflineEvidence) -> Iterator[tuple[str, Mapping[str, Pair],
             yield FEEDBACK + part, {SHOWN: (held.champion[rows], held.challenger[rows])}, held.groups[rows]
 
 
-def _missing(parts: _Parts, policy: Policy) -> tuple[str, ...]:
+def _missing(parts: _Parts, policy: PromotionPolicy) -> tuple[str, ...]:
     """Reasons why nothing can be said yet; an anchor set too small to have a spread is one."""
     reasons = []
     for part, least in ((ALL, policy.min_queries), (UNSEEN, policy.min_unseen)):
@@ -209,7 +221,7 @@ def _missing(parts: _Parts, policy: Policy) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _guards(parts: _Parts, policy: Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _guards(parts: _Parts, policy: PromotionPolicy) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is lost beyond its margin, and a line for each part that held."""
     losses: list[str] = []
     held: list[str] = []
@@ -238,7 +250,7 @@ def _guards(parts: _Parts, policy: Policy) -> tuple[tuple[str, ...], tuple[str, 
     return tuple(losses), tuple(held)
 
 
-def _guard_feedback(parts: _Parts, policy: Policy, feedback: Feedback | None) -> Guarded:
+def _guard_feedback(parts: _Parts, policy: PromotionPolicy, feedback: HeldOutScores | None) -> Guarded:
     least = {FEEDBACK: policy.min_feedback, f"{FEEDBACK} {UNSEEN}": policy.min_unseen}
     found = guard_feedback(parts, least, margin=policy.feedback_margin, level=policy.feedback_level)
     note = (f"held-out feedback: {feedback.note}",) if feedback is not None and feedback.note else ()
@@ -246,7 +258,7 @@ def _guard_feedback(parts: _Parts, policy: Policy, feedback: Feedback | None) ->
     return Guarded(found.worse, (*note, *said), found.enough)
 
 
-def _unjudged(parts: _Parts, policy: Policy) -> bool:
+def _unjudged(parts: _Parts, policy: PromotionPolicy) -> bool:
     """Whether there is no golden set at all, and no anchor set that cannot speak."""
     anchors = [found.estimate for part in parts if part.startswith("anchor") for found in parts[part].values()]
     judged = any(parts[ALL][name].sums.groups for name in policy.metrics)
@@ -255,18 +267,18 @@ def _unjudged(parts: _Parts, policy: Policy) -> bool:
 
 def _without_judgements(
     missing: tuple[str, ...], feedback: Guarded, facts: dict[str, Any], *, passes: bool
-) -> Decision:
+) -> GateDecision:
     """Too few judged queries: nothing is tested or spent, and held-out feedback alone may say something."""
     if feedback.worse:
-        return Decision(Verdict.REJECT, (*feedback.worse, *missing), facts, 0.0)
+        return GateDecision(Verdict.REJECT, (*feedback.worse, *missing), facts, 0.0)
     if passes and feedback.enough:
         reason = "no golden set to screen with: nothing is lost on held-out feedback, and live feedback decides"
-        return Decision(Verdict.PROMOTE, (reason, *feedback.said), facts, 0.0)
-    return Decision(Verdict.INCONCLUSIVE, (*missing, *feedback.said), facts, 0.0)
+        return GateDecision(Verdict.PROMOTE, (reason, *feedback.said), facts, 0.0)
+    return GateDecision(Verdict.INCONCLUSIVE, (*missing, *feedback.said), facts, 0.0)
 
 
 def _gains(
-    metrics: Mapping[str, Measured], policy: Policy, alpha: float
+    metrics: Mapping[str, Measured], policy: PromotionPolicy, alpha: float
 ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Gains that count, what is said where there is none, and whether every metric is significantly short of one."""
     known = {name: metrics[name].estimate for name in policy.metrics}

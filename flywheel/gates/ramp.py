@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flywheel.gates.offline import Decision
+from flywheel.gates.offline import GateDecision
 
 HOUR_MS = 3_600_000
 
 
 def next_share(
-    share: float, ramp: Sequence[float], decision: Decision, *, since_ms: int, until_ms: int, hours: float
+    share: float, ramp: Sequence[float], decision: GateDecision, *, since_ms: int, until_ms: int, hours: float
 ) -> float:
     """The share after a look that ended nothing: the next of `ramp` once this one was held for `hours` of event time,
     with people in both arms and no guardrail in doubt; else the same."""

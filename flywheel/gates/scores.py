@@ -23,7 +23,7 @@ SHOWN = "shown_ndcg@10"
 
 
 @dataclass(frozen=True, slots=True)
-class Feedback:
+class HeldOutScores:
     """Both models on queries that training never saw, ranking only what people were shown: float64 (queries,) each, nan
     where nothing shown was relevant. `seen` and `groups` as in `OfflineEvidence`; `note` says why there is nothing.
 

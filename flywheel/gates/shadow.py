@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.gates.offline import GUARDRAILS, Decision, Guardrail, Verdict
+from flywheel.gates.offline import GUARDRAILS, GateDecision, Guardrail, Verdict
 from flywheel.stats.counterfactual import MIN_COVERAGE, MIN_EFFECTIVE, Contrast, RankWeights, robust, self_normalised
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.paired import PairedSums
@@ -18,7 +18,7 @@ LATENCY = next(guard for guard in GUARDRAILS if guard.metric == "latency_ms")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PageRules:
     """How pages are read: what satisfies, how many pages of a person count for a query in one window, how many ranks
     matter, and the relevance of a document that the click model does not know."""
 
@@ -70,10 +70,10 @@ class ShadowPolicy:
     step_queries: int = 64
     step_timed: int = 16
     timed: int = 200
-    reading: Reading = field(default_factory=Reading)
+    reading: PageRules = field(default_factory=PageRules)
 
 
-def decide_shadow(shadowed: Shadowed, policy: ShadowPolicy) -> Decision:
+def decide_shadow(shadowed: Shadowed, policy: ShadowPolicy) -> GateDecision:
     """Reject, or pass on; never promote, and nothing of the error budget is spent.
 
     1. Latency of encoding and search above the guardrail with its whole 95 % interval: reject.
@@ -92,9 +92,9 @@ def decide_shadow(shadowed: Shadowed, policy: ShadowPolicy) -> Decision:
     lines, worse = _worse(contrasts, answers, policy)
     found = (*slow, *worse)
     if found:
-        return Decision(Verdict.REJECT, (*found, *lines), evidence, 0.0)
+        return GateDecision(Verdict.REJECT, (*found, *lines), evidence, 0.0)
     passed = f"passed on: on {evidence['pages']:.0f} pages the shadow found nothing to reject it for"
-    return Decision(Verdict.INCONCLUSIVE, (passed, *lines), evidence, 0.0)
+    return GateDecision(Verdict.INCONCLUSIVE, (passed, *lines), evidence, 0.0)
 
 
 def _contrasts(shadowed: Shadowed) -> dict[str, Contrast | Inconclusive]:

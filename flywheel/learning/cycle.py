@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from flywheel.experiments import ledger as verdicts
 from flywheel.gates.judged import DEPTH, JudgedSet, judge, policy_of
-from flywheel.gates.offline import Budget, Decision, Verdict
+from flywheel.gates.offline import ErrorBudget, GateDecision, Verdict
 from flywheel.learning import heldout
 from flywheel.learning.snapshot import Learning, NothingToLearn, scores
 from flywheel.operations import Json
@@ -24,8 +24,8 @@ from flywheel.settings.home import Home
 from flywheel.settings.load import Config
 from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
-from flywheel.store.training.runs import ENDED, Run
-from trainer.data.recipe import Budget as TrainingBudget
+from flywheel.store.training.runs import ENDED, TrainingRun
+from trainer.data.recipe import ResourceBudget as TrainingBudget
 from trainer.process.launch import launch, read_report
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Cycle:
         self._store = parts.store
         self.listeners: list[Callable[[str], None]] = []
         """Told the new champion, after the decision stands in the database."""
-        self.watchers: list[Callable[[Run], None]] = []
+        self.watchers: list[Callable[[TrainingRun], None]] = []
         """Shown every run that has ended, however it did."""
 
     def resume(self) -> None:
@@ -102,11 +102,11 @@ class Cycle:
         self._parts.home.prune_snapshots(kept)
         return answer
 
-    def _begin(self, trigger: str, tier: str | None) -> Run:
+    def _begin(self, trigger: str, tier: str | None) -> TrainingRun:
         parts, feedback = self._parts, self._store.feedback
         champion = self._store.models.aliases()["champion"]
         number = len(self._store.runs.all()) + 1
-        run = Run(
+        run = TrainingRun(
             run_id=f"run-{number:04d}",
             trigger=trigger,
             tier=tier or parts.config.trainer.tier,
@@ -120,7 +120,7 @@ class Cycle:
         self._store.runs.start(run, parts.owner)  # 1
         return run
 
-    def _drive(self, run: Run) -> Json:
+    def _drive(self, run: TrainingRun) -> Json:
         try:
             return self._to_its_end(run)
         finally:
@@ -129,12 +129,12 @@ class Cycle:
                 for show in self.watchers:
                     show(ended)
 
-    def _to_its_end(self, run: Run) -> Json:
+    def _to_its_end(self, run: TrainingRun) -> Json:
         runs, now_ms = self._store.runs, self._parts.now_ms
         try:
             return self._steps(run)
         except NothingToLearn as reason:
-            decision = Decision(Verdict.INCONCLUSIVE, reason.reasons, reason.evidence, 0.0)
+            decision = GateDecision(Verdict.INCONCLUSIVE, reason.reasons, reason.evidence, 0.0)
             verdicts.record(self._store, run, decision, None, now_ms())
             runs.finish(run.run_id, "refused", now_ms(), error="; ".join(reason.reasons))
             return self._answer(run, decision)
@@ -146,7 +146,7 @@ class Cycle:
             runs.finish(run.run_id, "failed", now_ms(), error=f"{type(error).__name__}: {error}")
             raise
 
-    def _steps(self, run: Run) -> Json:
+    def _steps(self, run: TrainingRun) -> Json:
         runs, now_ms = self._store.runs, self._parts.now_ms
         known = verdicts.recall(self._store, run)
         if known is None:
@@ -167,7 +167,7 @@ class Cycle:
         runs.finish(run.run_id, "done" if learned else "refused", now_ms())  # 9
         return self._answer(run, known)
 
-    def _decide(self, run: Run, found: Decision) -> Decision:
+    def _decide(self, run: TrainingRun, found: GateDecision) -> GateDecision:
         """Write the decision and, unless promotions wait for a person now, switch to what it promotes."""
         settings = self._parts.config.promotion
         if self._screens:
@@ -186,7 +186,7 @@ class Cycle:
         """Whether live stages decide, and the offline gate, if it is asked for at all, only keeps out what is worse."""
         return self._parts.config.promotion.stages != ("offline",)
 
-    def _train(self, run: Run, snapshot: str) -> None:
+    def _train(self, run: TrainingRun, snapshot: str) -> None:
         out = self._parts.registry.path(str(run.version))
         if (out / MANIFEST).exists():
             return
@@ -211,13 +211,13 @@ class Cycle:
             cause = report.get("error") or f"it ended with {process.returncode}; see {out.name}.log in models/"
             raise TrainingFailed(f"training {run.version} failed: {cause}")
 
-    def _gate(self, run: Run) -> Decision:
+    def _gate(self, run: TrainingRun) -> GateDecision:
         policy, settings = policy_of(self._parts.config), self._parts.config.promotion
         if "offline" not in settings.stages:
-            return Decision(Verdict.PROMOTE, ("promotion.stages asks for no offline gate",), {}, 0.0)
+            return GateDecision(Verdict.PROMOTE, ("promotion.stages asks for no offline gate",), {}, 0.0)
         alpha = settings.screen_alpha
         if not self._screens:
-            alpha = Budget(alpha=settings.alpha).next_alpha(verdicts.spent(self._store), run.until_ms or 0)
+            alpha = ErrorBudget(alpha=settings.alpha).next_alpha(verdicts.spent(self._store), run.until_ms or 0)
         sets = self.judged_sets()
         anchored = any(judged.kind == "anchor" for judged in sets)
         return judge(
@@ -249,7 +249,7 @@ class Cycle:
         encoder, indexer = self._parts.registry.encoder(version), self._parts.indexers.of(version)
         return lambda evidence: scores(encoder.encode_queries(list(evidence.queries)), indexer.index, evidence)
 
-    def _answer(self, run: Run, decision: Decision) -> Json:
+    def _answer(self, run: TrainingRun, decision: GateDecision) -> Json:
         ended = self._store.runs.get(run.run_id) or run
         training = {
             "run_id": ended.run_id,

@@ -13,11 +13,11 @@ import numpy as np
 from flywheel.clicks.evidence import Collected, Evidence, Floats, ScoreFeatures
 from flywheel.clicks.model import NoEvidenceError, Options, fit
 from flywheel.clicks.pairs import Rules, build
-from flywheel.gates.offline import Feedback
+from flywheel.gates.offline import HeldOutScores
 from flywheel.settings.load import Config
 from flywheel.stats.metrics import ndcg
 from flywheel.store.store import Store
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from trainer.data.dataset import held_out
 
 DEPTH = 10
@@ -27,7 +27,7 @@ Scorer = Callable[[Evidence], Floats]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class HeldOutRules:
     """How held-out evidence is read: `rules` and `options` are those of training, `trained` the documents that training
     touched, `askers` by query key whoever has over half of its pages."""
 
@@ -37,7 +37,7 @@ class Reading:
     askers: Mapping[str, str]
 
 
-def gather(store: Store, config: Config, run: Run, champion: Scorer, challenger: Scorer) -> Feedback:
+def gather(store: Store, config: Config, run: TrainingRun, champion: Scorer, challenger: Scorer) -> HeldOutScores:
     """What people did for held-out queries up to `run.until_ms`, scored for both models.
 
     Of our models' pages those of the champion alone: whose first ten were shown stands out least among them, so that
@@ -53,7 +53,7 @@ def gather(store: Store, config: Config, run: Run, champion: Scorer, challenger:
     )
     trained = store.heldout.trained_documents(keys)
     signals = config.signals
-    reading = Reading(
+    reading = HeldOutRules(
         Rules(signals.posterior_threshold, signals.ambiguous_threshold, expected_precision=signals.expected_precision),
         Options(session_context=signals.session_context),
         {doc_id for doc_id in trained if not held_out(doc_id, share, kind="document")},
@@ -63,7 +63,7 @@ def gather(store: Store, config: Config, run: Run, champion: Scorer, challenger:
     return score(collected, champion(evidence), challenger(evidence), reading)
 
 
-def score(collected: Collected, ours: Floats, theirs: Floats, reading: Reading) -> Feedback:
+def score(collected: Collected, ours: Floats, theirs: Floats, reading: HeldOutRules) -> HeldOutScores:
     """nDCG@10 of both models' orders of the documents that were shown, by their posterior relevance.
 
     Both models stand on equal terms. Neither is asked about a document that nobody was shown. The posteriors come from
@@ -91,7 +91,7 @@ def score(collected: Collected, ours: Floats, theirs: Floats, reading: Reading) 
     asked = [reading.askers.get(key, f"\0{row}") for row, key in enumerate(evidence.queries)]
     note = "" if model.separable else "clicks on held-out queries do not tell relevant documents from others"
     groups = np.unique(asked, return_inverse=True)[1].astype(np.int64)
-    return Feedback(champion, challenger, np.array(seen, dtype=bool), groups, note)
+    return HeldOutScores(champion, challenger, np.array(seen, dtype=bool), groups, note)
 
 
 def even_features(evidence: Evidence, ours: Floats, theirs: Floats) -> ScoreFeatures:
@@ -122,6 +122,6 @@ def _ranked(evidence: Evidence, ours: Floats, theirs: Floats) -> tuple[list[list
     return orders[0], orders[1]
 
 
-def _nothing(why: str) -> Feedback:
+def _nothing(why: str) -> HeldOutScores:
     none = np.empty(0)
-    return Feedback(none, none, np.empty(0, dtype=bool), np.empty(0, dtype=np.int64), why)
+    return HeldOutScores(none, none, np.empty(0, dtype=bool), np.empty(0, dtype=np.int64), why)

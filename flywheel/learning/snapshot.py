@@ -25,9 +25,9 @@ from flywheel.retrieval.words import Words
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
 from flywheel.store.store import Store
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from trainer.data.dataset import MANIFEST, Corpus, write_snapshot
-from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.recipe import Header, Recipe, ResourceBudget
 
 Vectors = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Learning:
     # The champion's vectors of a run's queries, from reading the evidence until its snapshot is written.
     _asked: dict[str, tuple[Sequence[str], Vectors]] = field(default_factory=dict, repr=False, compare=False)
 
-    def gather(self, run: Run) -> Gathered:
+    def gather(self, run: TrainingRun) -> Gathered:
         """Fit the click model on everything up to `run.until_ms` and write the run's pairs.
 
         Raises:
@@ -107,7 +107,7 @@ class Learning:
             raise NothingToLearn(_why_nothing(facts), facts)
         return Gathered(new, len(self._replay(run, since)))
 
-    def snapshot(self, run: Run) -> Path:
+    def snapshot(self, run: TrainingRun) -> Path:
         """The run's snapshot folder, written now unless an earlier process did; a complete one is never touched."""
         folder = self.home.snapshots / run.run_id
         if (folder / MANIFEST).exists():
@@ -125,21 +125,23 @@ class Learning:
             folder,
             header=self._header(run),
             recipe=recipe,
-            budget=Budget(limits.train_minutes, limits.train_memory_gb, limits.train_threads, limits.train_processes),
+            budget=ResourceBudget(
+                limits.train_minutes, limits.train_memory_gb, limits.train_threads, limits.train_processes
+            ),
             pairs=pairs,
             documents=Corpus(doc_ids, indexer.index.vectors(doc_ids), texts, self._probes(run, doc_ids)),
             anchors=self._anchors(),
             query_vectors=self._asked_in(run, pairs),
         )
 
-    def _asked_in(self, run: Run, pairs: pa.Table) -> tuple[Sequence[str], Vectors] | None:
+    def _asked_in(self, run: TrainingRun, pairs: pa.Table) -> tuple[Sequence[str], Vectors] | None:
         """The champion's vectors of these pairs' queries, where reading the evidence left them."""
         texts, vectors = self._asked.pop(run.run_id, ((), np.empty((0, 0), np.float32)))
         wanted = set(pairs["query"].to_pylist())
         rows = [row for row, text in enumerate(texts) if text in wanted]
         return ([texts[row] for row in rows], vectors[rows]) if rows else None
 
-    def _header(self, run: Run) -> Header:
+    def _header(self, run: TrainingRun) -> Header:
         return Header(
             run_id=run.run_id,
             version=str(run.version),
@@ -152,18 +154,18 @@ class Learning:
             created_at_ms=run.started_at_ms,
         )
 
-    def _pairs(self, run: Run) -> pa.Table:
+    def _pairs(self, run: TrainingRun) -> pa.Table:
         since = self._trained_on(run)
         new, replay = self.store.pairs.new_since(run.run_id, since), self._replay(run, since)
         masked = self.store.pairs.masked(run.run_id)
         parts = [_labelled(new, "new"), _labelled(replay, "replay"), _labelled(masked, "new")]
         return pa.concat_tables(parts, promote_options="permissive")
 
-    def _replay(self, run: Run, since: str | None) -> pa.Table:
+    def _replay(self, run: TrainingRun, since: str | None) -> pa.Table:
         size = self.config.trainer.replay_size
         return self.store.pairs.replay(run.run_id, since, size=size, seed=self.config.trainer.seed)
 
-    def _trained_on(self, run: Run) -> str | None:
+    def _trained_on(self, run: TrainingRun) -> str | None:
         """The run whose pairs the champion was trained on; what it had is replayed, the rest is new to it."""
         champion = self.store.models.get(str(run.parent))
         return None if champion is None else champion.run_id
@@ -174,7 +176,7 @@ class Learning:
             return None
         return pa.table({"query": texts, "doc_id": pa.array([None] * len(texts), pa.string())})
 
-    def _probes(self, run: Run, doc_ids: Sequence[str]) -> list[str]:
+    def _probes(self, run: TrainingRun, doc_ids: Sequence[str]) -> list[str]:
         """The first words of some documents, others for each run."""
         settings = self.config.trainer
         wanted = settings.probes if settings.probe_weight and run.tier != "full" else 0
@@ -184,7 +186,7 @@ class Learning:
         texts = {" ".join(contents[doc_id].split()[:_PROBE_WORDS]) for doc_id in sorted(contents)}
         return sorted(texts)
 
-    def _features(self, run: Run, evidence: Evidence, texts: Sequence[str]) -> ScoreFeatures:
+    def _features(self, run: TrainingRun, evidence: Evidence, texts: Sequence[str]) -> ScoreFeatures:
         indexer = self.indexers.of(str(run.parent))
         indexer.catch_up()
         queries = self.registry.encoder(str(run.parent)).encode_queries(list(texts))
@@ -194,7 +196,7 @@ class Learning:
         words = self.words.scores(evidence, texts)
         return ScoreFeatures.of(evidence, scores(queries, indexer.index, evidence), words)
 
-    def _last_curve(self, run: Run) -> Curve | None:
+    def _last_curve(self, run: TrainingRun) -> Curve | None:
         """The curve of the run before, for ranks that are seldom shown now."""
         last = [past for past in self.store.runs.all() if past.run_id != run.run_id]
         return self.store.pairs.curve(last[-1].run_id) if last else None

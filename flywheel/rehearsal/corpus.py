@@ -44,7 +44,7 @@ _METHODS = (types.FunctionType, types.MethodDescriptorType, types.BuiltinFunctio
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class PythonDocs:
     """The documents in a fixed order, and the modules that this Python could not give."""
 
     documents: tuple[Document, ...]
@@ -55,7 +55,7 @@ class Corpus:
         return frozenset(document.doc_id for document in self.documents)
 
 
-def build(updated_at_ms: int = 0) -> Corpus:
+def build(updated_at_ms: int = 0) -> PythonDocs:
     """Read the standard library of the running interpreter; the same interpreter gives the same corpus.
 
     Raises:
@@ -78,7 +78,7 @@ def build(updated_at_ms: int = 0) -> Corpus:
                 seen_texts.add(text)
                 texts[doc_id] = text
     documents = (Document(doc_id, doc_id, text, updated_at_ms) for doc_id, text in texts.items())
-    return Corpus(tuple(documents), tuple(missing))
+    return PythonDocs(tuple(documents), tuple(missing))
 
 
 def _import(name: str) -> types.ModuleType | None:

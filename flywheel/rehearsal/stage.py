@@ -46,7 +46,7 @@ class RehearsalFailed(Exception):  # noqa: N818 - reads as what happened
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class RunningDaemon:
     """A daemon that serves a home, and where its broker is."""
 
     operations: RemoteOperations
@@ -85,7 +85,7 @@ def _rows(judged: Judged, rows: Sequence[int] | np.ndarray) -> Judged:
 
 
 @contextmanager
-def staged(home: Home, environ: Mapping[str, str], note: Note) -> Iterator[Stage]:
+def staged(home: Home, environ: Mapping[str, str], note: Note) -> Iterator[RunningDaemon]:
     """A daemon on `home` that is stopped at the end, or the one that serves it already and goes on.
 
     Where no broker answers, an embedded one is started for it; then nothing outlives the rehearsal but the home.
@@ -108,7 +108,7 @@ def staged(home: Home, environ: Mapping[str, str], note: Note) -> Iterator[Stage
         operations = RemoteOperations(_url(home), config.serving.token)
         stack.callback(operations.close)
         _refuse_real_feedback(home, operations)
-        yield Stage(operations, home, config, lambda: _url(home))
+        yield RunningDaemon(operations, home, config, lambda: _url(home))
 
 
 def _broker(config: Config, stack: ExitStack, note: Note) -> dict[str, str]:
@@ -180,7 +180,7 @@ def _refuse_real_feedback(home: Home, operations: RemoteOperations) -> None:
     marker.write_text(json.dumps({"note": "the people in this home are simulated"}), "utf-8")
 
 
-def furnish(stage: Stage, documents: Sequence[Json], golden: Judged, progress: Progress) -> None:
+def furnish(stage: RunningDaemon, documents: Sequence[Json], golden: Judged, progress: Progress) -> None:
     """Bring in the documents and the gate's judged queries, and wait until all of it is indexed and served."""
     for start in range(0, len(documents), _BATCH):
         stage.operations.import_records("documents", list(documents[start : start + _BATCH]))
@@ -203,7 +203,7 @@ def furnish(stage: Stage, documents: Sequence[Json], golden: Judged, progress: P
         time.sleep(_LOOK_SECONDS)
 
 
-def perform(stage: Stage, script: Script, note: Note, progress: Progress) -> list[Json]:
+def perform(stage: RunningDaemon, script: Script, note: Note, progress: Progress) -> list[Json]:
     """Play every round, each followed by a turn of the wheel; one record a round."""
     producer = Producer(stage.config.kafka, delivery_seconds=120)
     search = HttpSearch(stage.url, stage.config.serving.token)
@@ -237,7 +237,7 @@ def _audience(script: Script) -> Audience:
     return Audience(script.searched.texts, relevant, target=target)
 
 
-def _settle(stage: Stage, played: Played, before: Mapping[str, int], started: float) -> float:
+def _settle(stage: RunningDaemon, played: Played, before: Mapping[str, int], started: float) -> float:
     """Wait until all that was acknowledged is stored; returns the seconds since `started`."""
     if failed := played.settle():
         raise RehearsalFailed(f"the broker did not take {failed} events; is it up, and has it room?")
@@ -253,7 +253,7 @@ def _settle(stage: Stage, played: Played, before: Mapping[str, int], started: fl
         time.sleep(_LOOK_SECONDS)
 
 
-def _turn(stage: Stage, number: int, played: Played, seconds: float, note: Note) -> Json:
+def _turn(stage: RunningDaemon, number: int, played: Played, seconds: float, note: Note) -> Json:
     started = time.monotonic()
     try:
         answer = stage.operations.cycle(wait=True)

@@ -25,7 +25,7 @@ class SpaceMismatch(ValueError):  # noqa: N818 - reads as what happened
 
 
 @dataclass(frozen=True)
-class _State:
+class _IndexState:
     """What one search sees: the first `count` rows of `rows`, of which `dead` are replaced or removed."""
 
     rows: Vectors
@@ -43,7 +43,7 @@ class Index:
         self.dimension = dimension
         self.hashes: dict[str, str] = {}
         self._writing = threading.Lock()
-        self._state = _State(np.empty((0, dimension), np.float32), [], 0)
+        self._state = _IndexState(np.empty((0, dimension), np.float32), [], 0)
 
     def __len__(self) -> int:
         return len(self._state.live)
@@ -82,7 +82,7 @@ class Index:
             gone = {doc_id for doc_id in doc_ids if doc_id in state.live}
             live = {doc_id: row for doc_id, row in state.live.items() if doc_id not in gone}
             dead = state.dead | {state.live[doc_id] for doc_id in gone}
-            self._state = _compact(_State(state.rows, state.row_ids, state.count, live, dead))
+            self._state = _compact(_IndexState(state.rows, state.row_ids, state.count, live, dead))
             for doc_id in gone:
                 self.hashes.pop(doc_id, None)
         return len(gone)
@@ -179,15 +179,15 @@ class Index:
         dead = state.dead | {state.live[doc_id] for doc_id in doc_ids if doc_id in state.live}
         live = {doc_id: row for doc_id, row in state.live.items() if row not in dead}
         live.update(zip(doc_ids, range(state.count, count), strict=True))
-        self._state = _compact(_State(rows, row_ids, count, live, dead))
+        self._state = _compact(_IndexState(rows, row_ids, count, live, dead))
 
 
-def _compact(state: _State) -> _State:
+def _compact(state: _IndexState) -> _IndexState:
     """The same documents without their dead rows, once these would cost searches more than a copy."""
     if len(state.dead) <= max(256, state.count // 50):
         return state
     rows = state.rows[list(state.live.values())]
-    return _State(rows, list(state.live), len(rows), {doc_id: row for row, doc_id in enumerate(state.live)})
+    return _IndexState(rows, list(state.live), len(rows), {doc_id: row for row, doc_id in enumerate(state.live)})
 
 
 def _without(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from flywheel.serving.served import Experiment
+from flywheel.serving.served import LiveExperiment
 
 Arm = Literal["champion", "challenger", "interleaved"]
 
@@ -25,7 +25,7 @@ def position(experiment_id: str, person: str) -> float:
     return seed("arm", experiment_id, person) / 2**64
 
 
-def assign(experiment: Experiment | None, person: str | None) -> Arm | None:
+def assign(experiment: LiveExperiment | None, person: str | None) -> Arm | None:
     """The arm of `person`, or None where there is no experiment or nobody to follow through it.
 
     Both arms of a split are equally large, grown from the two ends of the positions, and whoever stands between them is

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flywheel.serving.assignment import Arm, assign, seed
-from flywheel.serving.ranking import Filters, Ranking
+from flywheel.serving.ranking import Filters, Retriever
 from flywheel.serving.served import Hit, Live, Page, Placement, Ranker, Titles
 from flywheel.serving.vectors import QueryVectors
 from flywheel.stats.interleaving import team_draft
@@ -64,7 +64,7 @@ class SearchEngine:
         self._now_ms = now_ms
         self._seconds = seconds
         self._vectors = QueryVectors(cache_queries)
-        self._ranking = Ranking(self._vectors, titles)
+        self._ranking = Retriever(self._vectors, titles)
         self._live = live
 
     @property

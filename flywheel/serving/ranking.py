@@ -20,7 +20,7 @@ class Filters:
     doc_ids: tuple[str, ...] | None = None
 
 
-class Ranking:
+class Retriever:
     """Thread-safe, as its parts are. `titles` is also the judge of what is deleted."""
 
     def __init__(self, vectors: QueryVectors, titles: Titles) -> None:

@@ -56,7 +56,7 @@ class Ranker:
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class LiveExperiment:
     """A live comparison. `share` is the part of the people that each arm reaches, or that sees interleaved pages.
 
     In a `holdback` the arm called champion is the version that was it before, and is served by `Live.challenger`.
@@ -91,7 +91,7 @@ class Live:
     encoder: Encoder
     index: Index
     challenger: Ranker | None = None
-    experiment: Experiment | None = None
+    experiment: LiveExperiment | None = None
     explorer: Explorer | None = None
     frozen: Live | None = None
     """What is served to people who keep one model for ever and to those held against them: first of all."""

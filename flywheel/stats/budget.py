@@ -29,7 +29,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class ErrorBudget:
     """LORD++ with levels that begin high, started anew every `renew_days`.
 
     Ramdas, Yang, Wainwright & Jordan (2017), "Online control of the false discovery rate with decaying memory", eq. 9,

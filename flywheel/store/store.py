@@ -18,7 +18,7 @@ from flywheel.store.feedback.erasure import Erasure
 from flywheel.store.feedback.exploration import ExplorationTable
 from flywheel.store.feedback.feedback import Feedback
 from flywheel.store.feedback.traffic import Traffic
-from flywheel.store.published.analytics import Analytics
+from flywheel.store.published.analytics import PublishedFolder
 from flywheel.store.published.sql import ReadOnlySql
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.migrations import migrate
@@ -53,7 +53,7 @@ class Store:
         self.state = State(database)
         self.erasure = Erasure(database, feedback)
         self.sql = ReadOnlySql(database)
-        self.analytics = Analytics(database, database.folder / "analytics")
+        self.analytics = PublishedFolder(database, database.folder / "analytics")
 
     @classmethod
     def open(

@@ -11,7 +11,7 @@ from typing import Any
 
 from flywheel.settings.home import Home
 from flywheel.settings.load import Tracking
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from flywheel.tracking.runs import RUN_TAG, manifest_of, metrics_of, parameters_of, tags_of
 
 log = logging.getLogger(__name__)
@@ -41,14 +41,14 @@ class Tracker:
         self._settings, self._home, self._entities = settings, home, mlflow.entities
         self._client = MlflowClient(tracking_uri=settings.uri or f"sqlite:///{(home.root / 'mlflow.db').resolve()}")
 
-    def record(self, run: Run) -> None:
+    def record(self, run: TrainingRun) -> None:
         """Copy an ended run; one that is there already is left alone. Where MLflow fails, the log says so."""
         try:
             self._write(run)
         except Exception:  # whatever MLflow raises: the run is in the database, and this is only a copy of it
             log.exception("run %s is not in MLflow; training and promotion are not concerned", run.run_id)
 
-    def _write(self, run: Run) -> None:
+    def _write(self, run: TrainingRun) -> None:
         client, name = self._client, self._settings.experiment
         found = client.get_experiment_by_name(name)
         experiment = found.experiment_id if found is not None else client.create_experiment(name)

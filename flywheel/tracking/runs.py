@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 
 RUN_TAG = "flywheel.run_id"
 
@@ -21,7 +21,7 @@ def manifest_of(snapshot: Path) -> Mapping[str, Any]:
     return found
 
 
-def tags_of(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+def tags_of(run: TrainingRun, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     """(name, value): where a run belongs, and how it ended."""
     yield RUN_TAG, run.run_id
     yield "flywheel.version", run.version
@@ -34,7 +34,7 @@ def tags_of(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str | 
     yield "flywheel.stopped", (run.report or {}).get("stopped")
 
 
-def parameters_of(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def parameters_of(run: TrainingRun, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """(name, value): seed, counts of pairs, recipe and budget."""
     yield "seed", run.seed
     yield "pairs_new", run.pairs_new

@@ -15,7 +15,7 @@ from typing import Any
 
 from flywheel.settings.home import Home
 from flywheel.settings.load import Tracking
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from flywheel.tracking.runs import manifest_of, metrics_of, parameters_of, tags_of
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Diary:
         self._wandb: Any = wandb
         self._settings, self._home = settings, home
 
-    def record(self, run: Run) -> None:
+    def record(self, run: TrainingRun) -> None:
         """Copy an ended run; one that is there already is left alone. Where the library fails, the log says so."""
         try:
             folder = self._written(run.run_id) or self._write(run)
@@ -55,7 +55,7 @@ class Diary:
         found = self._home.root.glob(f"wandb/offline-run-*-{run_id}")
         return next((folder for folder in found if (folder / _WHOLE).exists()), None)
 
-    def _write(self, run: Run) -> Path:
+    def _write(self, run: TrainingRun) -> Path:
         manifest = manifest_of(self._home.snapshots / run.run_id)
         settings = self._wandb.Settings(
             silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True,

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from flywheel.daemon.local import Installation, Live, LocalOperations
+from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.operations import OperationError
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.store import Store
@@ -23,7 +23,7 @@ def operations(store: Store, of: Callable[[str], Any]) -> LocalOperations:
     store.decisions.decide(Decision("initial", "initial", "base", "me", 1, alias=CHAMPION))
     parts = SimpleNamespace(store=store, now_ms=lambda: 5, indexers=SimpleNamespace(of=of), registry=None)
     parts.registry = SimpleNamespace(path=lambda version: Path("/models") / version)
-    return LocalOperations(cast(Installation, parts), Live(turn=lambda *_: {}))
+    return LocalOperations(cast(Installation, parts), DaemonHooks(turn=lambda *_: {}))
 
 
 def test_a_version_that_cannot_be_loaded_does_not_become_champion(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from flywheel.experiments.lineup import METHODS
 from flywheel.experiments.stages import CONFIRMATION, Stage, live_stages
 from flywheel.gates.judged import policy_of
 from flywheel.serving.assignment import assign
-from flywheel.serving.served import Experiment as Served
+from flywheel.serving.served import LiveExperiment as Served
 from flywheel.settings.load import Config, parse
 from flywheel.store import Store
 from flywheel.store.evaluation.decisions import CHAMPION, Decision

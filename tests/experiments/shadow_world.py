@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from flywheel.experiments.shadow import Shadow
-from flywheel.gates.shadow import Reading, ShadowPolicy
+from flywheel.gates.shadow import PageRules, ShadowPolicy
 from flywheel.store.feedback.rows import FEEDBACK, QUERIES
 from flywheel.store.store import Store
 
@@ -100,7 +100,7 @@ class World:
 
     def shadow(self, store: Store, **policy: object) -> Shadow:
         """A shadow of the two, begun."""
-        reading = Reading(depth=DEPTH, cap=1_000_000)
+        reading = PageRules(depth=DEPTH, cap=1_000_000)
         settings: dict[str, object] = {"timed": 0, "reading": reading, "step_pages": 1_000, "pages": 1} | policy
         shadow = Shadow(store.shadows, "e", ShadowPolicy(**settings), lambda: 0.0)  # type: ignore[arg-type]
         shadow.begin("r", 0)

@@ -10,13 +10,13 @@ import pytest
 
 from flywheel.experiments import outcomes
 from flywheel.gates.live import Arms, LiveEvidence, decide_live, decide_rollback
-from flywheel.gates.offline import Policy, Verdict
+from flywheel.gates.offline import PromotionPolicy, Verdict
 from flywheel.stats.ratio import ArmSums
 from flywheel.store import Store
 from flywheel.store.evaluation.experiments import Experiment
 from tests.store.make import NOW
 
-POLICY = Policy(min_users=50, min_days=0)
+POLICY = PromotionPolicy(min_users=50, min_days=0)
 
 
 def _experiment(number: int) -> Experiment:

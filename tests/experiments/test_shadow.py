@@ -14,8 +14,8 @@ from flywheel.experiments.director import Director
 from flywheel.experiments.shadow import Shadow, Side
 from flywheel.experiments.shadow_stage import ShadowStage, shadow_policy
 from flywheel.experiments.stages import live_stages
-from flywheel.gates.offline import Decision, Policy, Verdict
-from flywheel.gates.shadow import Reading
+from flywheel.gates.offline import GateDecision, PromotionPolicy, Verdict
+from flywheel.gates.shadow import PageRules
 from flywheel.settings.load import parse
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation import shadow as stored
@@ -23,7 +23,7 @@ from flywheel.store.evaluation.decisions import Decision as Row
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from tests.experiments.shadow_world import DEPTH, LATER_MS, START_MS, Lists, World
 
 Opener = Callable[[], Store]
@@ -54,7 +54,7 @@ def run(shadow: Shadow, world: World, until_ms: int = LATER_MS) -> int:
     return steps
 
 
-def judged(store: Store, world: World, pages: int, *, mixed: bool) -> Decision:
+def judged(store: Store, world: World, pages: int, *, mixed: bool) -> GateDecision:
     world.fill(store, pages, mixed=mixed)
     world.learn(store)
     shadow = world.shadow(store)
@@ -266,17 +266,19 @@ def test_a_director_moves_a_challenger_through_its_shadow(tmp_path: Path, gain: 
         for version in ("v0", "v1"):
             store.models.add(Model(version, "adapter", f"/{version}", "space", 0))
         store.decisions.decide(Row("initial", "initial", "v0", "test", 0, alias="champion"))
-        store.runs.start(Run("r", "manual", "adapter", "done", 0, until_ms=START_MS), "me")
+        store.runs.start(TrainingRun("r", "manual", "adapter", "done", 0, until_ms=START_MS), "me")
         store.experiments.add(Experiment("r-shadow", "v1", "v0", "shadow", LATER_MS, run_id="r"))
         with store.database.write() as con:
             con.execute("INSERT INTO ingest_totals VALUES ('max_ts_ms', ?)", [LATER_MS])
     with Store.open(tmp_path / "x.duckdb", memory_gb=1, threads=1) as store:
         both = dict(zip(("v0", "v1"), sides(world), strict=True))
-        reading = Reading(depth=DEPTH, cap=10**6)
+        reading = PageRules(depth=DEPTH, cap=10**6)
         small = dataclasses.replace(shadow_policy(config), timed=0, reading=reading, pages=7_900)
         stage = ShadowStage(store, small, both.__getitem__, seconds=lambda: 0.0)
-        stages = live_stages(store.tally, config, Policy()) | {"shadow": stage}
-        director = Director(store, config.promotion, stages, Policy(), ready=lambda _: None, now_ms=lambda: LATER_MS)
+        stages = live_stages(store.tally, config, PromotionPolicy()) | {"shadow": stage}
+        director = Director(
+            store, config.promotion, stages, PromotionPolicy(), ready=lambda _: None, now_ms=lambda: LATER_MS
+        )
         for _ in range(4):
             director.step()
         ended, following = store.experiments.get("r-shadow"), store.experiments.get("r-split")

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flywheel.exploration.plan import Plan, Policy, Pool, believe, information, plan, state
+from flywheel.exploration.plan import ExplorationPolicy, Pool, SlotPlan, believe, information, plan, state
 
 RANKS = np.arange(1, 6)
 RELEVANT, IRRELEVANT = 0.9 / RANKS, 0.1 / RANKS
 PLACES = [1, 2, 3, 4, 5, 0, 0, 0]
-EVERYTHING = Policy(share=1.0, max_ctr_cost=1.0, probability=0.8, slots=1)
+EVERYTHING = ExplorationPolicy(share=1.0, max_ctr_cost=1.0, probability=0.8, slots=1)
 
 
 def pool(*queries: list[float], opened: tuple[int, ...] = (), impressions: float = 0.0) -> Pool:
@@ -30,7 +30,7 @@ def pool(*queries: list[float], opened: tuple[int, ...] = (), impressions: float
     )
 
 
-def made(found: Pool, policy: Policy = EVERYTHING) -> Plan:
+def made(found: Pool, policy: ExplorationPolicy = EVERYTHING) -> SlotPlan:
     return plan(found, RELEVANT, IRRELEVANT, policy)
 
 
@@ -67,7 +67,7 @@ def test_who_stays_undecided_is_given_up_after_its_impressions() -> None:
 )
 def test_the_sequential_test_ends_at_its_bounds(posterior: float, impressions: float, expected: str) -> None:
     """Confirmed from `confirm` on, dropped below `drop`, exhausted at `max_impressions`, else open."""
-    assert state(posterior, impressions, Policy()) == expected
+    assert state(posterior, impressions, ExplorationPolicy()) == expected
 
 
 def test_a_low_place_on_the_page_is_explored_by_an_exchange() -> None:
@@ -122,7 +122,7 @@ def test_the_same_pool_gives_the_same_plan_and_an_empty_one_none() -> None:
     """Nothing in a plan is left to chance."""
     found = pool(*(list(np.random.default_rng(3).uniform(0, 0.4, 8)) for _ in range(20)))
     first, second = made(found), made(found)
-    assert all((getattr(first, name) == getattr(second, name)).all() for name in Plan.__slots__)
+    assert all((getattr(first, name) == getattr(second, name)).all() for name in SlotPlan.__slots__)
     none = np.empty(0, np.int64)
     assert len(made(Pool(none, none, np.empty(0), np.empty(0), np.empty(0, bool), np.empty(0), 0.0))) == 0
 

@@ -14,15 +14,15 @@ import pytest
 
 from flywheel.events import Document
 from flywheel.files.annotations import judgements
-from flywheel.files.readers import Tally, read_annotations
+from flywheel.files.readers import ImportCount, read_annotations
 from flywheel.files.writers import label_tasks, statement, write
-from flywheel.gates.shadow import Reading
+from flywheel.gates.shadow import PageRules
 from flywheel.store.evaluation.decisions import Decision
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.evaluation.shadow import Ranked
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from tests.experiments.shadow_world import insert
 
 DATA = {"query": "q", "doc_id": "d", "title": "T", "text": "x"}
@@ -111,18 +111,18 @@ def test_the_flat_exports_are_read_over_all_annotators(tmp_path: Path) -> None:
     rows = [{**DATA, "id": 1, "annotator": n, "relevance": a} for n, a in enumerate(("relevant", "no", "relevant"))]
     rows.append({**DATA, "doc_id": "e", "annotator": 1, "relevance": {"choices": ["relevant"]}})
     (tmp_path / "min.json").write_text(json.dumps(rows))
-    found = list(read_annotations(tmp_path / "min.json", Tally()))
+    found = list(read_annotations(tmp_path / "min.json", ImportCount()))
     assert found == [{"query": "q", "doc_id": "d", "grade": 1}, {"query": "q", "doc_id": "e", "grade": 1}]
     lines = ["query,doc_id,annotator,rating", "q,d,1,3", "q,d,2,1", "q,d,3,1", 'q,e,1,"{""choices"": [""2""]}"']
     (tmp_path / "a.csv").write_text("\n".join(lines))
-    assert [row["grade"] for row in read_annotations(tmp_path / "a.csv", Tally())] == [1, 2]
+    assert [row["grade"] for row in read_annotations(tmp_path / "a.csv", ImportCount())] == [1, 2]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """Three queries asked 100, 10 and 10 times, four documents each, and their posteriors."""
     with Store.open(tmp_path / "x.duckdb", memory_gb=1, threads=1) as opened:
-        opened.runs.start(Run("r", "manual", "adapter", "done", 0), "me")
+        opened.runs.start(TrainingRun("r", "manual", "adapter", "done", 0), "me")
         opened.documents.upsert([Document(f"d{n}", f"Title {n}", "text", 1) for n in range(6)], 1)
         for query, pages in (("head", 100), ("tail", 10), ("other", 10)):
             asked = pa.table({"query_id": [f"{query}{n}" for n in range(pages)], "query_key": [query] * pages})
@@ -164,7 +164,7 @@ def test_where_the_models_differ_comes_before_where_they_agree(store: Store) -> 
         Ranked("other", "other", ["d0", "d3"], ["d0", "d3"], 1.0, 1.0),
         Ranked("tail", "tail", ["d4", "d0"], ["d5", "d4"], 0.5, 0.5),
     ]
-    store.shadows.add_rankings("e", "r", lists, Reading())
+    store.shadows.add_rankings("e", "r", lists, PageRules())
     after = exported(store)
     assert after.index(("tail", "d0")) < after.index(("other", "d0"))
     assert ("tail", "d5") in after
@@ -181,7 +181,7 @@ def test_labels_go_out_and_come_back(store: Store, tmp_path: Path) -> None:
         task(annotation(YES, 1), annotation(YES, 2), data=given["data"]) for given in json.loads(path.read_text())[:2]
     ]
     path.write_text(json.dumps([*done, task(annotation(NO, was_cancelled=True))]))
-    tally = Tally()
+    tally = ImportCount()
     back = list(read_annotations(path, tally))
     assert [(row["query"], row["doc_id"], row["grade"]) for row in back] == [(*pair, 1.0) for pair in asked[:2]]
     assert (tally.read, tally.reasons) == (3, {"skipped by its annotators": 1})

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.files.readers import ImportFailed, Tally, batches, read_documents, read_feedback
+from flywheel.files.readers import ImportCount, ImportFailed, batches, read_documents, read_feedback
 
 ROWS = [{"doc_id": "a", "title": "A", "text": "first, with comma"}, {"doc_id": "b", "title": "", "text": "second"}]
 EXPECTED = [
@@ -42,7 +42,7 @@ def _jsonl_gz(path: Path) -> None:
 def test_every_form_gives_the_same_documents(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     """JSONL, CSV with a byte-order mark, Parquet and gz all read alike."""
     write(tmp_path / name)
-    assert list(read_documents(tmp_path / name, tally := Tally())) == EXPECTED
+    assert list(read_documents(tmp_path / name, tally := ImportCount())) == EXPECTED
     assert (tally.read, dict(tally.reasons)) == (2, {})
 
 
@@ -58,7 +58,7 @@ def test_a_skipped_row_has_its_reason(tmp_path: Path) -> None:
         '{"id": "f", "deleted": true}',
     ]
     path.write_text("\n".join(lines))
-    found = list(read_documents(path, tally := Tally()))
+    found = list(read_documents(path, tally := ImportCount()))
     assert [record["doc_id"] for record in found] == ["1", "f"]
     assert found[0]["updated_at"] == 5
     assert found[1]["deleted"] is True
@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, content:
     """The whole file is refused with its name and the cause, not with a traceback."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ImportFailed, match=said):
-        list(read_documents(tmp_path / name, Tally()))
+        list(read_documents(tmp_path / name, ImportCount()))
 
 
 def test_feedback_drops_the_action_lines_of_bulk_files(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_feedback_drops_the_action_lines_of_bulk_files(tmp_path: Path) -> None:
     path.write_text(
         '{"index": {"_index": "q"}}\n{"user_query": "x"}\n{"index": {}}\n{"action_name": "click"}\n{"a": 1}\n'
     )
-    assert list(read_feedback(path, tally := Tally())) == [{"user_query": "x"}, {"action_name": "click"}]
+    assert list(read_feedback(path, tally := ImportCount())) == [{"user_query": "x"}, {"action_name": "click"}]
     assert (tally.read, sum(tally.reasons.values())) == (3, 1)
 
 
@@ -105,6 +105,6 @@ def test_a_recorded_shop_demo_is_read_whole() -> None:
     folder = Path(__file__).parents[3] / "shared/data/ubi"
     if not folder.is_dir():
         pytest.skip("the shared recordings are not here")
-    found = list(read_feedback(folder / "ubi_queries_events.ndjson.gz", Tally()))
+    found = list(read_feedback(folder / "ubi_queries_events.ndjson.gz", ImportCount()))
     assert sum("action_name" in record for record in found) == 3448
     assert sum("action_name" not in record for record in found) == 473

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from flywheel.gates.judged import JudgedSet, judge
-from flywheel.gates.offline import Policy
+from flywheel.gates.offline import PromotionPolicy
 
-POLICY = Policy(metrics=("ndcg@10",), min_queries=2, min_unseen=2)
+POLICY = PromotionPolicy(metrics=("ndcg@10",), min_queries=2, min_unseen=2)
 
 
 def _set(name: str, texts: tuple[str, ...], kind: str = "golden") -> JudgedSet:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from flywheel.gates.live import Arms, LiveEvidence, decide_live, decide_rollback
-from flywheel.gates.offline import Policy, Verdict
+from flywheel.gates.offline import PromotionPolicy, Verdict
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look
 from flywheel.stats.ratio import ArmSums
 
-POLICY = Policy()
+POLICY = PromotionPolicy()
 HALVES = {"champion": 1.0, "challenger": 1.0}
 
 
@@ -227,10 +227,10 @@ def test_guardrail_knows_the_error_of_its_margin() -> None:
     assert tripped / 300 <= 0.05
 
 
-PLANNED = Policy(looks=(0.25, 0.5, 0.75, 1.0))
+PLANNED = PromotionPolicy(looks=(0.25, 0.5, 0.75, 1.0))
 
 
-def _watched(policy: Policy, gain: float, seed: int, alpha: float = 0.05) -> tuple[Verdict, float]:
+def _watched(policy: PromotionPolicy, gain: float, seed: int, alpha: float = 0.05) -> tuple[Verdict, float]:
     """Daily calls, each given the looks that the one before wrote down; the verdict and its day."""
     rng = np.random.default_rng(seed)
     sums, looks = [ArmSums(), ArmSums()], tuple[Look, ...]()
@@ -267,7 +267,7 @@ def test_cuped_is_a_setting() -> None:
         arms.append(ArmSums.of(rng.binomial(pages.astype(int), (own * gain).clip(max=1)).astype(float), pages, before))
     evidence = LiveEvidence({"satisfied_ctr": (arms[0], arms[1])}, days=10.0)
     errors = [
-        decide_live(evidence, Policy(cuped=cuped), 0.05).evidence["primary"]["standard_error"]
+        decide_live(evidence, PromotionPolicy(cuped=cuped), 0.05).evidence["primary"]["standard_error"]
         for cuped in (True, False)
     ]
     assert errors[0] < 0.8 * errors[1]

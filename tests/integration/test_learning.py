@@ -14,7 +14,7 @@ from flywheel.events import Document
 from flywheel.learning.snapshot import NothingToLearn
 from flywheel.settings.home import Home
 from flywheel.settings.load import load
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from trainer.data.dataset import Snapshot, read_snapshot
 
 
@@ -22,7 +22,9 @@ def taken(home: Path, environ: dict[str, str], tier: str) -> tuple[Snapshot, np.
     """A run's snapshot, and the champion's vectors of the queries that it has vectors of."""
     with open_installation(Home(home), load(home, environ), threading.Event()) as parts:
         until_ms = parts.store.feedback.latest_ms()
-        run = Run("run-0001", "manual", tier, "started", 1, parent="base", version="v1", until_ms=until_ms, seed=1)
+        run = TrainingRun(
+            "run-0001", "manual", tier, "started", 1, parent="base", version="v1", until_ms=until_ms, seed=1
+        )
         parts.store.runs.start(run, "test")
         parts.learning.gather(run)
         found = read_snapshot(parts.learning.snapshot(run))
@@ -51,7 +53,9 @@ def test_pairs_are_judged_by_words_too_in_a_collection_of_a_size_for_it(home: Pa
     def posteriors(limit: str) -> list[float]:
         settings = load(home, {**environ, "FLYWHEEL__EXPLORATION__LEXICAL_DOCUMENTS": limit})
         with open_installation(Home(home), settings, threading.Event()) as parts:
-            run = Run(f"run-{limit}", "manual", "query_tower", "started", 1, parent="base", version="v1", seed=1)
+            run = TrainingRun(
+                f"run-{limit}", "manual", "query_tower", "started", 1, parent="base", version="v1", seed=1
+            )
             run = replace(run, until_ms=parts.store.feedback.latest_ms())
             parts.store.runs.start(run, "test")
             parts.learning.gather(run)
@@ -66,7 +70,7 @@ def test_pairs_about_documents_that_are_gone_are_nothing_to_learn(home: Path, en
     with open_installation(Home(home), load(home, environ), threading.Event()) as parts:
         gone = parts.store.documents.ids()
         parts.store.documents.upsert([Document(doc_id, "", "", 4_000_000_000_000, deleted=True) for doc_id in gone], 2)
-        run = Run("run-gone", "manual", "query_tower", "started", 1, parent="base", version="v1", seed=1)
+        run = TrainingRun("run-gone", "manual", "query_tower", "started", 1, parent="base", version="v1", seed=1)
         run = replace(run, until_ms=parts.store.feedback.latest_ms())
         parts.store.runs.start(run, "test")
         with pytest.raises(NothingToLearn) as refused:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flywheel.experiments import ledger as verdicts
-from flywheel.gates.offline import Decision, Verdict
+from flywheel.gates.offline import GateDecision, Verdict
 from flywheel.learning.cycle import Cycle, Parts
 from flywheel.learning.snapshot import NothingToLearn
 from flywheel.retrieval.index import Index
@@ -25,9 +25,9 @@ from flywheel.store.schema.errors import StoreFull
 from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 
-GAIN = Decision(Verdict.PROMOTE, ("it is better",), {"alpha": 0.05}, 0.05)
+GAIN = GateDecision(Verdict.PROMOTE, ("it is better",), {"alpha": 0.05}, 0.05)
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def a_run(trigger: str = "manual") -> Run:
-    return Run("run-0001", trigger, "query_tower", "gate", 5, parent="base", version="v1", until_ms=5)
+def a_run(trigger: str = "manual") -> TrainingRun:
+    return TrainingRun("run-0001", trigger, "query_tower", "gate", 5, parent="base", version="v1", until_ms=5)
 
 
 def a_cycle(store: Store, home: Home, learning: Any, stop: threading.Event | None = None) -> Cycle:
@@ -52,11 +52,11 @@ def a_cycle(store: Store, home: Home, learning: Any, stop: threading.Event | Non
     return Cycle(cast(Parts, parts))
 
 
-def learner(gather: Callable[[Run], Any]) -> Any:
+def learner(gather: Callable[[TrainingRun], Any]) -> Any:
     return SimpleNamespace(gather=gather)
 
 
-def nothing(_: Run) -> Any:
+def nothing(_: TrainingRun) -> Any:
     raise NothingToLearn(("nothing",), {})
 
 
@@ -92,9 +92,9 @@ def test_a_paused_wheel_promotes_nothing_by_itself(store: Store, tmp_path: Path)
 
 def test_whoever_watches_is_shown_a_run_once_it_has_ended(store: Store, tmp_path: Path) -> None:
     """Tracking sees the run as the database has it: ended, with its reason, and never one that a stop left open."""
-    stop, seen = threading.Event(), list[Run]()
+    stop, seen = threading.Event(), list[TrainingRun]()
 
-    def stopped(_: Run) -> Any:
+    def stopped(_: TrainingRun) -> Any:
         raise Stopped("stopping")
 
     open_run = a_cycle(store, Home(tmp_path), learner(stopped), stop)
@@ -131,7 +131,7 @@ def test_an_error_while_stopping_leaves_the_run_for_the_next_process(store: Stor
     """A store that closes under a run is no failure of the run."""
     stop = threading.Event()
 
-    def closing(_: Run) -> Any:
+    def closing(_: TrainingRun) -> Any:
         stop.set()
         raise OSError("closed")
 

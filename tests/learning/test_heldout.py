@@ -12,23 +12,30 @@ import pytest
 from flywheel.clicks.evidence import Collected, Counts, Evidence, Floats, PairFacts
 from flywheel.clicks.model import Options
 from flywheel.clicks.pairs import COUNTS, Rules
-from flywheel.gates.offline import Decision, Feedback, OfflineEvidence, Policy, Verdict, decide_offline
+from flywheel.gates.offline import (
+    GateDecision,
+    HeldOutScores,
+    OfflineEvidence,
+    PromotionPolicy,
+    Verdict,
+    decide_offline,
+)
 from flywheel.gates.scores import SHOWN
-from flywheel.learning.heldout import Reading, even_features, gather, score
+from flywheel.learning.heldout import HeldOutRules, even_features, gather, score
 from flywheel.rehearsal.people import SILENT, Habit, People
 from flywheel.settings.load import parse
 from flywheel.stats.metrics import ndcg
 from flywheel.store import Store
 from flywheel.store.training.models import Model
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from tests.clicks.test_model import evidence
 from tests.store.make import NOW, batch, query
 from trainer.data.dataset import held_out
 
 HABITS: tuple[Habit, ...] = ("pbm", "cascade", "trust")
 SERVED = ("challenger", "champion")
-POLICY = Policy(metrics=("ndcg@10",), min_queries=2, min_unseen=2)
-READING = Reading(Rules(), Options(), frozenset(), {})
+POLICY = PromotionPolicy(metrics=("ndcg@10",), min_queries=2, min_unseen=2)
+READING = HeldOutRules(Rules(), Options(), frozenset(), {})
 K, POOL = 10, 40
 
 
@@ -64,7 +71,7 @@ def _collected(found: Evidence) -> Collected:
     return Collected(found, facts, found.queries, until_ms=0)
 
 
-def _gate(feedback: Feedback | None, policy: Policy = POLICY, golden: int = 0) -> Decision:
+def _gate(feedback: HeldOutScores | None, policy: PromotionPolicy = POLICY, golden: int = 0) -> GateDecision:
     """The gate on this feedback and a golden set, of that many queries, on which the challenger gains."""
     champion = np.full(golden, 0.5)
     gain = np.random.default_rng(0).normal(0.2, 0.1, golden)
@@ -74,11 +81,11 @@ def _gate(feedback: Feedback | None, policy: Policy = POLICY, golden: int = 0) -
     )
 
 
-def _scored(world: World) -> Feedback:
+def _scored(world: World) -> HeldOutScores:
     return score(world.collected, world.ours, world.theirs, READING)
 
 
-def _effect(feedback: Feedback) -> float:
+def _effect(feedback: HeldOutScores) -> float:
     return float(np.nanmean(feedback.challenger - feedback.champion))
 
 
@@ -175,10 +182,10 @@ def test_one_persons_queries_are_one_witness() -> None:
     assert _gate(alone, golden=60).verdict is Verdict.PROMOTE
 
 
-def _flat(queries: int, effect: float) -> Feedback:
+def _flat(queries: int, effect: float) -> HeldOutScores:
     champion = np.full(queries, 0.6)
     challenger = champion + effect + np.random.default_rng(0).normal(0, 0.05, queries)
-    return Feedback(champion, challenger, np.ones(queries, dtype=bool), np.arange(queries))
+    return HeldOutScores(champion, challenger, np.ones(queries, dtype=bool), np.arange(queries))
 
 
 def test_what_the_gate_gathers(tmp_path: Path) -> None:
@@ -209,7 +216,7 @@ def test_what_the_gate_gathers(tmp_path: Path) -> None:
             "sim",
             NOW,
         )
-        run = Run("run-1", "manual", "query_tower", "gate", NOW, parent="v1", version="v3", until_ms=NOW)
+        run = TrainingRun("run-1", "manual", "query_tower", "gate", NOW, parent="v1", version="v3", until_ms=NOW)
         found = gather(store, config, run, scorer, scorer)
         assert store.heldout.askers([held[0], held[2]], NOW) == {held[0]: "a", held[2]: "b"}
         nothing = gather(store, parse({"trainer": {"dev_share": 0.0}}), run, scorer, scorer)

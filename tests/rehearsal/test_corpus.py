@@ -11,17 +11,17 @@ from flywheel.rehearsal import corpus
 
 
 @pytest.fixture(scope="module")
-def built() -> corpus.Corpus:
+def built() -> corpus.PythonDocs:
     return corpus.build(updated_at_ms=7)
 
 
-def test_size(built: corpus.Corpus) -> None:
+def test_size(built: corpus.PythonDocs) -> None:
     """A few thousand documents come from the standard library, nearly every listed module among them."""
     assert 2_500 <= len(built.documents) <= 4_500
     assert len(built.missing_modules) <= 5
 
 
-def test_documents_are_distinct_and_readable(built: corpus.Corpus) -> None:
+def test_documents_are_distinct_and_readable(built: corpus.PythonDocs) -> None:
     """Ids and texts are unique, and no text is empty or overlong."""
     assert len(built.ids) == len(built.documents) == len({document.text for document in built.documents})
     lengths = [len(document.text) for document in built.documents]
@@ -35,7 +35,7 @@ def test_documents_are_distinct_and_readable(built: corpus.Corpus) -> None:
     """copy copy.deepcopy str.replace set.intersection os.path.join pathlib.PurePath.stem pathlib.Path.exists KeyError
     open json.loads array.array datetime.datetime.strptime functools.partial time.localtime""".split(),  # noqa: SIM905
 )
-def test_documents_bear_the_names_that_people_use(built: corpus.Corpus, doc_id: str) -> None:
+def test_documents_bear_the_names_that_people_use(built: corpus.PythonDocs, doc_id: str) -> None:
     """Where several names lead to one text, the document has the public one."""
     assert doc_id in built.ids
 

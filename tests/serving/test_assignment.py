@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from flywheel.serving.assignment import assign, position, seed
-from flywheel.serving.served import Experiment
+from flywheel.serving.served import LiveExperiment
 
 PEOPLE = [f"client-{number}" for number in range(20_000)]
 
@@ -25,7 +25,7 @@ def test_a_ramp_moves_nobody() -> None:
         before: dict[str, set[str]] = {"challenger": set(), "champion": set()}
         for share in (0.05, 0.2, 0.5):
             arms = {
-                arm: {person for person in PEOPLE if assign(Experiment("e1", method, share), person) == arm}
+                arm: {person for person in PEOPLE if assign(LiveExperiment("e1", method, share), person) == arm}
                 for arm in before
             }
             assert all(before[arm] < arms[arm] for arm in arms)
@@ -36,14 +36,14 @@ def test_a_ramp_moves_nobody() -> None:
 def test_shares_of_nothing_and_everything_hold_exactly() -> None:
     """Share 0 reaches nobody, share 1 everybody; those between the arms are no part of the comparison."""
     some = PEOPLE[:500]
-    assert {assign(Experiment("e", "split", 0.0), person) for person in some} == {None}
-    assert {assign(Experiment("e", "split", 0.2), person) for person in some} == {None, "champion", "challenger"}
-    assert {assign(Experiment("e", "split", 0.5), person) for person in some} == {"champion", "challenger"}
-    assert {assign(Experiment("e", "split", 1.0), person) for person in some} == {"challenger"}
-    assert {assign(Experiment("e", "interleaving", 0.0), person) for person in some} == {None}
-    assert {assign(Experiment("e", "interleaving", 0.5), person) for person in some} == {None, "interleaved"}
+    assert {assign(LiveExperiment("e", "split", 0.0), person) for person in some} == {None}
+    assert {assign(LiveExperiment("e", "split", 0.2), person) for person in some} == {None, "champion", "challenger"}
+    assert {assign(LiveExperiment("e", "split", 0.5), person) for person in some} == {"champion", "challenger"}
+    assert {assign(LiveExperiment("e", "split", 1.0), person) for person in some} == {"challenger"}
+    assert {assign(LiveExperiment("e", "interleaving", 0.0), person) for person in some} == {None}
+    assert {assign(LiveExperiment("e", "interleaving", 0.5), person) for person in some} == {None, "interleaved"}
     assert assign(None, "c") is None
-    assert assign(Experiment("e", "split", 1.0), None) is None
+    assert assign(LiveExperiment("e", "split", 1.0), None) is None
 
 
 def test_parts_cannot_run_into_each_other() -> None:

@@ -13,7 +13,7 @@ import pytest
 from consumers.decode import Decoder
 from flywheel.serving.engine import NothingLive
 from flywheel.serving.ranking import Filters
-from flywheel.serving.served import Experiment, Live, Placement, Ranker
+from flywheel.serving.served import Live, LiveExperiment, Placement, Ranker
 from flywheel.settings.load import Serving, Signals
 from tests.serving.house import DOCUMENTS, House, MemoryTitles, WordEncoder, eventually, make_engine, make_index, serve
 
@@ -200,7 +200,7 @@ def test_an_explored_document_has_its_own_score(house: House) -> None:
 
 def trial(house: House, method: str, share: float) -> None:
     challenger = Ranker("m2", WordEncoder(tilt=3), house.index)
-    live = Live("base", house.encoder, house.index, challenger, Experiment("e1", method, share))  # type: ignore[arg-type]
+    live = Live("base", house.encoder, house.index, challenger, LiveExperiment("e1", method, share))  # type: ignore[arg-type]
     house.engine.swap(live)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flywheel.serving.served import Experiment, Live, Page, Ranker
+from flywheel.serving.served import Live, LiveExperiment, Page, Ranker
 from tests.serving.house import House, WordEncoder
 from tests.serving.test_engine import PutsLast
 
@@ -15,8 +15,8 @@ def _lane(house: House, champion: str, share: float) -> Live:
     """A frozen model `m0` beside the champion, a challenger in every page of others, and exploration."""
     frozen, challenger = (Ranker(name, WordEncoder(tilt=tilt), house.index) for name, tilt in (("m0", 5), ("m2", 3)))
     alone = Live(champion, house.encoder, house.index)
-    kept = replace(alone, challenger=frozen, experiment=Experiment("frozen-m0", "holdback", share))
-    tried = Experiment("e1", "interleaving", 1.0)
+    kept = replace(alone, challenger=frozen, experiment=LiveExperiment("frozen-m0", "holdback", share))
+    tried = LiveExperiment("e1", "interleaving", 1.0)
     return replace(alone, challenger=challenger, experiment=tried, explorer=PutsLast("retry"), frozen=kept)
 
 

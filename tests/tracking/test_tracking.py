@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from flywheel.settings.home import Home
 from flywheel.settings.load import Tracking
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from flywheel.tracking.mlflow import Tracker
 from flywheel.tracking.wandb import Diary
 
@@ -33,8 +33,8 @@ REPORT = {
         {"step": 20, "loss": 1.5, "all": 0.7, "seen": 0.7, "unseen": None},
     ],
 }
-DONE = Run("run-0001", "manual", "adapter", "done", 1_000, 5_000, "base", "v1", "run-0001", 7, 40, 60, REPORT)
-FAILED = Run("run-0002", "drift", "full", "failed", 6_000, 7_000, "v1", "v2", error="OverBudget: too much")
+DONE = TrainingRun("run-0001", "manual", "adapter", "done", 1_000, 5_000, "base", "v1", "run-0001", 7, 40, 60, REPORT)
+FAILED = TrainingRun("run-0002", "drift", "full", "failed", 6_000, 7_000, "v1", "v2", error="OverBudget: too much")
 
 
 @pytest.fixture

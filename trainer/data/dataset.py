@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel.events import normalise_query
-from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.recipe import Header, Recipe, ResourceBudget
 
 MANIFEST = "snapshot.json"
 TEXTS = "texts.parquet"
@@ -59,7 +59,7 @@ class Snapshot:
     folder: Path
     header: Header
     recipe: Recipe
-    budget: Budget
+    budget: ResourceBudget
     pairs: pa.Table
     doc_ids: tuple[str, ...]
     vectors: npt.NDArray[np.float32]
@@ -75,7 +75,7 @@ def write_snapshot(
     *,
     header: Header,
     recipe: Recipe,
-    budget: Budget,
+    budget: ResourceBudget,
     pairs: pa.Table,
     documents: Corpus,
     anchors: pa.Table | None = None,
@@ -129,7 +129,7 @@ def read_snapshot(folder: Path) -> Snapshot:
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} holds no {MANIFEST}: not a complete snapshot")
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-    recipe, budget = Recipe.parse(manifest.pop("recipe")), Budget.parse(manifest.pop("budget"))
+    recipe, budget = Recipe.parse(manifest.pop("recipe")), ResourceBudget.parse(manifest.pop("budget"))
     snapshot_id = str(manifest.pop("snapshot_id", ""))
     doc_ids, vectors = _read_vectors(folder / "documents")
     query_vectors: dict[str, npt.NDArray[np.float32]] = {}

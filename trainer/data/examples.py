@@ -78,7 +78,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """The queries that a run touches, and which of them each step trains on; the last `curated_steps` are a stage."""
 
     examples: Examples
@@ -88,7 +88,7 @@ class Plan:
 
 def plan(
     snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curated_share: float = 0.0, variants: int = 0
-) -> Plan:
+) -> StepPlan:
     """Choose every step's queries up front, so that a resumed run goes on as it would have, and nothing else is read.
 
     The last `curated_share` of the steps, but no more than pass twice over them, draw half of each batch from queries
@@ -118,7 +118,7 @@ def plan(
             extra = replay.schedule(still, still[:0], **size, share=0, seed=seed + 10 * number)
             batches = [np.union1d(batch, more) for batch, more in zip(batches, extra, strict=True)]
     used = np.unique(np.concatenate([*batches, data.dev_seen, data.dev_unseen]))
-    return Plan(data.take(used), [np.searchsorted(used, batch) for batch in batches], last)
+    return StepPlan(data.take(used), [np.searchsorted(used, batch) for batch in batches], last)
 
 
 def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:

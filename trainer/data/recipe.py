@@ -1,4 +1,4 @@
-"""What a training run is told: how to learn (`Recipe`), what it may use up (`Budget`), and whom it serves (`Header`).
+"""What a training run is told: how to learn (`Recipe`), what it may use (`ResourceBudget`), whom it serves (`Header`).
 
 Plain values that survive a trip through `snapshot.json`; a key that nobody knows is refused, not ignored.
 """
@@ -68,7 +68,7 @@ class Recipe(Plain):
 
 
 @dataclass(frozen=True)
-class Budget(Plain):
+class ResourceBudget(Plain):
     """What a run may use: wall time, resident memory of each process, threads (0: all cores but one, at least one).
 
     `processes`: of the tier `full`; 0 is one for each CUDA device.

@@ -28,7 +28,7 @@ class Objective:
     """
 
     def __init__(
-        self, snapshot: Snapshot, tower: Tower, plan: pairs.Plan, home: Vectors | None, *, device: str
+        self, snapshot: Snapshot, tower: Tower, plan: pairs.StepPlan, home: Vectors | None, *, device: str
     ) -> None:
         self._recipe, self._tower, self._plan, self._device = snapshot.recipe, tower, plan, device
         data = plan.examples
@@ -114,7 +114,7 @@ class Objective:
         return pairs.ranked_ndcg(torch.cat(best).cpu().numpy(), judged)
 
 
-def metrics(plan: pairs.Plan, fitted: fit.Fitted, before: fit.DevScore, after: fit.DevScore) -> dict[str, Any]:
+def metrics(plan: pairs.StepPlan, fitted: fit.Fitted, before: fit.DevScore, after: fit.DevScore) -> dict[str, Any]:
     """What the report and the manifest say of a finished run."""
     data = plan.examples
     done = sum(int(np.diff(data.targets.start)[rows].sum()) for rows in plan.steps[fitted.resumed_from : fitted.steps])

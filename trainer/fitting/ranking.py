@@ -23,7 +23,7 @@ HARD = 64  # documents that each query ranks highest before training: their term
 SAMPLE = 8_192  # documents that stand for all others in a step
 
 
-class Ranking(Protocol):
+class RankingLoss(Protocol):
     """A batch's ranking loss. `documents` are what development queries are ranked over: the snapshot's rows `pool`."""
 
     documents: torch.Tensor
@@ -33,7 +33,7 @@ class Ranking(Protocol):
         """Cross-entropy (n,) of the queries `rows`, whose vectors (n, d) are `found`."""
 
 
-def ranking_of(snapshot: Snapshot, data: Examples, queries: Vectors | None, *, device: str) -> Ranking:
+def ranking_of(snapshot: Snapshot, data: Examples, queries: Vectors | None, *, device: str) -> RankingLoss:
     """The exact softmax up to `recipe.exact_documents`; beyond, the sampled one, which needs the champion's `queries`.
 
     Raises:
@@ -56,7 +56,7 @@ class Exact:
         self._data, self._scale, self._boosted = data, snapshot.recipe.scale, boosted(data, snapshot.recipe)
 
     def loss(self, found: torch.Tensor, rows: Rows, step: int) -> torch.Tensor:  # noqa: ARG002 - the same in every step
-        """See `Ranking`."""
+        """See `RankingLoss`."""
         targets, masked = self._data.targets.take(rows), self._data.masked.take(rows)
         raised = self._boosted.take(rows)
         return corpus_softmax(found, self.documents, targets, masked, scale=self._scale, boosted=raised)
@@ -83,7 +83,7 @@ class Sampled:
         self._hard[trains] = nearest(queries[trains], snapshot.vectors, self._hard.shape[1], device=device)
 
     def loss(self, found: torch.Tensor, rows: Rows, step: int) -> torch.Tensor:
-        """See `Ranking`."""
+        """See `RankingLoss`."""
         total = len(self._documents)
         generator = np.random.default_rng((self._seed, step))
         sample = np.sort(generator.choice(total, min(SAMPLE, total), replace=False, shuffle=False))

@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer.data.recipe import Budget
+from trainer.data.recipe import ResourceBudget
 
 
-def threads_of(budget: Budget) -> int:
+def threads_of(budget: ResourceBudget) -> int:
     """Threads that a run may use: as the budget says, else all cores but one, at least one."""
     return budget.threads or max(1, (os.cpu_count() or 2) - 1)
 
 
-def launch(snapshot: Path, out: Path, budget: Budget) -> subprocess.Popen[bytes]:
+def launch(snapshot: Path, out: Path, budget: ResourceBudget) -> subprocess.Popen[bytes]:
     """Start training `snapshot` into the model directory `out`; its output goes to `<out>.log`.
 
     It ends with this process, and on Linux with the thread that calls this, so that no orphan writes on.

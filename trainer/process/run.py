@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from trainer.data.recipe import Budget
+from trainer.data.recipe import ResourceBudget
 from trainer.process.launch import checkpoint_path, progress_path, report_path
 from trainer.process.processes import ALONE, Processes
 
@@ -35,7 +35,7 @@ class Run:
         self,
         out: Path,
         snapshot_id: str,
-        budget: Budget,
+        budget: ResourceBudget,
         *,
         clock: Callable[[], float] = time.monotonic,
         processes: Processes = ALONE,

@@ -48,7 +48,7 @@ class BothTowers:
     def __init__(
         self,
         snapshot: Snapshot,
-        plan: pairs.Plan,
+        plan: pairs.StepPlan,
         towers: tuple[Tower, Tower],
         groups: list[Group],
         processes: Processes = ALONE,
@@ -151,7 +151,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     return metrics
 
 
-def groups_of(plan: pairs.Plan, mined: negatives.Negatives, count: int, seed: int) -> list[Group]:
+def groups_of(plan: pairs.StepPlan, mined: negatives.Negatives, count: int, seed: int) -> list[Group]:
     """The documents of each step, drawn by step and seed alone: one answer for each query, its hard negatives after."""
     data, groups = plan.examples, []
     first_curated = len(plan.steps) - plan.curated_steps
@@ -169,7 +169,7 @@ def groups_of(plan: pairs.Plan, mined: negatives.Negatives, count: int, seed: in
 
 
 def _towers(
-    champion: SentenceTransformer, snapshot: Snapshot, plan: pairs.Plan, *, bf16: bool, device: str
+    champion: SentenceTransformer, snapshot: Snapshot, plan: pairs.StepPlan, *, bf16: bool, device: str
 ) -> tuple[Tower, Tower]:
     def side(task: Task) -> Tower:
         prompt = prompt_of(champion, task) or ""

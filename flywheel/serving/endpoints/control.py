@@ -26,7 +26,7 @@ class Nothing(Body):
     """No arguments."""
 
 
-class Cycle(Body):
+class CycleBody(Body):
     wait: bool = False
     tier: Tier | None = None
 
@@ -71,7 +71,7 @@ ALLOWED: dict[str, type[Body]] = {
     "decisions": Nothing,
     "seen_documents": Nothing,
     "doctor": Nothing,
-    "cycle": Cycle,
+    "cycle": CycleBody,
     "promote": Promote,
     "rollback": Rollback,
     "pause": Nothing,

@@ -79,7 +79,7 @@ _BEFORE = ("before", "before_sq", "sum_before", "pages_before")
 
 
 @dataclass(frozen=True, slots=True)
-class ArmSums:
+class OutcomeSums:
     """Sums over one arm's units (users, or groups of judged queries); a unit has pages and a total of the metric."""
 
     users: int
@@ -102,8 +102,8 @@ class Outcome:
     stage: str
     metric: str
     part: str
-    champion: ArmSums
-    challenger: ArmSums
+    champion: OutcomeSums
+    challenger: OutcomeSums
     verdict: str
     reasons: tuple[str, ...]
     updated_at_ms: int
@@ -228,11 +228,11 @@ def _paired(
     )
 
 
-def _arms(sums: Mapping[str, float]) -> tuple[ArmSums, ArmSums, float]:
+def _arms(sums: Mapping[str, float]) -> tuple[OutcomeSums, OutcomeSums, float]:
     """Both arms' sums and the cross sum, from `flywheel.stats.paired.PairedSums.as_dict()`."""
 
-    def arm(name: str) -> ArmSums:
-        return ArmSums(
+    def arm(name: str) -> OutcomeSums:
+        return OutcomeSums(
             users=int(sums["groups"]),
             pages=sums["queries"],
             pages_sq=sums["queries_squared"],

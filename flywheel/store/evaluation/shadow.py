@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from flywheel.gates.shadow import Column, Reading, Shadowed
+from flywheel.gates.shadow import Column, PageRules, Shadowed
 from flywheel.stats.counterfactual import RankWeights
 from flywheel.store.evaluation import shadow_sql as sql
 from flywheel.store.schema.database import Database
@@ -117,7 +117,7 @@ class Shadows:
             ).fetchall()
         return int(found[0][0])
 
-    def add_rankings(self, experiment_id: str, run_id: str, ranked: Sequence[Ranked], reading: Reading) -> None:
+    def add_rankings(self, experiment_id: str, run_id: str, ranked: Sequence[Ranked], reading: PageRules) -> None:
         """Write rankings of queries that have none, with a slot for each document that either model shows."""
         if not ranked:
             return
@@ -129,7 +129,7 @@ class Shadows:
             finally:
                 con.unregister("incoming")
 
-    def count(self, experiment_id: str, progress: Progress, window: Window, reading: Reading) -> int:
+    def count(self, experiment_id: str, progress: Progress, window: Window, reading: PageRules) -> int:
         """Add the window's pages to the sums and move the position, in one transaction; returns the pages counted.
 
         What is to be added is worked out beside ingestion; the write itself is short.
@@ -160,7 +160,7 @@ class Shadows:
     def measured(self, experiment_id: str, run_id: str) -> Shadowed:
         """All sums; the time it takes grows with distinct queries and groups of users, not with pages."""
         with self._database.read() as con:
-            given = _given(con, experiment_id, run_id, Reading())
+            given = _given(con, experiment_id, run_id, PageRules())
             totals = _columns(con, sql.TOTALS, given)
             support = con.execute(sql.SUPPORT, _used(sql.SUPPORT, given)).fetchall()[0]
             overlap, rbo, queries, changed = con.execute(sql.OVERLAP, {"id": experiment_id}).fetchall()[0]
@@ -191,7 +191,7 @@ def _given(
     con: duckdb.DuckDBPyConnection,
     experiment_id: str,
     run_id: str,
-    reading: Reading,
+    reading: PageRules,
     *,
     window: Window | None = None,
     since: int = 0,

@@ -47,7 +47,7 @@ class Published:
     seconds: float
 
 
-class Analytics:
+class PublishedFolder:
     """Publishes to `folder`; one publication at a time, beside ingestion."""
 
     def __init__(self, database: Database, folder: Path) -> None:

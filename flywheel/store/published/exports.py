@@ -28,7 +28,7 @@ GRACE_MS = 600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ExportedTable:
     """A table that is exported: `sequence` numbers its rows in order of arrival, `time` gives their day."""
 
     table: str
@@ -37,9 +37,9 @@ class Source:
 
 
 SOURCES = (
-    Source("queries", "batch", "ts"),
-    Source("feedback", "batch", "ts"),
-    Source("documents", "change_seq", "ingested_at"),
+    ExportedTable("queries", "batch", "ts"),
+    ExportedTable("feedback", "batch", "ts"),
+    ExportedTable("documents", "change_seq", "ingested_at"),
 )
 _BY_TABLE = {source.table: source for source in SOURCES}
 
@@ -128,7 +128,9 @@ class Exports:
             found = _listed(con, "AND source = ?", [table])
         return [str(empty)] + [str(self._folder / file.path) for file in found]
 
-    def _write_days(self, con: duckdb.DuckDBPyConnection, source: Source, first: int, last: int) -> Iterator[File]:
+    def _write_days(
+        self, con: duckdb.DuckDBPyConnection, source: ExportedTable, first: int, last: int
+    ) -> Iterator[File]:
         if last < first:
             return
         days = con.execute(
@@ -192,7 +194,7 @@ def rename_synced(partial: Path, path: Path) -> None:
         os.close(folder)
 
 
-def _range(con: duckdb.DuckDBPyConnection, source: Source) -> tuple[int, int]:
+def _range(con: duckdb.DuckDBPyConnection, source: ExportedTable) -> tuple[int, int]:
     exported = con.execute("SELECT value FROM ingest_totals WHERE name = ?", [f"exported_{source.table}"]).fetchall()
     done = exported[0][0] if exported else 0
     last = con.execute(f"SELECT max({source.sequence}) FROM {source.table}").fetchall()[0][0]  # noqa: S608

@@ -26,7 +26,7 @@ class RunActive(StoreError):  # noqa: N818 - says what is the case
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrainingRun:
     """One training run. `state` goes started, evidence, training, gate, then done, failed or refused."""
 
     run_id: str
@@ -52,7 +52,7 @@ class Runs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def start(self, run: Run, owner: str) -> None:
+    def start(self, run: TrainingRun, owner: str) -> None:
         """Take the lock and write the run, in one transaction. `owner` names this process, anew at each start of it.
 
         Raises:
@@ -65,7 +65,7 @@ class Runs:
             con.execute("INSERT INTO locks VALUES (?, ?, ?, ?)", [_LOCK, owner, run.run_id, moment(run.started_at_ms)])
             con.execute("INSERT INTO training_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _values(run))
 
-    def interrupted(self, owner: str) -> Run | None:
+    def interrupted(self, owner: str) -> TrainingRun | None:
         """The run that holds the lock of a process that is gone, to be taken over or ended."""
         with self._database.read() as con:
             held = con.execute("SELECT run_id FROM locks WHERE name = ? AND owner <> ?", [_LOCK, owner]).fetchall()
@@ -98,19 +98,19 @@ class Runs:
             )
             con.execute("DELETE FROM locks WHERE name = ? AND run_id = ?", [_LOCK, run_id])
 
-    def get(self, run_id: str) -> Run | None:
+    def get(self, run_id: str) -> TrainingRun | None:
         """The run, or None."""
         return next(iter(self._select("WHERE run_id = ?", [run_id])), None)
 
-    def active(self) -> Run | None:
+    def active(self) -> TrainingRun | None:
         """The run that holds the lock, whoever's it is."""
         return next(iter(self._select("SEMI JOIN locks USING (run_id)", [])), None)
 
-    def all(self) -> list[Run]:
+    def all(self) -> list[TrainingRun]:
         """Every run, the oldest first."""
         return self._select("", [])
 
-    def last(self, state: str | None = None) -> Run | None:
+    def last(self, state: str | None = None) -> TrainingRun | None:
         """The run that was started last, of those in `state` where one is given."""
         found = self._select("WHERE state = ?", [state]) if state else self._select("", [])
         return found[-1] if found else None
@@ -135,7 +135,7 @@ class Runs:
             ).fetchall()
         return [dict(zip(names, row, strict=True)) for row in found]
 
-    def _select(self, where: str, parameters: list[Any]) -> list[Run]:
+    def _select(self, where: str, parameters: list[Any]) -> list[TrainingRun]:
         with self._database.read() as con:
             found = con.execute(
                 f"SELECT {_COLUMNS} FROM training_runs {where} ORDER BY started_at, run_id",  # noqa: S608 - constants
@@ -144,7 +144,7 @@ class Runs:
         return [_run(row) for row in found]
 
 
-def _values(run: Run) -> list[Any]:
+def _values(run: TrainingRun) -> list[Any]:
     report = None if run.report is None else json.dumps(dict(run.report))
     return [
         *(run.run_id, run.trigger, run.tier, run.state, moment(run.started_at_ms), moment(run.finished_at_ms)),
@@ -153,6 +153,6 @@ def _values(run: Run) -> list[Any]:
     ]
 
 
-def _run(row: tuple[Any, ...]) -> Run:
-    values = dict(zip((field.name for field in fields(Run)), row, strict=True))
-    return Run(**{**values, "report": None if values["report"] is None else json.loads(values["report"])})
+def _run(row: tuple[Any, ...]) -> TrainingRun:
+    values = dict(zip((field.name for field in fields(TrainingRun)), row, strict=True))
+    return TrainingRun(**{**values, "report": None if values["report"] is None else json.loads(values["report"])})

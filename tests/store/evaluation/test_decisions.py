@@ -10,7 +10,7 @@ import pytest
 from flywheel.store import Store, StoreError
 from flywheel.store.evaluation.decisions import Decision
 from flywheel.store.training.models import Model
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 from tests.store.make import NOW, rows
 
 
@@ -30,7 +30,7 @@ def switch(decision_id: str, version: str, kind: str = "promote", **fields: Any)
 def test_a_decision_and_all_that_it_changes_go_in_together(store: Store) -> None:
     """Alias, both models' states and the run's state follow in the same transaction."""
     store.decisions.decide(switch("1", "a", "initial"))
-    store.runs.start(Run("r1", "manual", "query_tower", "gate", NOW), "owner")
+    store.runs.start(TrainingRun("r1", "manual", "query_tower", "gate", NOW), "owner")
     made = switch("2", "b", run_id="r1", reasons=("better",), evidence={"n": 3}, spent=0.01, previous="a")
     assert store.decisions.decide(made, run_state="done")
     assert store.models.aliases() == {"champion": "b"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flywheel.gates.offline import OfflineEvidence, Policy, decide_offline
+from flywheel.gates.offline import OfflineEvidence, PromotionPolicy, decide_offline
 from flywheel.store import Store
-from flywheel.store.evaluation.outcomes import ArmSums, Outcome, offline
+from flywheel.store.evaluation.outcomes import Outcome, OutcomeSums, offline
 from tests.store.make import NOW
 
 
@@ -21,7 +21,7 @@ def test_an_offline_gates_figures_follow_from_its_sums(store: Store) -> None:
         seen=rng.random(200) < 0.5,
         groups=rng.integers(0, 80, 200),
     )
-    decision = decide_offline(evidence, Policy(), 0.05)
+    decision = decide_offline(evidence, PromotionPolicy(), 0.05)
     made = offline("x1", decision.evidence, decision.reasons, NOW)
     store.outcomes.record(made)
     store.outcomes.record(made)
@@ -40,7 +40,7 @@ def test_a_splits_figures_follow_from_its_sums(store: Store) -> None:
         pages = rng.geometric(0.2, users).astype(float)
         clicks = rng.binomial(pages.astype(int), rate).astype(float)
         sums = [float(value) for value in (pages.sum(), pages @ pages, clicks.sum(), clicks @ clicks, clicks @ pages)]
-        arms.append(ArmSums(users, *sums))
+        arms.append(OutcomeSums(users, *sums))
         mean = clicks.sum() / pages.sum()
         means.append(mean)
         errors.append(np.var(clicks - mean * pages, ddof=1) * users / pages.sum() ** 2)

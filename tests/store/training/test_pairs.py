@@ -12,7 +12,7 @@ from flywheel.clicks.evidence import Collected, Evidence, ExcludedUser, PairFact
 from flywheel.clicks.model import ClickModel, Curve
 from flywheel.clicks.pairs import COUNTS, Label, Pairs
 from flywheel.store.store import Store
-from flywheel.store.training.runs import Run
+from flywheel.store.training.runs import TrainingRun
 
 MONTH_MS = 31 * 86_400_000
 T0 = 1_760_000_000_000
@@ -147,7 +147,7 @@ def test_pruning_drops_old_ambiguous_pairs_only(store: Store) -> None:
     """Labels of every run stay, for they say which documents training touched."""
     for number in range(1, 13):
         run_id = f"run-{number:02d}"
-        store.runs.start(Run(run_id, "manual", "query_tower", "started", T0 + number, until_ms=T0), "me")
+        store.runs.start(TrainingRun(run_id, "manual", "query_tower", "started", T0 + number, until_ms=T0), "me")
         store.pairs.write(run_id, pairs([("q", "a", "positive", T0), ("q", "b", "ambiguous", T0)]))
         store.runs.finish(run_id, "done", T0 + number)
     kept = [store.pairs.of(f"run-{number:02d}")["label"].to_pylist() for number in (1, 2, 3, 12)]

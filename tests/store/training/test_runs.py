@@ -8,13 +8,13 @@ import pytest
 
 from flywheel.gates.triggers import Check
 from flywheel.store import Store
-from flywheel.store.training.runs import Run, RunActive
+from flywheel.store.training.runs import RunActive, TrainingRun
 from tests.store.make import NOW
 
 
-def run(run_id: str, started_ms: int = NOW) -> Run:
+def run(run_id: str, started_ms: int = NOW) -> TrainingRun:
     """A run that has just begun."""
-    return Run(run_id, "manual", "query_tower", "started", started_ms, until_ms=NOW)
+    return TrainingRun(run_id, "manual", "query_tower", "started", started_ms, until_ms=NOW)
 
 
 def test_a_run_is_kept_as_it_was_given(store: Store) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from trainer.data import examples
 from trainer.data.dataset import Corpus, held_out, read_snapshot, write_snapshot
-from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.recipe import Header, Recipe, ResourceBudget
 
 HEADER = Header("run-1", "v1", "base", "champion", "base", "space-a", seed=3)
 DOC_IDS = [f"d{i}" for i in range(6)]
@@ -24,7 +24,8 @@ def row(query: str, doc_id: str, label: str = "positive", **more: object) -> dic
 
 def write(folder: Path, rows: list[dict[str, object]], **more: object) -> Path:
     return write_snapshot(
-        folder, header=HEADER, recipe=Recipe(**more), budget=Budget(minutes=5), pairs=pa.Table.from_pylist(rows),
+        folder, header=HEADER, recipe=Recipe(**more), budget=ResourceBudget(minutes=5),
+        pairs=pa.Table.from_pylist(rows),
         documents=Corpus(DOC_IDS, VECTORS),
     )  # fmt: skip
 
@@ -105,7 +106,7 @@ def test_what_is_only_masked_makes_no_query_new(tmp_path: Path) -> None:
 def test_anchors_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
     """A step has its anchor queries beside its own; they carry no target and no weight."""
     folder = write_snapshot(
-        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4), budget=Budget(),
+        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4), budget=ResourceBudget(),
         pairs=pa.Table.from_pylist([row(f"q{i}", f"d{i}") for i in range(6)]), documents=Corpus(DOC_IDS, VECTORS),
         anchors=pa.table({"query": ["stay", "put"], "doc_id": pa.nulls(2, pa.string())}),
     )  # fmt: skip
@@ -120,7 +121,7 @@ def test_anchors_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
 def test_probes_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
     """A step has its probes beside its own queries; one that is a known query or an anchor too is no probe."""
     folder = write_snapshot(
-        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4, dev_share=0), budget=Budget(),
+        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4, dev_share=0), budget=ResourceBudget(),
         pairs=pa.Table.from_pylist([row(f"q{i}", f"d{i}") for i in range(6)]),
         documents=Corpus(DOC_IDS, VECTORS, probes=["q1", "stay", "one", "two"]),
         anchors=pa.table({"query": ["stay"], "doc_id": pa.nulls(1, pa.string())}),

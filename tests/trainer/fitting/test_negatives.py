@@ -10,7 +10,7 @@ import pytest
 
 from trainer.data import examples
 from trainer.data.dataset import Corpus, read_snapshot, write_snapshot
-from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.recipe import Header, Recipe, ResourceBudget
 from trainer.fitting.negatives import by_words, mine
 
 TEXTS = {
@@ -37,7 +37,7 @@ def data(tmp_path: Path) -> examples.Examples:
         tmp_path / "s",
         header=Header("r", "v", "p", "", "", "i"),
         recipe=Recipe(dev_share=0.0),
-        budget=Budget(),
+        budget=ResourceBudget(),
         pairs=pa.Table.from_pylist(rows),
         documents=Corpus(list(TEXTS), vectors()),
     )

@@ -11,7 +11,7 @@ import torch
 
 from trainer.data import examples
 from trainer.data.dataset import Corpus, Snapshot, read_snapshot, write_snapshot
-from trainer.data.recipe import Budget, Header, Recipe
+from trainer.data.recipe import Header, Recipe, ResourceBudget
 from trainer.data.sparse import Sparse
 from trainer.fitting import ranking
 from trainer.fitting.ranking import Exact, Sampled, boosted, nearest
@@ -36,7 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, examples.
         tmp_path_factory.mktemp("ranking") / "s",
         header=Header("r", "v", "p", "", "", "i"),
         recipe=Recipe(dev_share=0.0),
-        budget=Budget(),
+        budget=ResourceBudget(),
         pairs=pa.Table.from_pylist(rows),
         documents=Corpus([f"d{number}" for number in range(DOCUMENTS)], unit(DOCUMENTS, 0)),
     )
@@ -44,7 +44,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, examples.
     return snapshot, examples.build(snapshot), unit(20, 1)
 
 
-def loss_and_gradient(found: ranking.Ranking, vectors: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+def loss_and_gradient(found: ranking.RankingLoss, vectors: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
     asked = torch.from_numpy(vectors).requires_grad_()
     loss = found.loss(asked, np.arange(len(vectors)), step)
     (gradient,) = torch.autograd.grad(loss.sum(), asked)

@@ -31,7 +31,7 @@ def nested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "m"
 
 
-def curated(tmp_path: Path) -> examples.Plan:
+def curated(tmp_path: Path) -> examples.StepPlan:
     """A plan of 20 steps over 64 queries, of which eight have a vote besides their click."""
     table = pairs()
     origin = ["explicit" if row < 8 else "clicks" for row in range(len(table))]
