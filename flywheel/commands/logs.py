@@ -16,84 +16,14 @@ if TYPE_CHECKING:
     from flywheel.gates.logs import Arm, LoggedTest, LogRules
     from flywheel.operations import Operations
 
-# One row an experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an experiment
-# is in none of them. Feedback belongs to its page by id, whatever the clocks say; what satisfies is what the live
-# stages count. Pages that only their model's version tells apart are no experiment where versions followed each other:
-# those count that were served beside the latest, in the time that they share.
-_SUMS = """
-with documents as (
-    select query_id, doc_id, bool_or(kind = 'click') as clicked,
-           coalesce(bool_or(kind in ('thumbs_up', 'add_to_cart', 'purchase') or dwell_ms >= {satisfied_ms:d}), false)
-           and not bool_or(kind = 'thumbs_down') as satisfied
-    from feedback group by query_id, doc_id
-), done as (
-    select query_id, bool_or(clicked) as clicked, bool_or(satisfied) as satisfied from documents group by query_id
-), pages as (
-    select coalesce(experiment_id, 'all') as experiment, coalesce(arm, model_version) as arm,
-           coalesce(user_key, client_key, session_id, query_id) as person,
-           coalesce(user_key, client_key, session_id) is null as nobody, ts, query_id,
-           coalesce(clicked, false)::int as clicked, coalesce(satisfied, false)::int as satisfied,
-           experiment_id is null and queries.arm is null as untagged
-    from queries left join done using (query_id)
-), versions as (
-    select arm, quantile_cont(epoch_ms(ts), 0.01) as first, quantile_cont(epoch_ms(ts), 0.99) as last
-    from pages where untagged and arm is not null group by arm
-), beside as (
-    select v.* from versions v, (select first, last from versions order by first desc, last desc limit 1) newest
-    where v.last >= newest.first and v.first <= newest.last
-), tagged as (
-    select * from pages where arm is not null and arm != 'interleaved' and (not untagged or (
-        arm in (select arm from beside)
-        and epoch_ms(ts) between (select max(first) from beside) and (select min(last) from beside)))
-    qualify row_number() over (partition by experiment, person order by ts, query_id) <= {cap:d}
-), begun as (
-    select experiment, min(ts) as start from tagged group by experiment
-), earlier as (
-    select b.experiment, p.person, count(*) as x, sum(p.clicked) as clicked, sum(p.satisfied) as satisfied
-    from begun b join pages p on p.ts < b.start group by b.experiment, p.person
-), usual as (
-    select experiment, sum(clicked) / sum(x) as ctr, sum(satisfied) / sum(x) as satisfied_ctr
-    from earlier group by experiment
-), people as (
-    select experiment, arm, person, bool_and(nobody) as nobody, count(*)::double as x,
-           sum(clicked)::double as clicked, sum(satisfied)::double as satisfied,
-           count(*) over (partition by experiment, person) as arms
-    from tagged group by experiment, arm, person
-), adjusted as (
-    select p.*, coalesce(e.clicked - u.ctr * e.x, 0) as ctr_before,
-           coalesce(e.satisfied - u.satisfied_ctr * e.x, 0) as satisfied_ctr_before,
-           quantile_cont(p.x, 0.95) over (partition by experiment) as most
-    from people p left join earlier e using (experiment, person) left join usual u using (experiment)
-), units as (
-    select *, true as calm from adjusted where arms = 1
-    union all
-    select *, false from adjusted where arms = 1 and x <= most
-)
-select experiment, arm, calm, count(person) as users, coalesce(sum(x), 0) as pages,
-       coalesce(sum(x * x), 0) as pages_squared,
-       coalesce(sum(case when nobody then x else 0 end), 0) as anonymous_pages,
-       {columns},
-       (select count(distinct person) from adjusted a where a.experiment = known.experiment and arms > 1) as crossed
-from (select distinct experiment, arm, calm from people, (values (true), (false)) as _(calm)) known
-     left join units using (experiment, arm, calm)
-group by experiment, arm, calm order by experiment, arm
-"""
-_COLUMNS = """
-       coalesce(sum({value}), 0) as {name}_value, coalesce(sum({value} * {value}), 0) as {name}_value_squared,
-       coalesce(sum({value} * x), 0) as {name}_value_pages, coalesce(sum({name}_before), 0) as {name}_before,
-       coalesce(sum({name}_before * {name}_before), 0) as {name}_before_squared,
-       coalesce(sum({value} * {name}_before), 0) as {name}_value_before,
-       coalesce(sum(x * {name}_before), 0) as {name}_pages_before"""
-_VALUES = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
-
 
 def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[LoggedTest]:
     """The tests that the stored pages were tagged with, by `experiment_id` and `arm` (else `model_version`); of one
     person at most `cap` pages count in each."""
     from flywheel.gates.logs import LoggedTest
+    from flywheel.store.questions import SIGNALS, arm_sums
 
-    columns = ",".join(_COLUMNS.format(name=name, value=value) for name, value in _VALUES.items())
-    rows = operations.sql(_SUMS.format(satisfied_ms=satisfied_ms, cap=cap, columns=columns)).to_pylist()
+    rows = operations.sql(arm_sums(satisfied_ms=satisfied_ms, cap=cap)).to_pylist()
     tests: dict[str, dict[str, dict[bool, dict[str, Any]]]] = {}
     for row in rows:
         tests.setdefault(row["experiment"], {}).setdefault(row["arm"], {})[row["calm"]] = row
@@ -101,7 +31,7 @@ def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Logge
     for name, arms in tests.items():
         # nobody satisfied anywhere: nothing that would tell it was sent
         told = [
-            metric for metric in _VALUES if metric == "ctr" or any(a[True][f"{metric}_value"] for a in arms.values())
+            metric for metric in SIGNALS if metric == "ctr" or any(a[True][f"{metric}_value"] for a in arms.values())
         ]
         crossed = max(int(parts[True]["crossed"]) for parts in arms.values())
         made.append(LoggedTest(name, {arm: _arm(parts, told) for arm, parts in arms.items()}, crossed))

@@ -11,56 +11,9 @@ if TYPE_CHECKING:
     from flywheel.operations import Operations
     from flywheel.settings.load import Config
 
-_METRICS = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
-# One row: sums over people of pages x and of pages with the signal y, as `ArmSums` takes them.
-_SUMS = """
-with pages as (
-    select coalesce(user_key, client_key, session_id) as person, query_id, ts from queries
-), done as (
-    select query_id, bool_or(kind = 'click') as clicked,
-           bool_or(kind = 'dwell' and dwell_ms >= {satisfied_ms:d}) as satisfied
-    from feedback group by query_id
-), people as (
-    select person, count(*)::double as x, max(ts) as last_seen,
-           sum(coalesce(clicked, false)::int)::double as clicked,
-           sum(coalesce(satisfied, false)::int)::double as satisfied
-    from pages left join done using (query_id) where person is not null group by person
-)
-select count(*) as users, sum(x) as pages, sum(x * x) as pages_squared,
-       sum(clicked) as clicked, sum(clicked * clicked) as clicked_squared, sum(clicked * x) as clicked_pages,
-       sum(satisfied) as satisfied, sum(satisfied * satisfied) as satisfied_squared,
-       sum(satisfied * x) as satisfied_pages,
-       count(*) filter (last_seen > (select max(ts) from pages) - interval 7 days) as weekly_users
-from people
-"""
-
-
-# What the budget has to know of earlier challengers, and the latest event time.
-_SPENT = """
-select spent, kind = 'promote' as promoted,
-       version in (select previous from decisions where kind = 'rollback') as undone,
-       coalesce(try_cast(evidence ->> '$.until_ms' as bigint), epoch_ms(ts)) as at_ms,
-       (select epoch_ms(max(ts)) from queries) as now_ms
-from decisions where spent > 0 order by number
-"""
-# How much one judged query's difference varied in the latest offline verdict on each metric.
-_OFFLINE = """
-select metric, champion_users as queries, (high - low) / 2 / critical * sqrt(champion_users) as spread
-from ab_outcomes where stage = 'offline' and part = 'all' and critical > 0 and high > low
-qualify row_number() over (partition by metric order by updated_at desc) = 1
-"""
 _POINT = 0.01
 # the standard deviation of a query's difference after fine-tuning on clicks, where no verdict tells yet
 _USUAL_SPREAD = 0.16
-
-
-_FEEDBACK = """
-    SELECT e.version, o.part, o.champion_sum / o.champion_pages AS champion,
-        o.challenger_sum / o.challenger_pages AS challenger, o.effect, o.low, o.high,
-        o.champion_pages::BIGINT AS queries
-    FROM ab_outcomes o JOIN experiments e USING (experiment_id)
-    WHERE o.part = 'feedback' OR o.part LIKE 'feedback %' ORDER BY e.created_at DESC, o.part
-"""
 
 
 def feedback(shell: Shell, model: str) -> list[dict[str, Any]]:
@@ -71,9 +24,11 @@ def feedback(shell: Shell, model: str) -> list[dict[str, Any]]:
     Raises:
         click.ClickException: it found nothing, or that model never stood before it.
     """
+    from flywheel.store.questions import HELD_OUT
+
     with shell.operations() as operations:
         named = {str(row["alias"]): str(row["version"]) for row in operations.models() if row["alias"]}
-        rows = operations.sql(_FEEDBACK).to_pylist()
+        rows = operations.sql(HELD_OUT).to_pylist()
     version = named.get(model, model)
     found = [row for row in rows if row["version"] == version]
     if not found:
@@ -96,16 +51,16 @@ def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any
     """
     from flywheel.gates.judged import policy_of
     from flywheel.stats.power import preferring_users
+    from flywheel.store.questions import SIGNALS, people_sums
 
-    # the number is a setting that was read as one, and SQL's own answer takes no parameters
-    sums = operations.sql(_SUMS.format(satisfied_ms=config.signals.satisfied_ms)).to_pylist()[0]
+    sums = operations.sql(people_sums(satisfied_ms=config.signals.satisfied_ms)).to_pylist()[0]
     if sums["users"] < 2 or not sums["clicked"]:
         raise click.ClickException("too little feedback to plan with: it needs at least two people, and a click")
-    policy, alpha = policy_of(config), _next_alpha(operations, config)
+    policy, alpha = policy_of(config), _next_alpha(operations, config, sums["now_ms"])
     weekly = int(sums["weekly_users"])
     answer: dict[str, Any] = {"effect": effect, "power": 0.8, "alpha": alpha, "people": int(sums["users"])}
     answer["weekly_people"] = weekly
-    for metric, column in _METRICS.items():
+    for metric, column in SIGNALS.items():
         answer[metric] = _need(sums, column, effect, alpha, policy.expected_gain) if sums[column] else None
     preference = policy.expected_preference
     answer["interleaving"] = {
@@ -116,21 +71,21 @@ def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any
     return answer
 
 
-def _next_alpha(operations: Operations, config: Config) -> float:
-    from flywheel.stats.budget import ErrorBudget, Spent
+def _next_alpha(operations: Operations, config: Config, now_ms: int) -> float:
+    from flywheel.stats.budget import ErrorBudget
+    from flywheel.store.evaluation.decisions import SPENT, spent
 
-    rows = operations.sql(_SPENT).to_pylist()
-    history = [Spent(row["spent"], row["promoted"], row["at_ms"], bool(row["undone"])) for row in rows]
-    now_ms = max((row["now_ms"] or row["at_ms"] for row in rows), default=None)
+    history = spent(operations.sql(SPENT).to_pylist())
     return ErrorBudget(alpha=config.promotion.alpha).next_alpha(history, now_ms)
 
 
 def _judged(operations: Operations, config: Config, alpha: float) -> dict[str, Any]:
     """Judged queries for a gain of one point, and the gain that there are enough for."""
     from flywheel.stats.power import judged_queries, smallest_gain
+    from flywheel.store.questions import OFFLINE_SPREADS
 
     metrics = config.promotion.metrics
-    known = {row["metric"]: row for row in operations.sql(_OFFLINE).to_pylist()}
+    known = {row["metric"]: row for row in operations.sql(OFFLINE_SPREADS).to_pylist()}
     answer = {}
     for metric in metrics:
         spread, queries = float(_USUAL_SPREAD), 0

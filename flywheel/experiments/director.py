@@ -113,7 +113,7 @@ class Director:
         if stage == CONFIRMATION:
             alpha = self._settings.rollback_alpha
         elif self._follower(stage) is None:
-            alpha = ErrorBudget(alpha=self._settings.alpha).next_alpha(verdicts.spent(self._store), from_ms)
+            alpha = ErrorBudget(alpha=self._settings.alpha).next_alpha(self._store.decisions.spent(), from_ms)
         return {"alpha": alpha, "share": shares.get(stage), "progress": {FROM: from_ms, "ramp_since_ms": from_ms}}
 
     def _look(self, row: Experiment) -> bool:

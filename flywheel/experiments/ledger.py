@@ -1,6 +1,6 @@
 """Decisions of the gates as rows that last: written once with what they switch, read back after a crash.
 
-Also the record that the error budget is computed from. It judges nothing itself.
+It judges nothing itself.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from flywheel.experiments.stages import CONFIRMATION
-from flywheel.gates.offline import GateDecision, Spent, Verdict
+from flywheel.gates.offline import GateDecision, Verdict
 from flywheel.settings.load import Promotion
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation.decisions import CHAMPION
@@ -200,19 +200,3 @@ def recall(store: Store, run: TrainingRun) -> GateDecision | None:
     if row is None:
         return None
     return GateDecision(Verdict(row.kind), row.reasons, dict(row.evidence), row.spent, final=NEXT not in row.evidence)
-
-
-def spent(store: Store) -> list[Spent]:
-    """What earlier challengers spent, in order of decision, by the event time of their evidence."""
-    decisions = store.decisions.all()
-    undone = {row.previous for row in decisions if row.kind == "rollback"}
-    return [
-        Spent(
-            alpha=row.spent,
-            promoted=row.kind == Verdict.PROMOTE.value,
-            at_ms=int(row.evidence.get("until_ms") or row.ts_ms),
-            rolled_back=row.version in undone,
-        )
-        for row in decisions
-        if row.spent > 0
-    ]

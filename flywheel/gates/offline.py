@@ -29,7 +29,7 @@ from flywheel.gates.scores import (
     measure,
     where,
 )
-from flywheel.stats.budget import ErrorBudget, Spent
+from flywheel.stats.budget import ErrorBudget
 from flywheel.stats.estimate import Estimate, Inconclusive, holm
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "HeldOutScores",
     "OfflineEvidence",
     "PromotionPolicy",
-    "Spent",
     "Verdict",
     "decide_offline",
     "lost",

@@ -217,7 +217,7 @@ class Cycle:
             return GateDecision(Verdict.PROMOTE, ("promotion.stages asks for no offline gate",), {}, 0.0)
         alpha = settings.screen_alpha
         if not self._screens:
-            alpha = ErrorBudget(alpha=settings.alpha).next_alpha(verdicts.spent(self._store), run.until_ms or 0)
+            alpha = ErrorBudget(alpha=settings.alpha).next_alpha(self._store.decisions.spent(), run.until_ms or 0)
         sets = self.judged_sets()
         anchored = any(judged.kind == "anchor" for judged in sets)
         return judge(

@@ -6,12 +6,13 @@ Rows are only ever added; the one thing that changes later is when the announcem
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
 
+from flywheel.stats.budget import Spent
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.errors import StoreError
 
@@ -27,6 +28,15 @@ _INSERT = """
         $reasons::VARCHAR[] AS reasons, $evidence::JSON AS evidence, $spent::DOUBLE AS spent, $alias AS alias,
         nextval('decision_numbers') AS number
 """
+# A promotion that was rolled back is known to be false. The time is that of the evidence: the period of the pages that
+# were judged pays, not the day on which they were.
+SPENT = """
+    SELECT spent AS alpha, kind = 'promote' AS promoted,
+        coalesce(nullif(try_cast(evidence ->> '$.until_ms' AS BIGINT), 0), epoch_ms(ts)) AS at_ms,
+        coalesce(version IN (SELECT previous FROM decisions WHERE kind = 'rollback'), false) AS rolled_back
+    FROM decisions WHERE spent > 0 ORDER BY number
+"""
+"""What earlier challengers spent of the error budget, in order of decision, see `spent`."""
 _SWITCH = """
     INSERT INTO aliases VALUES (?, ?, epoch_ms(?::BIGINT), ?) ON CONFLICT DO UPDATE SET
         version = excluded.version, since = excluded.since, decision_id = excluded.decision_id
@@ -109,6 +119,11 @@ class Decisions:
             ).fetchall()
         return [_decision(row) for row in found]
 
+    def spent(self) -> list[Spent]:
+        """What earlier challengers spent of the error budget, in order of decision."""
+        with self._database.read() as con:
+            return spent(con.sql(SPENT).to_arrow_table().to_pylist())
+
     def unannounced(self) -> list[Decision]:
         """Switches that the broker has not acknowledged, in order."""
         return self._select("WHERE alias IS NOT NULL AND announced_at IS NULL", [])
@@ -134,6 +149,11 @@ class Decisions:
                 parameters,
             ).fetchall()
         return [_decision(row) for row in found]
+
+
+def spent(rows: Iterable[Mapping[str, Any]]) -> list[Spent]:
+    """The answer to `SPENT` as what the budget takes."""
+    return [Spent(**row) for row in rows]
 
 
 def before_last(switches: list[Decision]) -> str | None:

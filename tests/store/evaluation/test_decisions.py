@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from flywheel.stats.budget import Spent
 from flywheel.store import Store, StoreError
-from flywheel.store.evaluation.decisions import Decision
+from flywheel.store.evaluation.decisions import SPENT, Decision, spent
 from flywheel.store.training.models import Model
 from flywheel.store.training.runs import TrainingRun
 from tests.store.make import NOW, rows
@@ -112,3 +113,15 @@ def test_the_latest_decisions_come_newest_first(store: Store) -> None:
     for number in range(3):
         store.decisions.decide(Decision(str(number), "reject", "b", "flywheel", NOW - number))
     assert [decision.decision_id for decision in store.decisions.latest(2)] == ["2", "1"]
+
+
+def test_what_the_budget_knows_is_the_same_for_gates_and_for_plans(store: Store) -> None:
+    """Time of the evidence, else of the decision; a promotion that a rollback undid is known to be false; what spent
+    nothing is left out. Whoever asks the statement itself gets the same."""
+    store.decisions.decide(Decision("1", "reject", "a", "flywheel", NOW, spent=0.01, evidence={"until_ms": 3}))
+    store.decisions.decide(switch("2", "b", spent=0.02, evidence={"until_ms": None}))
+    store.decisions.decide(switch("3", "c", spent=0.03, evidence={"until_ms": 4}))
+    store.decisions.decide(switch("4", "b", "rollback", previous="c"))
+    known = [Spent(0.01, False, 3), Spent(0.02, True, NOW), Spent(0.03, True, 4, rolled_back=True)]
+    assert store.decisions.spent() == known
+    assert spent(store.sql.query(SPENT).to_pylist()) == known

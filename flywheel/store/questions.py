@@ -1,0 +1,198 @@
+"""Statements that commands ask through `Operations.sql`, of a running daemon or of the home itself: text, no answers.
+
+Only whole numbers and names of a fixed list become part of a text, since such a statement takes no parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SIGNALS: Mapping[str, str] = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
+"""Live metric -> the column of a page that says whether it had the signal."""
+
+# One row an experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an experiment
+# is in none of them. Feedback belongs to its page by id, whatever the clocks say. Pages that only their model's version
+# tells apart are no experiment where versions followed each other: those count that were served beside the latest, in
+# the time that they share.
+_ARM_SUMS = """
+with documents as (
+    select query_id, doc_id, bool_or(kind = 'click') as clicked,
+           coalesce(bool_or(kind in ('thumbs_up', 'add_to_cart', 'purchase') or dwell_ms >= {satisfied_ms:d}), false)
+           and not bool_or(kind = 'thumbs_down') as satisfied
+    from feedback group by query_id, doc_id
+), done as (
+    select query_id, bool_or(clicked) as clicked, bool_or(satisfied) as satisfied from documents group by query_id
+), pages as (
+    select coalesce(experiment_id, 'all') as experiment, coalesce(arm, model_version) as arm,
+           coalesce(user_key, client_key, session_id, query_id) as person,
+           coalesce(user_key, client_key, session_id) is null as nobody, ts, query_id,
+           coalesce(clicked, false)::int as clicked, coalesce(satisfied, false)::int as satisfied,
+           experiment_id is null and queries.arm is null as untagged
+    from queries left join done using (query_id)
+), versions as (
+    select arm, quantile_cont(epoch_ms(ts), 0.01) as first, quantile_cont(epoch_ms(ts), 0.99) as last
+    from pages where untagged and arm is not null group by arm
+), beside as (
+    select v.* from versions v, (select first, last from versions order by first desc, last desc limit 1) newest
+    where v.last >= newest.first and v.first <= newest.last
+), tagged as (
+    select * from pages where arm is not null and arm != 'interleaved' and (not untagged or (
+        arm in (select arm from beside)
+        and epoch_ms(ts) between (select max(first) from beside) and (select min(last) from beside)))
+    qualify row_number() over (partition by experiment, person order by ts, query_id) <= {cap:d}
+), begun as (
+    select experiment, min(ts) as start from tagged group by experiment
+), earlier as (
+    select b.experiment, p.person, count(*) as x, sum(p.clicked) as clicked, sum(p.satisfied) as satisfied
+    from begun b join pages p on p.ts < b.start group by b.experiment, p.person
+), usual as (
+    select experiment, sum(clicked) / sum(x) as ctr, sum(satisfied) / sum(x) as satisfied_ctr
+    from earlier group by experiment
+), people as (
+    select experiment, arm, person, bool_and(nobody) as nobody, count(*)::double as x,
+           sum(clicked)::double as clicked, sum(satisfied)::double as satisfied,
+           count(*) over (partition by experiment, person) as arms
+    from tagged group by experiment, arm, person
+), adjusted as (
+    select p.*, coalesce(e.clicked - u.ctr * e.x, 0) as ctr_before,
+           coalesce(e.satisfied - u.satisfied_ctr * e.x, 0) as satisfied_ctr_before,
+           quantile_cont(p.x, 0.95) over (partition by experiment) as most
+    from people p left join earlier e using (experiment, person) left join usual u using (experiment)
+), units as (
+    select *, true as calm from adjusted where arms = 1
+    union all
+    select *, false from adjusted where arms = 1 and x <= most
+)
+select experiment, arm, calm, count(person) as users, coalesce(sum(x), 0) as pages,
+       coalesce(sum(x * x), 0) as pages_squared,
+       coalesce(sum(case when nobody then x else 0 end), 0) as anonymous_pages,
+       {columns},
+       (select count(distinct person) from adjusted a where a.experiment = known.experiment and arms > 1) as crossed
+from (select distinct experiment, arm, calm from people, (values (true), (false)) as _(calm)) known
+     left join units using (experiment, arm, calm)
+group by experiment, arm, calm order by experiment, arm
+"""
+_ARM_COLUMNS = """
+       coalesce(sum({value}), 0) as {name}_value, coalesce(sum({value} * {value}), 0) as {name}_value_squared,
+       coalesce(sum({value} * x), 0) as {name}_value_pages, coalesce(sum({name}_before), 0) as {name}_before,
+       coalesce(sum({name}_before * {name}_before), 0) as {name}_before_squared,
+       coalesce(sum({value} * {name}_before), 0) as {name}_value_before,
+       coalesce(sum(x * {name}_before), 0) as {name}_pages_before"""
+
+# One row: sums over people of pages x and of pages with the signal y, as `ArmSums` takes them, and the latest event
+# time.
+_PEOPLE_SUMS = """
+with pages as (
+    select coalesce(user_key, client_key, session_id) as person, query_id, ts from queries
+), done as (
+    select query_id, bool_or(kind = 'click') as clicked,
+           bool_or(kind = 'dwell' and dwell_ms >= {satisfied_ms:d}) as satisfied
+    from feedback group by query_id
+), people as (
+    select person, count(*)::double as x, max(ts) as last_seen,
+           sum(coalesce(clicked, false)::int)::double as clicked,
+           sum(coalesce(satisfied, false)::int)::double as satisfied
+    from pages left join done using (query_id) where person is not null group by person
+)
+select count(*) as users, sum(x) as pages, sum(x * x) as pages_squared,
+       sum(clicked) as clicked, sum(clicked * clicked) as clicked_squared, sum(clicked * x) as clicked_pages,
+       sum(satisfied) as satisfied, sum(satisfied * satisfied) as satisfied_squared,
+       sum(satisfied * x) as satisfied_pages,
+       count(*) filter (last_seen > (select max(ts) from pages) - interval 7 days) as weekly_users,
+       (select epoch_ms(max(ts)) from pages) as now_ms
+from people
+"""
+
+OFFLINE_SPREADS = """
+select metric, champion_users as queries, (high - low) / 2 / critical * sqrt(champion_users) as spread
+from ab_outcomes where stage = 'offline' and part = 'all' and critical > 0 and high > low
+qualify row_number() over (partition by metric order by updated_at desc) = 1
+"""
+"""How much one judged query's difference varied in the latest offline verdict on each metric, and over how many."""
+
+HELD_OUT = """
+SELECT e.version, o.part, o.champion_sum / o.champion_pages AS champion,
+    o.challenger_sum / o.challenger_pages AS challenger, o.effect, o.low, o.high,
+    o.champion_pages::BIGINT AS queries
+FROM ab_outcomes o JOIN experiments e USING (experiment_id)
+WHERE o.part = 'feedback' OR o.part LIKE 'feedback %' ORDER BY e.created_at DESC, o.part
+"""
+"""What the offline gate found on held-out feedback, by version and part, the newest first."""
+
+# Most informative first: how undecided the evidence is (the entropy of its posterior: Lewis & Gale 1994, "A sequential
+# algorithm for training text classifiers", uncertainty sampling), times the pages that the answer concerns; up to twice
+# that where champion and challenger place the document differently, by their nDCG discounts, because such an answer
+# tells them apart. A query's n-th pair counts 1/n, so that no query takes all the places. Judged pairs are left out; a
+# document that no page ever showed is as likely to be relevant as the click model takes it to be at the start.
+_LABELS = """
+with pages as (select query_key, count(*) as pages from queries group by query_key),
+run as (select run_id from training_runs semi join pairs using (run_id) order by started_at desc limit 1),
+shadow as (
+    select experiment_id from experiments join aliases using (version) semi join shadow_progress using (experiment_id)
+    where alias = 'challenger' order by created_at desc limit 1
+),
+ranked as (select * from shadow_rankings semi join shadow using (experiment_id)),
+ours as (
+    select query_key, query, unnest(champion) as doc_id, generate_subscripts(champion, 1) as champion_rank from ranked
+),
+theirs as (
+    select query_key, query, unnest(challenger) as doc_id, generate_subscripts(challenger, 1) as challenger_rank
+    from ranked
+),
+placed as (select * from ours full join theirs using (query_key, query, doc_id)),
+known as (select query_key, query, doc_id, posterior, impressions, clicks from pairs semi join run using (run_id)),
+judged as (
+    select query_key, doc_id from golden_judgements join golden_queries using (set_version, query_id)
+),
+candidates as (
+    select query_key, coalesce(k.query, p.query) as query, doc_id, posterior, impressions, clicks, champion_rank,
+           challenger_rank, greatest(1e-9, least(1 - 1e-9, coalesce(posterior, 0.1))) as likely,
+           abs(coalesce(1 / log2(1 + champion_rank), 0) - coalesce(1 / log2(1 + challenger_rank), 0)) as disagreement
+    from known k full join placed p using (query_key, doc_id) anti join judged using (query_key, doc_id)
+),
+scored as (
+    select *, (1 + disagreement) * coalesce(pages, 1)
+              * -(likely * log2(likely) + (1 - likely) * log2(1 - likely)) as information
+    from candidates left join pages using (query_key)
+)
+select s.query, doc_id, d.title, d.text, s.posterior, s.impressions, s.clicks, s.pages, s.champion_rank,
+       s.challenger_rank
+from scored s join documents d using (doc_id) where not d.deleted
+order by information / row_number() over (partition by s.query_key order by information desc, doc_id) desc, s.query,
+         doc_id
+"""
+
+
+def arm_sums(*, satisfied_ms: int, cap: int) -> str:
+    """Sums by experiment, arm and `calm` (without the busiest), of at most `cap` pages a person in each experiment.
+
+    Columns: experiment, arm, calm, users, pages, pages_squared, anonymous_pages, crossed, and for each metric of
+    `SIGNALS` value, value_squared, value_pages, before, before_squared, value_before and pages_before under its name.
+    """
+    columns = ",".join(_ARM_COLUMNS.format(name=name, value=value) for name, value in SIGNALS.items())
+    return _ARM_SUMS.format(satisfied_ms=satisfied_ms, cap=cap, columns=columns)
+
+
+def people_sums(*, satisfied_ms: int) -> str:
+    """Sums over all people so far, in one row.
+
+    Columns: users, pages, pages_squared, weekly_users, now_ms, and for each column of `SIGNALS` its sum, `_squared` and
+    `_pages`.
+    """
+    return _PEOPLE_SUMS.format(satisfied_ms=satisfied_ms)
+
+
+def labels(limit: int) -> str:
+    """The pairs most worth a judgement."""
+    return f"{_LABELS.strip()} limit {limit:d}"
+
+
+def table(name: str, limit: int | None = None) -> str:
+    """All rows of a table, or `limit` of them.
+
+    Raises:
+        ValueError: `name` is no plain name.
+    """
+    if not name.replace("_", "").isalpha():
+        raise ValueError(f"{name!r} is no table")
+    return f"select * from {name}" + (f" limit {limit:d}" if limit else "")  # noqa: S608 - a plain name, see above
