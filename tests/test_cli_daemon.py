@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from flywheel.commands.display import training_step
+from tests.test_satisfied import SATISFIED, records
 
 FLYWHEEL = [sys.executable, "-m", "flywheel.cli"]
 
@@ -33,6 +34,7 @@ class Beside:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.told: list[Any] = []
         settings = {"KAFKA__BOOTSTRAP": f"127.0.0.1:{_free_port()}", "SERVING__PORT": "0", "SERVING__TOKEN": "secret"}
         self.environ = {**os.environ, **{f"FLYWHEEL__{name}": value for name, value in settings.items()}}
         self.run("init")
@@ -50,6 +52,16 @@ class Beside:
 
     def answer(self, *arguments: str) -> Any:
         return json.loads(self.run(*arguments, "--json").stdout)
+
+    def ask(self) -> list[Any]:
+        """What commands answer that ask in SQL: a plan, a verdict by arm, two exports."""
+        labels, decisions = str(self.home.parent / "labels.json"), str(self.home.parent / "decisions.jsonl")
+        return [
+            self.answer("evaluate", "--plan", "0.5"),
+            self.answer("evaluate", "--experiment", "ten"),
+            self.answer("export", "labels", labels),
+            self.answer("export", "decisions", decisions, "--limit", "1"),
+        ]
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + 120
@@ -123,6 +135,16 @@ def test_a_second_daemon_on_the_same_home_is_refused(beside: Beside) -> None:
     assert beside.process.poll() is None
 
 
+def test_commands_that_ask_in_sql_go_through_the_daemon(beside: Beside, tmp_path: Path) -> None:
+    """Plan, verdict by arm and exports are answered from the daemon's database; its rule says what satisfies."""
+    (tmp_path / "ubi.ndjson").write_text("".join(json.dumps(record) + "\n" for record in records()))
+    beside.answer("import", "feedback", str(tmp_path / "ubi.ndjson"))
+    beside.told = beside.ask()
+    assert beside.told[0]["satisfied_ctr"]["rate"] == pytest.approx(len(SATISFIED) / 10)
+    assert beside.told[3]["rows"] == 1
+    assert "on held-out feedback" in beside.run("evaluate", "--feedback", code=1).stderr
+
+
 def test_sigterm_stops_it_cleanly_within_ten_seconds(beside: Beside) -> None:
     """Exit 0 in time, and the home is free for commands of its own again."""
     started = time.monotonic()
@@ -130,6 +152,11 @@ def test_sigterm_stops_it_cleanly_within_ten_seconds(beside: Beside) -> None:
     assert beside.process.wait(timeout=20) == 0
     assert time.monotonic() - started < 10
     assert beside.answer("sql", "select count(*) as n from documents") == [{"n": 2}]
+
+
+def test_they_answer_the_same_without_a_daemon(beside: Beside) -> None:
+    """The same statements, asked of the home itself."""
+    assert beside.ask() == beside.told != []
 
 
 def test_a_port_in_use_is_named_with_its_setting(beside: Beside) -> None:

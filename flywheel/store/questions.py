@@ -15,13 +15,9 @@ SIGNALS: Mapping[str, str] = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
 # tells apart are no experiment where versions followed each other: those count that were served beside the latest, in
 # the time that they share.
 _ARM_SUMS = """
-with documents as (
-    select query_id, doc_id, bool_or(kind = 'click') as clicked,
-           coalesce(bool_or(kind in ('thumbs_up', 'add_to_cart', 'purchase') or dwell_ms >= {satisfied_ms:d}), false)
-           and not bool_or(kind = 'thumbs_down') as satisfied
-    from feedback group by query_id, doc_id
-), done as (
-    select query_id, bool_or(clicked) as clicked, bool_or(satisfied) as satisfied from documents group by query_id
+with done as (
+    select query_id, bool_or(clicked) as clicked, bool_or(worth_ms >= {satisfied_ms:d}) as satisfied
+    from satisfied group by query_id
 ), pages as (
     select coalesce(experiment_id, 'all') as experiment, coalesce(arm, model_version) as arm,
            coalesce(user_key, client_key, session_id, query_id) as person,
@@ -85,9 +81,8 @@ _PEOPLE_SUMS = """
 with pages as (
     select coalesce(user_key, client_key, session_id) as person, query_id, ts from queries
 ), done as (
-    select query_id, bool_or(kind = 'click') as clicked,
-           bool_or(kind = 'dwell' and dwell_ms >= {satisfied_ms:d}) as satisfied
-    from feedback group by query_id
+    select query_id, bool_or(clicked) as clicked, bool_or(worth_ms >= {satisfied_ms:d}) as satisfied
+    from satisfied group by query_id
 ), people as (
     select person, count(*)::double as x, max(ts) as last_seen,
            sum(coalesce(clicked, false)::int)::double as clicked,

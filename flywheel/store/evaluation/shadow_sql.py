@@ -84,9 +84,8 @@ WHERE len(coalesce(l.hit_ids, p.hit_ids)) > 0
   AND p.person NOT IN (SELECT user_key FROM excluded_users WHERE run_id = $run AND user_key IS NOT NULL)
 QUALIFY row_number() OVER (PARTITION BY p.query_no, p.person ORDER BY p.ts, p.query_id) <= $cap
 """
-# A document satisfied on a page where somebody dwelt on it, liked, carted or bought it, and nobody voted it down. The
-# time of the first page is a value: by a subquery the database would take it that hardly any feedback came later, and
-# hold all that did in memory.
+# Documents that satisfied on their page, by the rule of the view `satisfied`. The time of the first page is a value: by
+# a subquery the database would take it that hardly any feedback came later, and hold all that did in memory.
 SATISFIED = """
 CREATE OR REPLACE TEMP TABLE shadow_satisfied AS
 SELECT p.query_id, p.query_no, p.bucket, f.doc_id
@@ -94,8 +93,7 @@ FROM shadow_pages p JOIN (
     SELECT query_id, doc_id FROM feedback SEMI JOIN shadow_pages USING (query_id)
     WHERE ts >= epoch_ms($earliest::BIGINT) - INTERVAL 1 DAY AND doc_id IS NOT NULL
     GROUP BY query_id, doc_id
-    HAVING coalesce(bool_or(kind IN ('thumbs_up', 'add_to_cart', 'purchase') OR dwell_ms >= $satisfied_ms::BIGINT),
-                    false) AND NOT bool_or(kind = 'thumbs_down')
+    HAVING worth_ms(kind, dwell_ms) >= $satisfied_ms::BIGINT
 ) f USING (query_id) WHERE list_contains(p.hit_ids, f.doc_id)
 """
 SPAN = """

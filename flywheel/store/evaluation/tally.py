@@ -59,8 +59,7 @@ _PAGES = """
 _PEOPLE = """
     WITH documents AS (
         SELECT query_id, doc_id, bool_or(kind = 'click') AS clicked, bool_or(kind = 'impression') AS shown,
-            coalesce(bool_or(kind IN ('thumbs_up', 'add_to_cart', 'purchase') OR dwell_ms >= $satisfied_ms::BIGINT),
-                     false) AND NOT bool_or(kind = 'thumbs_down') AS satisfied,
+            coalesce(worth_ms(kind, dwell_ms) >= $satisfied_ms::BIGINT, false) AS satisfied,
             bool_or(kind = 'thumbs_down') AS down,
             bool_or(kind IN ('click', 'dwell', 'thumbs_up', 'add_to_cart', 'purchase')) AS used
         FROM feedback SEMI JOIN tally_pages USING (query_id)
@@ -112,8 +111,7 @@ _BEFORE = """
         WHERE ts >= epoch_ms($since_ms::BIGINT) AND ts < epoch_ms($from_ms::BIGINT) AND person IS NOT NULL
     ), documents AS (
         SELECT query_id, bool_or(kind = 'click') AS clicked,
-            coalesce(bool_or(kind IN ('thumbs_up', 'add_to_cart', 'purchase') OR dwell_ms >= $satisfied_ms::BIGINT),
-                     false) AND NOT bool_or(kind = 'thumbs_down') AS satisfied
+            coalesce(worth_ms(kind, dwell_ms) >= $satisfied_ms::BIGINT, false) AS satisfied
         FROM feedback SEMI JOIN shown USING (query_id)
         WHERE ts >= epoch_ms($since_ms::BIGINT) - to_milliseconds($slack_ms::BIGINT) GROUP BY query_id, doc_id
     ), outcomes AS (

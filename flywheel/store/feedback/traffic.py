@@ -12,8 +12,7 @@ _RATES = """
         WHERE ts >= epoch_ms($from_ms::BIGINT) AND ts < epoch_ms($until_ms::BIGINT)
     ), documents AS (
         SELECT query_id, bool_or(kind = 'click') AS clicked,
-            bool_or(kind IN ('thumbs_up', 'add_to_cart', 'purchase') OR dwell_ms >= $satisfied_ms::BIGINT)
-                AND NOT bool_or(kind = 'thumbs_down') AS satisfied
+            worth_ms(kind, dwell_ms) >= $satisfied_ms::BIGINT AS satisfied
         FROM feedback SEMI JOIN pages USING (query_id)
         WHERE ts >= epoch_ms($from_ms::BIGINT) - INTERVAL 1 DAY
         GROUP BY query_id, doc_id
@@ -52,8 +51,7 @@ class Traffic:
     def rates(self, from_ms: int, until_ms: int, *, satisfied_ms: int = 30_000) -> PageRates:
         """Of the pages shown in [from_ms, until_ms), whenever the feedback on them came.
 
-        A page is satisfied by a document with a dwell of at least `satisfied_ms`, a thumb up, a cart or a purchase,
-        and no thumb down.
+        A page is satisfied by a document that is worth at least `satisfied_ms`, as the view `satisfied` has it.
         """
         with self._database.read() as con:
             given = {"from_ms": from_ms, "until_ms": until_ms, "satisfied_ms": satisfied_ms}

@@ -17,6 +17,8 @@ from flywheel.store.published.exports import SOURCES, Exports, rename_synced
 from flywheel.store.schema.database import STORAGE_VERSION, Database
 
 FILE_NAME = "analytics.duckdb"
+_MACROS = ("worth_ms",)
+_VIEWS = ("impressions", "satisfied")
 _TABLES = (
     *(
         "pairs",
@@ -102,11 +104,23 @@ class PublishedFolder:
                 select = _LATEST.format(select)
             target.execute(f"CREATE VIEW {source.table} AS {select}")
         with self._database.read() as con:
-            view = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'impressions'").fetchall()[0][0]
-            target.execute(view)
+            for macro in _MACROS:
+                _copy_macro(con, target, macro)
+            for view in _VIEWS:
+                made = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = ?", [view]).fetchall()
+                target.execute(made[0][0])
             for table in _TABLES:
                 _copy(con, target, table)
             _copy_comments(con, target)
+
+
+def _copy_macro(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection, macro: str) -> None:
+    parameters, definition, comment = con.execute(
+        "SELECT parameters, macro_definition, comment FROM duckdb_functions() WHERE function_name = ? AND NOT internal",
+        [macro],
+    ).fetchall()[0]
+    target.execute(f"CREATE MACRO {macro}({', '.join(parameters)}) AS {definition}")
+    target.execute(f"COMMENT ON MACRO {macro} IS {_text(comment)}")
 
 
 def _copy(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection, table: str) -> None:

@@ -26,6 +26,7 @@ STEPS = (
     "007_clicks",
     "008_outcomes",
     "009_reasons",
+    "010_satisfied",
 )
 
 _CREATE = re.compile(r"((?:^--[^\n]*\n)+)CREATE (TABLE|VIEW) (\w+) \(\n(.*?)^\)", re.M | re.S)
