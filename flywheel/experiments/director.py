@@ -224,14 +224,13 @@ class Director:
         return bool(late)
 
     def _overtaken(self, row: Experiment) -> str | None:
-        champion = self._champion()
         if row.stage == CONFIRMATION:
-            return None if row.version == champion else f"{champion} has become the champion since"
-        if row.version == champion:
+            since = verdicts.newcomer(self._store, row.version)
+            return None if since is None else f"{since} has become the champion since"
+        since = verdicts.newcomer(self._store, row.champion)
+        if row.version == (since or row.champion):
             return "it has become the champion already"
-        return (
-            None if row.champion == champion else f"{champion} became the champion, it was held against {row.champion}"
-        )
+        return None if since is None else f"{since} became the champion, it was held against {row.champion}"
 
     def _champion(self) -> str:
         return self._store.models.aliases()[CHAMPION]

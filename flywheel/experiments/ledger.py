@@ -50,7 +50,7 @@ def record(
         if known is not None:
             return known
         following = None if settings is None else next((name for name in settings.stages if name != "offline"), None)
-        decision = _screened(decision, following) if following else _overtaken(store, run, decision)
+        decision = _screened(decision, following) if following else _standing(store, run, decision)
         _write(store, run, decision, switch_to, now_ms, settings)
         if following is not None and decision.evidence.get(NEXT):
             _queue(store, run, following, now_ms)
@@ -135,12 +135,18 @@ def _watch(store: Store, run_id: str | None, version: str, previous: str, holdba
         store.experiments.add(Experiment(name, version, previous, CONFIRMATION, now_ms, run_id=run_id))
 
 
-def _overtaken(store: Store, run: TrainingRun, decision: GateDecision) -> GateDecision:
+def newcomer(store: Store, champion: str | None) -> str | None:
+    """The version that has become the champion since `champion` was; None where that one still is."""
+    present = store.models.aliases().get(CHAMPION)
+    return None if present == champion else str(present)
+
+
+def _standing(store: Store, run: TrainingRun, decision: GateDecision) -> GateDecision:
     """The decision, or what is left of it where somebody changed the champion while it was being made."""
-    champion = store.models.aliases().get(CHAMPION)
-    if decision.verdict is not Verdict.PROMOTE or champion == run.parent:
+    since = newcomer(store, run.parent)
+    if decision.verdict is not Verdict.PROMOTE or since is None:
         return decision
-    reason = f"judged against {run.parent}, but {champion} became the champion meanwhile; the next cycle meets that one"
+    reason = f"judged against {run.parent}, but {since} became the champion meanwhile; the next cycle meets that one"
     return dataclasses.replace(decision, verdict=Verdict.INCONCLUSIVE, reasons=(reason, *decision.reasons))
 
 
