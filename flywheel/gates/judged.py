@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flywheel.events import normalise_query
 from flywheel.gates.offline import GateDecision, HeldOutScores, OfflineEvidence, PromotionPolicy, decide_offline
 from flywheel.settings.load import Config
 from flywheel.stats.metrics import parse_metric
@@ -73,7 +74,7 @@ def judge(
         anchors |= {
             f"{judged.name} since base": _scores(base, challenger, judged, policy.metrics) for judged in anchored
         }
-    asked = [" ".join(text.casefold().split()) for judged in golden for text in judged.queries]
+    asked = [normalise_query(text) for judged in golden for text in judged.queries]
     # a query that stands in two golden sets moves in both: one group, not two votes
     groups = np.unique(asked, return_inverse=True)[1] if asked else np.empty(0, dtype=np.int64)
     evidence = OfflineEvidence(metrics=metrics, seen=seen, groups=groups, anchors=anchors, feedback=feedback)

@@ -22,7 +22,7 @@ def _wrong(texts: Sequence[str]) -> list[list[str]]:
 
 def test_a_query_in_two_sets_counts_once() -> None:
     """The same query in two golden sets, however it is written, is one group: no set can double its own evidence."""
-    sets = [_set("first", ("one", "two", "three")), _set("second", ("One ", "two", "four"))]
+    sets = [_set("first", ("one", "two", "three")), _set("second", ("One ", "two?", "four"))]
     sums = judge(_wrong, _right, sets, trained=(), policy=POLICY, alpha=0.05).evidence["parts"]["all"]["ndcg@10"]
     assert (sums["sums"]["groups"], sums["sums"]["queries"]) == (4, 6)
     assert sums["effect"] == 1.0
