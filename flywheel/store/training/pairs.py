@@ -26,8 +26,9 @@ SELECT p.* FROM pairs p ANTI JOIN (
 WHERE p.run_id = $run AND p.label = 'positive'
 """
 
-# Each query's first pair before any query's second, within that each month's first before any month's second, and
-# among equals the smaller hash: even over queries and time, the same for the same seed, without a state to keep.
+# The replay reservoir: each query's first pair before any query's second, within that each month's first before any
+# month's second, and among equals the smaller hash: even over queries and time, the same for the same seed, without a
+# state to keep.
 _REPLAY = """
 WITH old AS (
     SELECT *, md5($seed || '|' || query_key || '|' || doc_id) AS lot FROM pairs
@@ -102,7 +103,8 @@ class PairTable:
         return len(pairs.positives() - set(zip(*columns, strict=True)))
 
     def replay(self, run_id: str, since: str | None, *, size: int, seed: int) -> pa.Table:
-        """At most `size` positives of `run_id` that are not new since `since`, spread evenly over queries and months.
+        """The replay reservoir: at most `size` positives of `run_id` that are not new since `since`, spread evenly over
+        queries and months. `trainer.data.replay` mixes them with the new ones.
 
         They come from the latest evidence: a pair that later feedback refuted is not replayed.
         """
