@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from flywheel.gates.judged import policy_of
 from flywheel.gates.live import LiveEvidence, decide_live
-from flywheel.gates.offline import ErrorBudget, GateDecision, PromotionPolicy, Spent, Verdict
+from flywheel.gates.offline import GateDecision, PromotionPolicy, Verdict
 from flywheel.settings.load import Config
+from flywheel.stats.budget import ErrorBudget, Spent
 from flywheel.stats.interleaving import PreferenceSums, credit, team_draft
 from flywheel.stats.ratio import ArmSums
 

@@ -34,10 +34,11 @@ def export(shell: Shell, what: str, file: Path, limit: int | None, as_json: bool
     `labels` are the pairs most worth a person's judgement. The ending chooses the form: .parquet, .csv, .jsonl;
     labels are Label Studio tasks (.json).
     """
-    from flywheel.files.writers import label_tasks, statement, write
+    from flywheel.files.writers import label_tasks, write
+    from flywheel.store.published.questions import exported
 
     with shell.operations() as operations, waiting(f"exporting {what}"):
-        answer = operations.sql(statement(what, limit))
+        answer = operations.sql(exported(what, limit))
     written = write(label_tasks(answer) if what == "labels" else answer, file)
     result: dict[str, Any] = {"what": what, "file": str(file), "rows": written}
     if as_json:

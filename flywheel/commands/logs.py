@@ -21,7 +21,7 @@ def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Logge
     """The tests that the stored pages were tagged with, by `experiment_id` and `arm` (else `model_version`); of one
     person at most `cap` pages count in each."""
     from flywheel.gates.logs import LoggedTest
-    from flywheel.store.questions import SIGNALS, arm_sums
+    from flywheel.store.published.questions import SIGNALS, arm_sums
 
     rows = operations.sql(arm_sums(satisfied_ms=satisfied_ms, cap=cap)).to_pylist()
     tests: dict[str, dict[str, dict[bool, dict[str, Any]]]] = {}

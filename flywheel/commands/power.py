@@ -24,7 +24,7 @@ def feedback(shell: Shell, model: str) -> list[dict[str, Any]]:
     Raises:
         click.ClickException: it found nothing, or that model never stood before it.
     """
-    from flywheel.store.questions import HELD_OUT
+    from flywheel.store.published.questions import HELD_OUT
 
     with shell.operations() as operations:
         named = {str(row["alias"]): str(row["version"]) for row in operations.models() if row["alias"]}
@@ -51,7 +51,7 @@ def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any
     """
     from flywheel.gates.judged import policy_of
     from flywheel.stats.power import preferring_users
-    from flywheel.store.questions import SIGNALS, people_sums
+    from flywheel.store.published.questions import SIGNALS, people_sums
 
     sums = operations.sql(people_sums(satisfied_ms=config.signals.satisfied_ms)).to_pylist()[0]
     if sums["users"] < 2 or not sums["clicked"]:
@@ -82,7 +82,7 @@ def _next_alpha(operations: Operations, config: Config, now_ms: int) -> float:
 def _judged(operations: Operations, config: Config, alpha: float) -> dict[str, Any]:
     """Judged queries for a gain of one point, and the gain that there are enough for."""
     from flywheel.stats.power import judged_queries, smallest_gain
-    from flywheel.store.questions import OFFLINE_SPREADS
+    from flywheel.store.published.questions import OFFLINE_SPREADS
 
     metrics = config.promotion.metrics
     known = {row["metric"]: row for row in operations.sql(OFFLINE_SPREADS).to_pylist()}

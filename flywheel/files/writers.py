@@ -6,26 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.store import questions
-
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_TASK_LIMIT = 500
 
 
 class ExportFailed(ValueError):  # noqa: N818 - reads as what happened
     """The file cannot be written as asked; the message says what can be."""
-
-
-def statement(what: str, limit: int | None) -> str:
-    """The question whose answer is exported; `what` is a table of ours or `labels`, chosen from a fixed list."""
-    if what == "labels":
-        return questions.labels(limit or _TASK_LIMIT)
-    try:
-        return questions.table(what, limit)
-    except ValueError as error:
-        raise ExportFailed(str(error)) from error
 
 
 def label_tasks(answer: pa.Table) -> list[dict[str, Any]]:

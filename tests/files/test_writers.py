@@ -10,7 +10,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.files.writers import ExportFailed, statement, write
+from flywheel.files.writers import ExportFailed, write
+from flywheel.store.published.questions import exported
 
 ANSWER = pa.table({"version": ["a", "b"], "hits": [["x", "y"], []], "score": [0.5, None]})
 
@@ -35,6 +36,6 @@ def test_an_ending_that_cannot_be_written_is_refused(tmp_path: Path, value: obje
 
 def test_a_table_s_name_cannot_carry_sql() -> None:
     """Only a plain name becomes part of the statement."""
-    assert statement("decisions", 5) == "select * from decisions limit 5"
+    assert exported("decisions", 5) == "select * from decisions limit 5"
     with pytest.raises(ExportFailed):
-        statement("decisions; drop table models", None)
+        exported("decisions; drop table models", None)

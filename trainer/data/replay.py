@@ -1,6 +1,6 @@
 """Which queries share a step, and how many of them are replayed: choices only, by a seeded generator, no I/O.
 
-Which earlier pairs are there to be replayed is not chosen here: `flywheel.store.training.pairs.PairTable.replay` draws them.
+The earlier pairs themselves are drawn in SQL, by `flywheel.store.training.pairs.PairTable.replay`.
 """
 
 from __future__ import annotations

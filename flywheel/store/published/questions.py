@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_TASKS = 500  # more than that nobody grades in one go
+
 SIGNALS: Mapping[str, str] = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
 """Live metric -> the column of a page that says whether it had the signal."""
 
@@ -191,3 +193,12 @@ def table(name: str, limit: int | None = None) -> str:
     if not name.replace("_", "").isalpha():
         raise ValueError(f"{name!r} is no table")
     return f"select * from {name}" + (f" limit {limit:d}" if limit else "")  # noqa: S608 - a plain name, see above
+
+
+def exported(what: str, limit: int | None) -> str:
+    """The question whose answer is exported; `what` is a table of ours, or `labels` for pairs worth a judgement.
+
+    Raises:
+        ValueError: no such table.
+    """
+    return labels(limit or _TASKS) if what == "labels" else table(what, limit)

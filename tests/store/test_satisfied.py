@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 
 from flywheel.cli import main
+from flywheel.gates.shadow import PageRules
 from flywheel.store import Store
-from flywheel.store.evaluation.shadow import Ranked, Reading
+from flywheel.store.evaluation.shadow import Ranked
 from flywheel.store.evaluation.tally import Comparison
-from flywheel.store.questions import arm_sums, people_sums
+from flywheel.store.published.questions import arm_sums, people_sums
 from tests.experiments.shadow_world import insert
 
 START_MS, DAY_MS = 1_770_000_000_000, 86_400_000
@@ -109,7 +110,7 @@ def _before(told: Told) -> float:
 
 
 def _shadow(told: Told) -> float:
-    shadows, reading = told.store.shadows, Reading(cap=100)
+    shadows, reading = told.store.shadows, PageRules(cap=100)
     curve = {"run_id": ["r"] * 2, "rank": [1, 2], "context": [0, 0], "impressions": [1e3, 1e3]}
     insert(told.store, "click_curves", pa.table(curve | {"relevant_rate": [0.5, 0.4], "irrelevant_rate": [0.1, 0.1]}))
     shadows.begin("shadow", "r", 0)
