@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from flywheel.commands.display import training_step
-from tests.test_satisfied import SATISFIED, records
+from tests.store.test_satisfied import SATISFIED, records
 
 FLYWHEEL = [sys.executable, "-m", "flywheel.cli"]
 

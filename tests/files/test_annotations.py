@@ -20,7 +20,7 @@ from flywheel.gates.shadow import PageRules
 from flywheel.store.evaluation.decisions import Decision
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.evaluation.shadow import Ranked
-from flywheel.store.published.questions import exported
+from flywheel.store.published.questions import exported as question
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
 from flywheel.store.training.runs import TrainingRun
@@ -140,7 +140,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def exported(store: Store) -> list[tuple[str, str]]:
-    return [(row["query"], row["doc_id"]) for row in store.sql.query(exported("labels", 20)).to_pylist()]
+    return [(row["query"], row["doc_id"]) for row in store.sql.query(question("labels", 20)).to_pylist()]
 
 
 def test_the_most_telling_pairs_come_first(store: Store) -> None:
@@ -169,7 +169,7 @@ def test_where_the_models_differ_comes_before_where_they_agree(store: Store) -> 
     after = exported(store)
     assert after.index(("tail", "d0")) < after.index(("other", "d0"))
     assert ("tail", "d5") in after
-    (row,) = [row for row in store.sql.query(exported("labels", 20)).to_pylist() if row["doc_id"] == "d5"]
+    (row,) = [row for row in store.sql.query(question("labels", 20)).to_pylist() if row["doc_id"] == "d5"]
     assert (row["champion_rank"], row["challenger_rank"]) == (None, 1)
 
 
@@ -177,7 +177,7 @@ def test_labels_go_out_and_come_back(store: Store, tmp_path: Path) -> None:
     """Exported tasks that two annotators filled in are judgements of the same pairs, and are not asked for again."""
     path = tmp_path / "labels.json"
     asked = exported(store)
-    assert write(label_tasks(store.sql.query(exported("labels", 20))), path) == len(asked)
+    assert write(label_tasks(store.sql.query(question("labels", 20))), path) == len(asked)
     done = [
         task(annotation(YES, 1), annotation(YES, 2), data=given["data"]) for given in json.loads(path.read_text())[:2]
     ]

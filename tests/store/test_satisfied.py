@@ -155,7 +155,7 @@ def _published(told: Told) -> float:
 
 def _documented(told: Told) -> float:
     """The statement of the analysts' page on clicks and satisfied pages, as it stands there, on what they read."""
-    text = (Path(__file__).parents[1] / "docs" / "analysts.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text("utf-8")
     (statement,) = [sql for sql in re.findall(r"^```sql\n(.*?)^```$", text, re.M | re.S) if "as satisfied_ctr" in sql]
     with duckdb.connect(told.published, read_only=True) as con:
         return sum(row[2] * row[4] for row in con.execute(statement).fetchall())
