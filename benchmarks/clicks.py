@@ -13,7 +13,6 @@ relevant pairs by bins of posterior; `examination_error`, where people's examina
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.click_habits import CLICKS, EXAMINATION
+from benchmarks.harness import print_result
 from flywheel.clicks.evidence import Collected, Evidence, ScoreFeatures
 from flywheel.clicks.model import ClickModel, fit
 from flywheel.clicks.pairs import Pairs, Rules, build
@@ -317,10 +317,11 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="keep the collection's vectors here (.npz), to take them from")
     options = parser.parse_args()
     world = World.read(options.beir, options.split, options.vectors)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     answer = {}
     for habit in filter(None, (*options.habits.split(","), *options.attacks.split(","))):
         played = []
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for seed in seeds:
             with tempfile.TemporaryDirectory() as room, Store.open(Path(room) / "c.duckdb", memory_gb=1.0) as store:
                 play = Play(world, store, options, habit, seed)
                 found = []
@@ -331,7 +332,7 @@ def main() -> None:
         answer[habit] = summary(played)
         short = [(r["precision"], r["recall"], r["expected_precision"]) for r in answer[habit]["rounds"]]
         print(habit, short, answer[habit]["schemes"], file=sys.stderr, flush=True)
-    print(json.dumps({"sessions": options.sessions, "seeds": options.seeds, "habits": answer}))
+    print_result({"sessions": options.sessions, "seeds": options.seeds, "habits": answer}, seeds)
 
 
 if __name__ == "__main__":

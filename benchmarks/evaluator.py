@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.evaluator_challengers import challengers, stream, variants
 from benchmarks.evaluator_worlds import Pool, Visitors, halves, one_year, pool, shared
+from benchmarks.harness import print_result
 from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live
 from flywheel.gates.offline import PromotionPolicy, Verdict
 from flywheel.settings.load import Promotion
@@ -276,20 +276,26 @@ CHECKS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Run one check and print its figures."""
+    """Run one check and print its figures; of several seeds, each one's under `by_seed`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("check", choices=sorted([*CHECKS, "scale"]))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the first")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--beir", type=Path, help="scale: the documents of this collection instead of Python's own")
     parser.add_argument("--pages", type=int, default=1_000_000, help="scale: how many")
     options = parser.parse_args()
-    if options.check == "scale":
-        from benchmarks.evaluator_scale import scale
+    seeds = range(options.seed, options.seed + options.seeds)
+    by_seed = [{"seed": seed, **_check(options, seed)} for seed in seeds]
+    figures = by_seed[0] if len(by_seed) == 1 else {"by_seed": by_seed}
+    print_result({"check": options.check, **figures}, seeds)
 
-        found = scale(options.seed, beir=options.beir, pages=options.pages)
-    else:
-        found = CHECKS[options.check](options.seed)
-    print(json.dumps({"check": options.check, "seed": options.seed, **found}))
+
+def _check(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    if options.check != "scale":
+        return CHECKS[options.check](seed)
+    from benchmarks.evaluator_scale import scale
+
+    return scale(seed, beir=options.beir, pages=options.pages)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness import print_result
 from benchmarks.learning import Line, line, say
 from benchmarks.learning_world import graded_pairs, truth
 from flywheel.files.beir import Judged, read_corpus
@@ -182,7 +183,8 @@ def main() -> None:
         tiers = {tier: compare(options, domains, room, tier) for tier in options.tiers.split(",")}
         first = next(iter(tiers.values()))
         facts = {"order": names, "rounds": options.rounds, "seeds": options.seeds}
-        print(json.dumps({**facts, **first, "tiers": tiers, "seconds": round(time.monotonic() - started, 1)}))
+        found = {**facts, **first, "tiers": tiers, "seconds": round(time.monotonic() - started, 1)}
+        print_result(found, range(options.seeds))
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

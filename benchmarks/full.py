@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -29,11 +30,14 @@ import pyarrow as pa
 import torch
 from sentence_transformers import SentenceTransformer
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.harness import print_result
 from flywheel.retrieval.encoder import Encoder, has_bf16, resolve_base_model
 from trainer.data.dataset import Corpus, held_out, write_snapshot
 from trainer.data.examples import ranked_ndcg
 from trainer.data.recipe import Header, Recipe, ResourceBudget
-from trainer.data.sparse import Sparse
+from trainer.fitting.softmax import Sparse
 from trainer.process.launch import launch, read_report
 from trainer.tiers.full import BATCH
 
@@ -103,7 +107,8 @@ def main() -> None:
     base, vectors = world.ndcg(encoder), encoder.encode_documents(list(world.documents.values()))
     runs: dict[str, list[dict[str, float]]] = {"ours": [], "stock": []}
     result: dict[str, Any] = {"base": round(base, 4), "pairs": len(world.train), "test_queries": len(world.test)}
-    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    for seed in seeds:
         for name in ("ours", "stock"):
             with tempfile.TemporaryDirectory() as folder:
                 started = time.perf_counter()
@@ -114,8 +119,8 @@ def main() -> None:
                 seconds = time.perf_counter() - started
                 runs[name].append({"gain": round(world.ndcg(model) - base, 4), "seconds": round(seconds)})
         result |= {name: _summary(found) for name, found in runs.items()}
-        print(json.dumps(result), flush=True)
-    print(json.dumps(result))
+        print(json.dumps(result), file=sys.stderr, flush=True)
+    print_result(result, seeds)
 
 
 def ours(

@@ -1,14 +1,20 @@
-"""A daemon in a home of its own, on an Apache Kafka of its own: what benchmarks and fault tests drive."""
+"""What every benchmark shares: a daemon and an Apache Kafka of its own, and the one line that says what was measured.
+
+That line is the last on standard output: the figures, and under `run` where they come from. `benchmarks/report.py`
+reads it, so that nobody copies a figure by hand.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,70 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_SECONDS = 900.0
+STARTED = time.monotonic()
+
+
+def print_result(figures: Mapping[str, Any], seeds: Sequence[int]) -> None:
+    """Print the benchmark's result as one line of JSON: `figures`, and `run` with their origin.
+
+    A benchmark calls it once, as the last thing that it does. `figures` may not have a key `run`.
+    """
+    if "run" in figures:
+        raise ValueError("`run` is the key of the figures' origin")
+    print(json.dumps({**figures, "run": origin(sys.argv, seeds)}), flush=True)
+
+
+def origin(argv: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Which command measured, on which code and machine: all that somebody needs to measure again.
+
+    `seconds` is the time since this module was loaded, `load` the mean number of processes that wanted a core in the
+    last five minutes. A load far above what the benchmark itself needs makes its times too long.
+    """
+    name = Path(argv[0]).stem
+    return {
+        "benchmark": name,
+        "command": " ".join(["python -m", f"benchmarks.{name}", *map(_portable, argv[1:])]),
+        "commit": commit(),
+        "machine": machine(),
+        "seeds": list(seeds),
+        "seconds": round(time.monotonic() - STARTED, 1),
+    }
+
+
+def _portable(argument: str) -> str:
+    """A path is a matter of one machine: of an argument that is one, the last part stays."""
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{Path(value).name}" if os.sep in value else argument
+
+
+def commit() -> str | None:
+    """The commit of the checkout, with a `+` where tracked files differ from it; None where git does not know."""
+    try:
+        told = [
+            subprocess.run(["git", *verb.split()], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            for verb in ("rev-parse --short=10 HEAD", "status --porcelain --untracked-files=no")
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told[0] + ("+" if told[1] else "")
+
+
+def machine() -> dict[str, Any]:
+    """The processor, how many of its cores this process may use, and the load; never a host's name."""
+    try:
+        cores, load = len(os.sched_getaffinity(0)), round(os.getloadavg()[1], 1)
+    except (AttributeError, OSError):  # macOS has no affinity, Windows no load
+        cores, load = os.cpu_count() or 1, None
+    return {"cpu": _processor(), "cores": cores, "load": load, "python": platform.python_version()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 class Kafka:

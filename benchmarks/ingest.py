@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.harness import print_result
 from consumers.batch import Topics
 from consumers.decode import Decoder
 from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
-from flywheel.broker.admin import ensure_topics
-from flywheel.broker.producer import Producer
+from flywheel.broker.admin import Producer, ensure_topics
 from flywheel.settings.load import Kafka, Signals
 from flywheel.store import Store
 
@@ -49,7 +51,7 @@ def main() -> None:
         again = _poll_all(kafka, arguments.events)
     figures = {"events": arguments.events, "bytes": size, "sent_per_second": round(sent)}
     figures |= {"raw_per_second": round((raw + again) / 2), "ingested_per_second": round(stored)}
-    print(json.dumps(figures | {"ratio": round(2 * stored / (raw + again), 3)}))
+    print_result(figures | {"ratio": round(2 * stored / (raw + again), 3)}, seeds=[])
 
 
 def _settings(bootstrap: str) -> Kafka:

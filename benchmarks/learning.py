@@ -18,7 +18,6 @@ of the queries that showed the colluders' document to nobody's use (`poisonable`
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -35,7 +34,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.exploration_arm import Arm
-from benchmarks.harness import Daemon
+from benchmarks.harness import Daemon, print_result
 from benchmarks.learning_world import Searchers, labelled, truth
 from flywheel.app import now_ms, open_installation
 from flywheel.clicks.pairs import Pairs
@@ -297,7 +296,7 @@ def main() -> None:
     try:
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         played = [play_both(options, room, seed) for seed in seeds]
-        print(json.dumps(summary(played, options)))
+        print_result(summary(played, options), seeds)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import Daemon, Kafka, Killer
+from benchmarks.harness import Daemon, Kafka, Killer, print_result
 from flywheel.broker.producer import Producer
 from flywheel.files.beir import Judged, read_split
 from flywheel.rehearsal.people import HABITS, SILENT, People
@@ -212,7 +212,7 @@ def main() -> None:
     options = parser.parse_args()
     room = Path(tempfile.mkdtemp(prefix="flywheel-loop-"))
     try:
-        print(json.dumps(run(options, room)))
+        print_result(run(options, room), [options.seed])
     finally:
         if options.keep:
             say(f"left in {room}")

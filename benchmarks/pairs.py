@@ -6,7 +6,6 @@ Prints one JSON object last: seconds and peak memory of that path (not of making
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 import sys
@@ -17,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.harness import print_result
 from flywheel.clicks import model as clicks
 from flywheel.clicks import pairs
 from flywheel.rehearsal.people import SILENT, People
@@ -141,7 +143,7 @@ def main() -> None:
             answer = learn(store)
     used = resource.getrusage(resource.RUSAGE_SELF)
     answer |= {"peak_gb": round(used.ru_maxrss / 1024**2, 2), "cpu_seconds": round(used.ru_utime + used.ru_stime, 2)}
-    print(json.dumps(answer | {"impressions": options.impressions}))
+    print_result(answer | {"impressions": options.impressions}, seeds=[0])
 
 
 if __name__ == "__main__":

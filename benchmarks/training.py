@@ -32,6 +32,7 @@ from transformers import TrainerCallback
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import training_adapter
+from benchmarks.harness import print_result
 from flywheel.retrieval.encoder import Encoder, resolve_base_model
 from trainer.data import examples as pairs
 from trainer.data.dataset import Corpus, Snapshot, held_out, read_snapshot, write_snapshot
@@ -88,11 +89,11 @@ def main() -> None:
                 ours.append(train_ours(snapshot, home / "m"))
                 stock.append(train_stock(snapshot, world[1], bf16=precision == "bf16", seconds=ours[-1].seconds))
             compare(result, precision, ours, stock)
-            print(json.dumps(result), flush=True)
+            print(json.dumps(result), file=sys.stderr, flush=True)
         if arguments.adapter_pairs:
             sizes = {"pairs": arguments.adapter_pairs, "documents": arguments.adapter_documents}
             result["adapter"] = training_adapter.measure(Path(folder) / "a", **sizes, threads=arguments.threads)
-    print(json.dumps(result))
+    print_result(result, range(arguments.seeds))
 
 
 def compare(result: dict[str, Any], precision: str, ours: list[Trained], stock: list[Trained]) -> None:
