@@ -25,7 +25,11 @@ class OperationError(Exception):
 
 
 class Operations(Protocol):
-    """See design section 5 for the shapes of the answers."""
+    """One method for each question and each order.
+
+    The answers are those that the commands of the same name print with `--json` and that the HTTP API sends: docs/ops.md
+    shows how to read them, and `flywheel.local` builds each one.
+    """
 
     def status(self) -> Json: ...
 

@@ -1,0 +1,296 @@
+"""The rows of docs/figures.md: what each benchmark answers, which command asks it, which of its figures are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a value is written."""
+
+    tell: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`label` for people; `path` into the result, parts divided by `/`, `*` for every element; how it is written."""
+
+    label: str
+    path: str
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class Row:
+    """`name` of the stored result; `what` it answers; the `command` that measures it."""
+
+    name: str
+    what: str
+    command: str
+    figures: tuple[Figure, ...]
+
+
+def _known(tell: Callable[[Any], str]) -> Unit:
+    return Unit(lambda value: "none" if value is None else tell(value))
+
+
+POINTS = _known(lambda value: f"{100 * value:.1f}")
+PERCENT = _known(lambda value: f"{100 * value:.1f} %")
+COUNT = _known(lambda value: f"{value:,.0f}")
+DECIMAL = _known(lambda value: f"{value:.2f}")
+SMALL = _known(lambda value: f"{value:.1e}")
+SECONDS = _known(lambda value: f"{value:.1f} s")
+TIMES = _known(lambda value: f"{value:.1f} times")
+TEXT = _known(str)
+
+LEARNED = (
+    Figure("nDCG@10 of the base model", "base/all", POINTS),
+    Figure("after the last round", "champion/all", POINTS),
+    Figure("after the last round, by seed", "by_seed/*/champion/all", POINTS),
+    Figure("unseen, base model", "base/unseen", POINTS),
+    Figure("unseen, after the last round", "champion/unseen", POINTS),
+    Figure("share of the gain of perfect labels on what was shown", "gain_fraction/mean", PERCENT),
+    Figure("precision of the pairs, by round", "rounds/*/precision", PERCENT),
+    Figure("clicks given up for exploration", "exploration/ctr_given_up", PERCENT),
+)
+LEARN = "python -m benchmarks.learning --beir scifact"
+LEARNING_CLICKS = tuple(
+    Row(f"learning-{clicks}", what, f"{LEARN} --clicks {clicks} --arms champion,perfect_shown --seeds 3", LEARNED)
+    for clicks, what in (
+        ("pbm", "learning from people who look at each rank with its own chance"),
+        ("cascade", "learning from people who go down the page and stop"),
+        ("trust", "learning from people who trust what stands high"),
+    )
+)
+LEARNING_OTHER = (
+    Row(
+        "learning-without",
+        "the gain with exploration beside the gain without",
+        f"{LEARN} --clicks pbm --arms champion --explore --seeds 1",
+        (
+            Figure("gain with exploration over gain without", "exploration/gain_ratio", DECIMAL),
+            Figure("clicks given up", "exploration/ctr_given_up", PERCENT),
+        ),
+    ),
+    Row(
+        "learning-adapter",
+        "the tier adapter on the same clicks",
+        f"{LEARN} --clicks pbm --tier adapter --arms champion,perfect_shown --seeds 2",
+        LEARNED,
+    ),
+)
+
+FORGOT = (
+    Figure("lost since the end of its own phase, ours", "ours/forgetting/*/mean", POINTS),
+    Figure("the same, naive tuning", "naive/forgetting/*/mean", POINTS),
+    Figure("change before its own phase, ours", "ours/before_own_phase/*/mean", POINTS),
+    Figure("gain of the newest domain, ours", "ours/newest_gain/mean", POINTS),
+    Figure("gain of the newest domain, naive tuning", "naive/newest_gain/mean", POINTS),
+)
+FORGET = "python -m benchmarks.forgetting --data DIR --rounds 10 --seeds 3 --order"
+FORGETTING = tuple(
+    Row(f"forgetting-{order.partition(',')[0]}", f"ten rounds over {order}, in this order", f"{FORGET} {order}", FORGOT)
+    for order in ("acord,cranfield,scifact", "scifact,acord,cranfield")
+)
+
+FULL = tuple(
+    Row(
+        f"full-{name}",
+        f"the tier full on {name}'s documents that no training pair touches, beside the library's own recipe",
+        f"python -m benchmarks.full --beir {name} --seeds 3",
+        (
+            Figure("nDCG@10 of the base model", "base", POINTS),
+            Figure("gain, ours", "ours/gain", POINTS),
+            Figure("gain, ours, by seed", "ours/gains/*", POINTS),
+            Figure("gain, the library's", "stock/gain", POINTS),
+        ),
+    )
+    for name in ("scifact", "cranfield")
+)
+
+HABITS = ("pbm", "cascade", "trust", "random", "low", "popular")
+CLICK = "python -m benchmarks.clicks --beir scifact"
+PAIRS = (
+    Row(
+        "clicks",
+        "clicks to pairs without training, two rounds of 2,000 sessions",
+        f"{CLICK} --habits pbm,cascade,trust,random --attacks low,popular --sessions 2000 --rounds 2 --seeds 1",
+        tuple(Figure(f"{habit}: precision by round", f"habits/{habit}/rounds/*/precision", PERCENT) for habit in HABITS)
+        + tuple(
+            Figure(f"{habit}: queries where the colluders' document became a positive", key, COUNT)
+            for habit in HABITS[-2:]
+            for key in (f"habits/{habit}/wrong_target_pairs",)
+        ),
+    ),
+    Row(
+        "clicks-attacks",
+        "colluders, one session in twenty, in seven ways",
+        f"{CLICK} --habits pbm --attacks low,popular,persistent,polite,scattered,focused,obscure --seeds 4",
+        (
+            Figure("queries with a wrong positive", "habits/*/wrong_target_pairs", COUNT),
+            Figure("queries that showed it", "habits/*/target_queries", COUNT),
+        ),
+    ),
+)
+
+RAN = (
+    Figure("nDCG@10 of the base model", "base/ndcg@10/all", POINTS),
+    Figure("of the champion at the end", "champion/ndcg@10/all", POINTS),
+    Figure("promotions", "promotions", COUNT),
+    Figure("lost", "lost", COUNT),
+    Figure("stored twice", "doubled", COUNT),
+    Figure("kills", "kills", COUNT),
+)
+RUN = "python -m benchmarks.loop --beir scifact --clicks"
+LOOP = (
+    Row("loop-pbm", "the whole loop with its gate", f"{RUN} pbm --rounds 4 --sessions 8000 --seed 0", RAN),
+    Row("loop-kill", "the same, killed 20 times with SIGKILL", f"{RUN} pbm --seed 0 --kill 20 --kill-every 25", RAN),
+    Row("loop-random", "the same with random clicks", f"{RUN} random --seed 0", RAN),
+)
+
+ASK = "python -m benchmarks.evaluator"
+EVALUATOR = (
+    Row(
+        "evaluator-aa",
+        "1,000 comparisons of equal arms, looked at daily for 60 days",
+        f"{ASK} aa",
+        (
+            Figure("promoted", "false_promotion_rate", PERCENT),
+            Figure("a test by page would promote", "naive_rate", PERCENT),
+        ),
+    ),
+    Row(
+        "evaluator-year",
+        "a year of weekly challengers",
+        f"{ASK} year",
+        (
+            Figure("false promotions a year where none is better", "false_promotions_per_year", DECIMAL),
+            Figure("better ones found of those that went live", "found_share", PERCENT),
+            Figure("weeks to find one, median", "median_weeks", DECIMAL),
+        ),
+    ),
+    Row(
+        "evaluator-interleaving",
+        "users that interleaving needs beside a split",
+        f"{ASK} interleaving --seeds 3",
+        (
+            Figure("users for each one of a split", "by_seed/*/users_ratio", DECIMAL),
+            Figure("power with them", "by_seed/*/power_interleaving", DECIMAL),
+        ),
+    ),
+    Row(
+        "evaluator-bandit",
+        "click rates from another policy's log, 6 known truths (Open Bandit Dataset)",
+        f"{ASK} bandit",
+        (
+            Figure("truth inside the interval", "inside", COUNT),
+            Figure("refused", "refused", COUNT),
+            Figure("wrong", "wrong", COUNT),
+        ),
+    ),
+    Row(
+        "evaluator-reference",
+        "effects, intervals and p-values beside gbstats and scipy",
+        f"{ASK} reference",
+        (
+            Figure("largest relative difference", "max_relative_difference", SMALL),
+            Figure("sequences narrower than a fixed interval", "sequences_narrower", COUNT),
+            Figure("comparisons", "runs", COUNT),
+        ),
+    ),
+    Row(
+        "evaluator-srm",
+        "splits of 200,000 users that are off by one percentage point, and clean ones",
+        f"{ASK} srm",
+        (
+            Figure("caught", "caught", PERCENT),
+            Figure("false alarms, one look", "false_alarms", PERCENT),
+            Figure("false alarms, daily for four weeks", "false_alarms_watched", PERCENT),
+        ),
+    ),
+    Row(
+        "evaluator-challengers",
+        "challengers of each kind before the gate that should tell",
+        f"{ASK} challengers",
+        (
+            Figure("worse ones rejected", "challengers/worse/reject", PERCENT),
+            Figure("better ones promoted, judged queries", "challengers/better/promote", PERCENT),
+            Figure("better ones promoted, live", "challengers/better, live/promote", PERCENT),
+            Figure("clickbait promoted", "challengers/clickbait/promote", PERCENT),
+            Figure("slow ones promoted", "challengers/slow/promote", PERCENT),
+        ),
+    ),
+    Row(
+        "evaluator-variants",
+        "equal arms in worlds that strain the tests",
+        f"{ASK} variants",
+        (
+            Figure("promoted in the worst world", "worst_promoted", PERCENT),
+            Figure("rejected in the worst world", "worst_rejected", PERCENT),
+        ),
+    ),
+    Row(
+        "evaluator-stream",
+        "weekly challengers on one golden set, none better",
+        f"{ASK} stream",
+        (
+            Figure("false promotions a year", "false_promotions_per_year", DECIMAL),
+            Figure("the bound", "bound", DECIMAL),
+        ),
+    ),
+    Row(
+        "evaluator-scale",
+        "shadow and verdict over 1,000,000 stored pages",
+        f"{ASK} scale",
+        (
+            Figure("time", "seconds", SECONDS),
+            Figure("memory at most, MB", "peak_mb", COUNT),
+            Figure("over a quarter of the pages, MB", "peak_mb_quarter", COUNT),
+        ),
+    ),
+)
+
+SPEED = (
+    Row(
+        "pairs",
+        "10 million impressions to training pairs",
+        "python -m benchmarks.pairs --impressions 10000000",
+        (
+            Figure("time", "seconds", SECONDS),
+            Figure("processor", "cpu_seconds", SECONDS),
+            Figure("memory at most, GB", "peak_gb", DECIMAL),
+            Figure("pairs", "pairs", COUNT),
+        ),
+    ),
+    Row(
+        "ingest",
+        "events from Apache Kafka into the database",
+        "python -m benchmarks.ingest --events 200000",
+        (
+            Figure("stored a second", "ingested_per_second", COUNT),
+            Figure("the client's own polling, a second", "raw_per_second", COUNT),
+            Figure("bytes of an event", "bytes", COUNT),
+        ),
+    ),
+    Row(
+        "training",
+        "training the query tower and the adapter, beside the library's own trainer on the same pairs",
+        "python -m benchmarks.training --beir scifact --seeds 1",
+        (
+            Figure("pairs a second, ours over the library's, fp32", "ratio/fp32", TIMES),
+            Figure("the same, bf16", "ratio/bf16", TIMES),
+            Figure("nDCG@10 after equal time, ours, fp32", "ndcg_at_equal_time/fp32/ours", POINTS),
+            Figure("nDCG@10 after equal time, the library's, fp32", "ndcg_at_equal_time/fp32/stock", POINTS),
+        ),
+    ),
+)
+
+GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
+    ("What is learned", LEARNING_CLICKS + LEARNING_OTHER + FORGETTING + FULL + PAIRS),
+    ("The whole loop", LOOP),
+    ("What a verdict is worth", EVALUATOR),
+    ("Speed", SPEED),
+)
