@@ -35,7 +35,7 @@ of cores, other work slowed the benchmark down, and its times are too long.
 
 To measure a row again, run its command, and save the last line of its output:
 
-```
+```sh
 python -m benchmarks.evaluator bandit | tail -n 1 > benchmarks/results/evaluator-bandit.json
 python -m benchmarks.report
 ```

@@ -27,8 +27,8 @@ class OperationError(Exception):
 class Operations(Protocol):
     """One method for each question and each order.
 
-    The answers are those that the commands of the same name print with `--json` and that the HTTP API sends: docs/ops.md
-    shows how to read them, and `flywheel.local` builds each one.
+    The commands of the same name print the answers with `--json`, and the HTTP API sends them. `flywheel.local` builds
+    each one.
     """
 
     def status(self) -> Json: ...

@@ -72,7 +72,7 @@ class Scheme(Protocol):
 
 @dataclass
 class Ranks:
-    """Rates by rank alone: examination and trust in one (design's "free" estimator of the position-based model).
+    """Rates by rank alone: examination and trust in one, as a position-based model whose two rates are both free.
 
     b_k = (Σ(1-r)c + 6 ctr_k)/(Σ(1-r)n + 6), ρ = max(1.5, Σrc/Σ r n b_k), a_k = (Σrc + 20 min(.95, ρ b_k))/(Σrn + 20)
     smoothed over the ranks and at least min(.97, 1.2 b_k), for relevant (a) and irrelevant (b) documents at rank k.

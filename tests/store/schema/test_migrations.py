@@ -21,7 +21,7 @@ def test_every_table_view_and_column_has_a_comment(store: Store) -> None:
 
 
 def test_the_tables_of_the_contract_are_there(store: Store) -> None:
-    """Design section 5 names them; analysts rely on the names."""
+    """Analysts rely on these names; docs/analysts.md uses them."""
     promised = "queries impressions feedback documents pairs models training_runs experiments experiment_daily"
     promised += " ab_outcomes decisions trigger_checks dead_letters ingest_offsets"
     there = {name for (name,) in rows(store, "SELECT DISTINCT table_name FROM duckdb_columns() WHERE NOT internal")}
