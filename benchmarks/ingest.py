@@ -25,7 +25,8 @@ from consumers.batch import Topics
 from consumers.decode import Decoder
 from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
-from flywheel.broker.admin import Producer, ensure_topics
+from flywheel.broker.admin import ensure_topics
+from flywheel.broker.producer import Producer
 from flywheel.settings.load import Kafka, Signals
 from flywheel.store import Store
 
