@@ -22,6 +22,7 @@ from benchmarks.report_rows import GROUPS, Figure, Row
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "figures.md"
+BUSY = 1.5  # processes for each core from which on times say more about the other work than about ours
 HEAD = """\
 # Figures
 
@@ -30,8 +31,8 @@ HEAD = """\
 Each row names the seeds, the commit, the machine and the command that gave it. `DIR` and a bare name such as `scifact`
 stand for a folder in BEIR's layout. nDCG@10 is given in points of 100. "Seen" are test queries with a relevant
 document that training touched, "unseen" all others. A `+` after a commit means that tracked files differed from it.
-The load is the mean number of processes that wanted a core while the benchmark ended; where it is above the number
-of cores, other work slowed the benchmark down, and its times are too long.
+The load is the mean number of processes that wanted a core in the five minutes before the benchmark ended. A row says
+"busy" where that is more than one and a half for each core: then other work slowed it down, and its times are too long.
 
 To measure a row again, run its command, and save the last line of its output:
 
@@ -84,6 +85,8 @@ def line(row: Row, result: dict[str, Any]) -> str:
         raise ResultError(f"{row.name}: the result is of `{run['command']}`, the row of `{row.command}`")
     machine = run["machine"]
     load = "" if machine["load"] is None else f", load {machine['load']:g}"
+    if (machine["load"] or 0) > BUSY * machine["cores"]:
+        load += " (busy: times are too long)"
     cells = (
         row.what,
         "<br>".join(f"{figure.label}: {told(row, figure, result)}" for figure in row.figures),

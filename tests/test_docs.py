@@ -43,7 +43,7 @@ CALLS = [(page, call) for page in PAGES for call in _calls(page)]
 def test_every_command_line_parses(page: Path, call: str) -> None:
     """Commands, options and choices in the docs are those that the command has."""
     arguments = [str(ROOT) if word in {"DIR", "judged/", "general/"} else word for word in shlex.split(call)]
-    existing = dict.fromkeys(("corpus.jsonl", "done.json", "log.csv", "archive.csv"), "README.md")
+    existing = dict.fromkeys(("corpus.jsonl", "history.jsonl", "done.json", "log.csv", "archive.csv"), "README.md")
     arguments = [str(ROOT / existing[word]) if word in existing else word for word in arguments]
     if call in COMMANDS:  # a command that is only named
         return
@@ -74,6 +74,16 @@ def test_every_setting_named_exists() -> None:
     files = {"analytics.duckdb"}
     assert named
     assert named - known - files == set()
+
+
+def test_the_environment_in_the_docs_is_taken(tmp_path: Path) -> None:
+    """Each line of an `env` block sets a key to a value that the settings accept."""
+    lines = [line for page in PAGES for block in blocks(page, "env") for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        name, _, value = line.partition("=")
+        plain = config.load(tmp_path, {})
+        assert config.load(tmp_path, {name: value}) != plain, line
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -148,7 +158,7 @@ def test_code_sends_nobody_to_a_page_that_is_not_here() -> None:
         for path in (ROOT / package).rglob("*.py"):
             text = path.read_text("utf-8")
             assert not re.search(r"\bdesign(?:'s)? (?:section|page|note)|\bdesign's\b", text), path
-            for page in re.findall(r"\b(?:docs/)?[\w/-]+\.md\b", text):
+            for page in re.findall(r"\bdocs/[\w/-]+\.md\b|\b[A-Z]{4,}\.md\b", text):
                 assert (ROOT / page).exists(), f"{path}: {page}"
 
 
