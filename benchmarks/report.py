@@ -86,7 +86,7 @@ def line(row: Row, result: dict[str, Any]) -> str:
     machine = run["machine"]
     load = "" if machine["load"] is None else f", load {machine['load']:g}"
     if (machine["load"] or 0) > BUSY * machine["cores"]:
-        load += " (busy: times are too long)"
+        load += " (busy)"
     cells = (
         row.what,
         "<br>".join(f"{figure.label}: {told(row, figure, result)}" for figure in row.figures),

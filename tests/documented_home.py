@@ -29,7 +29,7 @@ PERSON = "browser-17"
 START_SECONDS = 300.0  # six seconds on a quiet machine
 SETTINGS = {
     "TRAINER__TIER": "adapter",
-    "ANALYTICS__PUBLISH_SECONDS": "1",
+    "ANALYTICS__PUBLISH_SECONDS": "10",
     "RETRAIN__ENABLED": "false",
     "SERVING__PORT": "0",
     "LIMITS__TRAIN_THREADS": "1",

