@@ -27,8 +27,8 @@ class OperationError(Exception):
 class Operations(Protocol):
     """One method for each question and each order.
 
-    The commands of the same name print the answers with `--json`, and the HTTP API sends them. `flywheel.local` builds
-    each one.
+    The commands of the same name print the answers with `--json`, and the HTTP API sends them.
+    `flywheel.daemon.local` builds each one.
     """
 
     def status(self) -> Json: ...

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.embedded import EmbeddedBroker
-from flywheel.people import People
+from flywheel.broker.embedded import EmbeddedBroker
+from flywheel.rehearsal.people import People
 
 WORDS = ("apple", "bridge", "candle", "desert", "engine", "forest")
 WORDS += ("guitar", "harbor", "island", "jungle", "kettle", "ladder")
