@@ -16,16 +16,16 @@ import duckdb
 
 from flywheel.store.schema.errors import StoreError, StoreFull, StoreLocked
 
-# clients of DuckDB 1.5 can read what we write
+# DuckDB 1.5 can still read files of this version
 STORAGE_VERSION = "v1.5.0"
 _HOLDER = re.compile(r"PID (\d+)")
-# DuckDB would hand a second connection of one process the same instance, and two writers with it
+# DuckDB gives a second connection of one process the same instance: without this there could be two writers
 _OPEN: set[Path] = set()
 _FULL = ("No space left", "File too large", "Disk quota", "disk full", "out of disk", "max_temp_directory_size")
 
 
 class Database:
-    """DuckDB behind one writer lock; reads run beside it, each on the snapshot of its beginning.
+    """DuckDB behind one writer lock. Reads run beside it, each on the snapshot from its beginning.
 
     Attributes:
         path: the database file.
@@ -43,11 +43,11 @@ class Database:
             "allow_community_extensions": False,
             "allow_persistent_secrets": False,
             "enable_external_access": False,
-            "python_enable_replacements": False,
+            "python_enable_replacements": False,  # or a table's name could find a Python variable
         }
         if threads is not None:
             self._config["threads"] = threads
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # reentrant: a `write` may stand inside a `write`
         self._cursors = threading.Lock()
         self._depth = 0
         self._closed = False
@@ -62,6 +62,7 @@ class Database:
         try:
             self._root = duckdb.connect(self.path, config=self._config)
             self._root.execute("SET TimeZone = 'UTC'")
+            # last, so that no later statement can lift the limits above
             self._root.execute("SET lock_configuration = true")
             self._writer = self._root.cursor()
         except duckdb.Error as error:
@@ -74,7 +75,7 @@ class Database:
         A `write` inside a `write` of the same thread joins the outer transaction.
 
         Raises:
-            StoreError: the database refused; `StoreFull` where the disk did. Nothing was written.
+            StoreError: the database refused; `StoreFull` if the disk did. Nothing was written.
         """
         with self._lock:
             if self._depth:
@@ -102,10 +103,10 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor of its own that sees one snapshot until the end of the block. It may make temporary tables.
+        """A separate cursor that sees one snapshot until the end of the block. It may make temporary tables.
 
         Raises:
-            StoreError: the database refused, as it does every attempt to write.
+            StoreError: the database refused. It refuses every attempt to write.
         """
         cursor = self.cursor()
         try:

@@ -1,10 +1,10 @@
-"""What can go wrong in the store; every message names the cause and the fix."""
+"""What can go wrong in the store. Every message names the cause and the fix."""
 
 from __future__ import annotations
 
 
 class StoreError(Exception):
-    """The database could not do what was asked; nothing of the transaction was written."""
+    """The database could not do what was asked. Nothing of the transaction was written."""
 
 
 class StoreLocked(StoreError):  # noqa: N818 - the name that callers catch says what happened
@@ -12,7 +12,7 @@ class StoreLocked(StoreError):  # noqa: N818 - the name that callers catch says 
 
 
 class StoreFull(StoreError):  # noqa: N818 - as above
-    """The disk or the file size limit is reached; once there is room, the same call succeeds."""
+    """The disk or the file size limit is reached. Once there is room, the same call succeeds."""
 
 
 class SqlRefused(StoreError):  # noqa: N818 - as above

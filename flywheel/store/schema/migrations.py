@@ -1,7 +1,7 @@
 """The schema's history: named steps of SQL, each applied in one transaction with the record that it ran.
 
-In those files a comment at the end of a column's line becomes the column's comment in the database, and the comment
-above a CREATE the table's. Refuses a database that has steps this code does not know.
+In those files a comment at the end of a column's line becomes the column's comment in the database. The comment above
+a CREATE becomes the table's. It refuses a database that has steps this code does not know.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def migrate(database: Database, steps: tuple[str, ...] = STEPS) -> list[str]:
     """
     with database.write() as con:
         con.execute(_LEDGER)
-        done = {name for (name,) in con.execute("SELECT name FROM migrations").fetchall()}
-    unknown = sorted(done - set(steps))
+        applied = {name for (name,) in con.execute("SELECT name FROM migrations").fetchall()}
+    unknown = sorted(applied - set(steps))
     if unknown:
         raise StoreError(
             f"{database.path} was made by a newer Flywheel (it has {', '.join(unknown)}); install that version or "
             "restore an older copy"
         )
-    missing = [name for name in steps if name not in done]
+    missing = [name for name in steps if name not in applied]
     for name in missing:
         _apply(database, name)
     return missing
@@ -75,7 +75,7 @@ def _run(con: duckdb.DuckDBPyConnection, script: str) -> None:
 
 
 def comments(script: str) -> Iterator[str]:
-    """The COMMENT ON statements that a script's own comments stand for."""
+    """COMMENT ON statements made from a script's own comments."""
     for head, kind, table, body in _CREATE.findall(script):
         sentence = " ".join(line.removeprefix("--").strip() for line in head.splitlines())
         yield f"COMMENT ON {kind} {table} IS {_literal(sentence)}"
@@ -84,4 +84,5 @@ def comments(script: str) -> Iterator[str]:
 
 
 def _literal(text: str) -> str:
+    # COMMENT ON takes no parameters
     return "'" + text.replace("'", "''") + "'"
