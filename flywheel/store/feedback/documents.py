@@ -14,7 +14,7 @@ from flywheel.store.schema.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A document as it is now; `sequence` is where to go on from."""
+    """A document as it is now. `changed_since(sequence)` goes on after it."""
 
     sequence: int
     doc_id: str
@@ -30,38 +30,38 @@ class Documents:
         self._database = database
 
     def upsert(self, documents: Sequence[Document], now_ms: int) -> int:
-        """Store versions that are not older than what is there; returns how many rows that changed."""
+        """Store the versions that are not older than the stored ones. Returns how many rows changed."""
         with self._database.write() as con:
             return write_documents(con, list(documents), now_ms)
 
     def changed_since(self, sequence: int, limit: int = 10_000) -> list[Change]:
         """Documents whose content or deletion changed after `sequence`, in order of change."""
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 "SELECT change_seq, doc_id, title, text, content_hash, deleted FROM documents "
                 "WHERE change_seq > ? ORDER BY change_seq LIMIT ?",
                 [sequence, limit],
             ).fetchall()
-        return [Change(seq, doc_id, _content(title, text), *rest) for seq, doc_id, title, text, *rest in found]
+        return [Change(seq, doc_id, _content(title, text), *rest) for seq, doc_id, title, text, *rest in rows]
 
     def last_change(self) -> int:
-        """The sequence of the latest change; 0 while there is none."""
+        """The sequence of the latest change; 0 if there is none."""
         with self._database.read() as con:
             return int(con.execute("SELECT coalesce(max(change_seq), 0) FROM documents").fetchall()[0][0])
 
     def titles(self, doc_ids: Sequence[str]) -> dict[str, str]:
-        """doc_id -> title, of those that are there, deleted ones too."""
+        """doc_id -> title. Unknown documents are left out, deleted ones are not."""
         return {doc_id: title for doc_id, title, _, _ in self._pick(doc_ids)}
 
     def contents(self, doc_ids: Sequence[str]) -> dict[str, str]:
-        """doc_id -> what an encoder reads, of those that are there and not deleted."""
+        """doc_id -> what an encoder reads. Unknown and deleted documents are left out."""
         return {doc_id: _content(title, text) for doc_id, title, text, deleted in self._pick(doc_ids) if not deleted}
 
     def ids(self) -> list[str]:
-        """Every document that is not deleted, in order of its id."""
+        """Every document that is not deleted, ordered by id."""
         with self._database.read() as con:
-            found = con.execute("SELECT doc_id FROM documents WHERE NOT deleted ORDER BY doc_id").fetchall()
-        return [doc_id for (doc_id,) in found]
+            rows = con.execute("SELECT doc_id FROM documents WHERE NOT deleted ORDER BY doc_id").fetchall()
+        return [doc_id for (doc_id,) in rows]
 
     def count(self) -> int:
         """Documents that are not deleted."""

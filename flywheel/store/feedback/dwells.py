@@ -1,4 +1,7 @@
-"""How dwells ended, by segment: counted in SQL, split by `flywheel.clicks.dwell`, and judged in SQL again."""
+"""Judges dwells as satisfied or bounced, by segment.
+
+SQL counts them, `flywheel.clicks.dwell` sets the thresholds, and SQL applies them.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ FROM ev_acts a JOIN ev_pages p USING (page) LEFT JOIN documents d ON d.doc_id = 
 WHERE a.dwell_ms IS NOT NULL AND (a.person IS NULL OR a.person NOT IN (SELECT user_key FROM ev_excluded))
 """
 
+# The last bin holds all longer dwells. A dwell of 0 ms has no logarithm and counts as 1 ms.
 _COUNTS = f"""
 SELECT segment, least({BINS - 1}, floor({PER_DOUBLING} * log2(greatest(dwell_ms, 1))))::INTEGER AS bin, count(*)
 FROM ev_dwelled GROUP BY ALL ORDER BY ALL
@@ -34,23 +38,24 @@ FROM ev_dwelled w JOIN ev_thresholds t USING (segment)
 
 
 def judge_dwells(con: duckdb.DuckDBPyConnection, signals: Signals) -> tuple[Threshold, ...]:
-    """Make `ev_ended` (page, document, satisfied, bounced) of `ev_acts`, and say by which thresholds."""
+    """Make `ev_ended` (page, doc_id, satisfied, bounced) from `ev_acts`. Returns the thresholds that it used."""
     con.execute(_DWELLED)
     counts: dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
-    for segment, place, dwells in con.execute(_COUNTS).fetchall():
-        counts.setdefault(segment, np.zeros(BINS, dtype=np.int64))[place] = dwells
+    for segment, bin_no, dwells in con.execute(_COUNTS).fetchall():
+        counts.setdefault(segment, np.zeros(BINS, dtype=np.int64))[bin_no] = dwells
     fixed = {"bounce_ms": signals.bounce_ms, "satisfied_ms": signals.satisfied_ms}
     if signals.learn_dwell:
-        found = thresholds(counts, **fixed)
+        limits = thresholds(counts, **fixed)
     else:
-        found = tuple(
-            Threshold(segment, **fixed, dwells=int(own.sum()), source="settings") for segment, own in counts.items()
+        limits = tuple(
+            Threshold(segment, **fixed, dwells=int(histogram.sum()), source="settings")
+            for segment, histogram in counts.items()
         )
     columns = {
-        "segment": pa.array([one.segment for one in found], pa.string()),
-        "bounce_ms": pa.array([one.bounce_ms for one in found], pa.int64()),
-        "satisfied_ms": pa.array([one.satisfied_ms for one in found], pa.int64()),
+        "segment": pa.array([limit.segment for limit in limits], pa.string()),
+        "bounce_ms": pa.array([limit.bounce_ms for limit in limits], pa.int64()),
+        "satisfied_ms": pa.array([limit.satisfied_ms for limit in limits], pa.int64()),
     }
     con.register("ev_thresholds", pa.table(columns))
     con.execute(_ENDED)
-    return found
+    return limits

@@ -1,4 +1,4 @@
-"""Taking one person out: their pages, what they did, and dead letters that carry their id."""
+"""Erases one person: their pages, what they did, and dead letters that carry their id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EVENTS = "user_key IN (FROM people) OR client_key IN (FROM people) OR query_id 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Rows that are gone."""
+    """How many rows were deleted."""
 
     queries: int
     feedback: int
@@ -35,7 +35,7 @@ class Erased:
 
 
 class Erasure:
-    """Erases across tables in one transaction, and marks the published files that have to be written anew."""
+    """Erases across tables in one transaction, and marks the published files that must be rewritten."""
 
     def __init__(self, database: Database, feedback: Feedback) -> None:
         self._database = database
@@ -48,7 +48,7 @@ class Erasure:
 
         Args:
             keys: keyed hashes, as stored.
-            raw_ids: the ids as they were sent; dead letters that contain one are deleted.
+            raw_ids: the ids as they were sent. Dead letters that contain one are deleted.
         """
         with self._database.write() as con:
             con.register("people", pa.table({"key": pa.array(sorted(set(keys)), pa.string())}))
@@ -59,7 +59,7 @@ class Erasure:
                     for row in con.execute(f"SELECT event_id FROM feedback WHERE {_EVENTS}").fetchall()  # noqa: S608
                 ]
                 gone_pages = [row[0] for row in con.execute("SELECT query_id FROM erased_pages").fetchall()]
-                _mark_stale(con)
+                _mark_stale(con)  # before the deletion, because the rows give the days of their files
                 erased = Erased(
                     feedback=_count(con, f"DELETE FROM feedback WHERE {_EVENTS}"),  # noqa: S608 - constant
                     queries=_count(
@@ -73,6 +73,7 @@ class Erasure:
                 con.execute("DROP TABLE erased_pages")
             finally:
                 con.unregister("people")
+        # after the commit: if that had failed, the ids would still be stored
         self._feedback.forget(query_ids=gone_pages, event_ids=gone_events)
         return erased
 
@@ -82,6 +83,7 @@ def _count(con: duckdb.DuckDBPyConnection, statement: str) -> int:
 
 
 def _mark_stale(con: duckdb.DuckDBPyConnection) -> None:
+    # an export that runs meanwhile sees by this count that its rows may be gone
     con.execute("INSERT INTO ingest_totals VALUES ('erasures', 1) ON CONFLICT DO UPDATE SET value = value + 1")
     con.execute("UPDATE exports SET stale = true WHERE source = 'queries' AND day IN (SELECT day FROM erased_pages)")
     con.execute(
@@ -92,11 +94,11 @@ def _mark_stale(con: duckdb.DuckDBPyConnection) -> None:
 
 def _erase_letters(con: duckdb.DuckDBPyConnection, raw_ids: Sequence[str]) -> int:
     needles = {raw.encode() for raw in raw_ids if raw}
-    # the id may stand in the bytes as JSON escapes it
+    # the bytes may hold the id as JSON escapes it
     needles |= {json.dumps(raw)[1:-1].encode() for raw in raw_ids if raw}
     if not needles:
         return 0
     letters = con.execute("SELECT rowid, payload FROM dead_letters").fetchall()
-    found = [number for number, payload in letters if any(needle in payload for needle in needles)]
-    con.execute("DELETE FROM dead_letters WHERE rowid IN (SELECT unnest(?::BIGINT[]))", [found])
-    return len(found)
+    matching = [rowid for rowid, payload in letters if any(needle in payload for needle in needles)]
+    con.execute("DELETE FROM dead_letters WHERE rowid IN (SELECT unnest(?::BIGINT[]))", [matching])
+    return len(matching)

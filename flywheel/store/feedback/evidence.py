@@ -1,6 +1,7 @@
-"""Feedback into evidence: pages and events aggregated by SQL to distinct (query, document, rank, clicks above).
+"""Turns feedback into evidence: SQL aggregates pages and events to distinct (query, document, rank, clicks above).
 
-Bots are left out and named, golden queries never enter, old evidence fades by event time, and no user outweighs a cap.
+It leaves out bots and names them. It leaves out the queries that the caller excludes, such as golden ones. Old evidence
+fades by event time. No user outweighs a cap.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from flywheel.store.feedback.suspects import EXCLUDED, idle_clickers
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
-# A page is one row: the hits in the order shown, and their ranks where the sender logs impressions as events (then a
-# rank may be missing). Ranks beyond 1000 come from broken clients. A page without words is nobody's query.
+# A page is one row: the hits in the order shown. Ranks are given where the sender logs impressions as events, because
+# there a rank may be missing. Ranks beyond 1000 come from broken clients. A page without words is no query.
 _PAGES = """
 CREATE TEMP TABLE ev_pages AS
 SELECT row_number() OVER () AS page, * FROM (
@@ -46,7 +47,7 @@ SELECT row_number() OVER () AS page, * FROM (
 )
 """
 
-# What happened to one document of one page. Whoever dwells on it or buys it has clicked it, sent or not.
+# What happened to one document of one page. A dwell, a cart or a purchase implies a click, even if none was sent.
 _ACTS = """
 CREATE TEMP TABLE ev_acts AS
 SELECT p.page, any_value(p.person) AS person, f.doc_id,
@@ -63,14 +64,16 @@ WHERE f.ts <= $until AND f.doc_id IS NOT NULL
 GROUP BY p.page, f.doc_id
 """
 
+# Pages that name no version of `models` stay: the product ranked them.
 _ONLY = (
     "DELETE FROM ev_pages WHERE query_key NOT IN (SELECT query_key FROM ev_only_keys) "
     "OR model_version IN (SELECT version FROM models WHERE version <> $served_by::VARCHAR)",
     "DELETE FROM ev_acts WHERE page NOT IN (SELECT page FROM ev_pages)",
 )
 
-# A page's weight halves with age. One user's pages of one query weigh no more than the cap together, nor than their
-# share of the query; one page always counts in full. A document is on a page once, so the caps bind each pair too.
+# A page's weight halves with each half-life. One user's pages of one query together weigh at most the cap, and at most
+# the allowed share of the query. One page always counts in full. A document is on a page once, so both caps bind each
+# pair too.
 _WEIGHTS = """
 CREATE TEMP TABLE ev_weights AS
 WITH aged AS (
@@ -84,7 +87,7 @@ SELECT a.page, a.weight * coalesce(
 FROM aged a JOIN by_query q USING (query_key) LEFT JOIN by_user u USING (person, query_key)
 """.replace("exp2_age(ts)", "pow(0.5, greatest(0, epoch_ms($until::TIMESTAMP) - epoch_ms(ts)) / $half_life_ms::DOUBLE)")
 
-# Distinct result lists, and how often each was clicked at which places.
+# Distinct result lists, and how often each was clicked at which places. The cost then grows with lists, not with pages.
 _LISTS = (
     """
 CREATE TEMP TABLE ev_kept AS
@@ -109,9 +112,9 @@ SELECT list, places, sum(weight) AS weight FROM (
 """,
 )
 
-# Numbers for queries, documents and pairs, in the order of their names: the same data give the same numbers. A pair
-# without impressions is one that somebody voted on or bought outside the page. A page that lists a document twice, as
-# one that lists passages may, shows it once, at the better rank.
+# Numbers for queries, documents and pairs, in the order of their names, so that the same data give the same numbers. A
+# pair without impressions comes from a vote or purchase outside the page. A page may list a document twice, such as two
+# of its passages. It counts once, at the better rank.
 _NUMBERS = (
     """
 CREATE TEMP TABLE ev_places AS
@@ -137,7 +140,7 @@ SELECT l.list, l.place, l.rank, p.pair FROM ev_places l JOIN ev_pairs p USING (q
 """,
 )
 
-# Between two clicks of a pattern the set of clicks above stays the same: one segment, one set.
+# Between two clicks of a pattern the set of clicks above is the same, so each segment has one set.
 _SEGMENTS = (
     """
 CREATE TEMP TABLE ev_segments AS
@@ -213,7 +216,7 @@ GROUP BY n.query_no, n.query_key ORDER BY n.query_no
 
 
 class EvidenceReader:
-    """Reads what the click model learns from; each call sees one snapshot of the database."""
+    """Reads what the click model learns from. Each call sees one snapshot of the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -229,9 +232,9 @@ class EvidenceReader:
     ) -> Collected:
         """All evidence up to `until_ms` (event time), without the queries of `exclude_keys` (normalised texts).
 
-        `only_keys` keeps these queries alone, and of our models' pages those of `served_by`; who is a bot or idle and
-        how long a dwell satisfies is still told by all. Events count whenever they arrived, for the page that they
-        belong to: late feedback changes the next result.
+        `only_keys` keeps only these queries, and of our models' pages only those of `served_by`. Bots, idle clickers
+        and dwell thresholds still come from all queries. An event counts for its page whenever it arrives, so late
+        feedback changes the next result.
         """
         values: dict[str, Any] = {
             "until": moment(until_ms),
@@ -245,19 +248,19 @@ class EvidenceReader:
                 con.execute(statement, _used(statement, values))
             dwell, idle = judge_dwells(con, signals), idle_clickers(con)
             if only_keys is not None:
-                only = pa.table({"query_key": pa.array(sorted(set(only_keys)), pa.string())})
-                con.register("ev_only_keys", only)
+                only_table = pa.table({"query_key": pa.array(sorted(set(only_keys)), pa.string())})
+                con.register("ev_only_keys", only_table)
                 for statement in _ONLY:
                     con.execute(statement, _used(statement, {"served_by": served_by}))
             for statement in (_WEIGHTS, *_LISTS, *_NUMBERS, *_SEGMENTS):
                 con.execute(statement, _used(statement, values))
-            found = _collected(con, values, until_ms)
-            odds = np.array([idle.get(doc_id, 0.0) for doc_id in found.evidence.documents])
-            return replace(found, evidence=replace(found.evidence, idle=odds), dwell=dwell)
+            collected = _collected(con, values, until_ms)
+            odds = np.array([idle.get(doc_id, 0.0) for doc_id in collected.evidence.documents])
+            return replace(collected, evidence=replace(collected.evidence, idle=odds), dwell=dwell)
 
 
 def _used(statement: str, values: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that a statement names; DuckDB refuses others."""
+    """The parameters that a statement names. DuckDB refuses others."""
     return {name: value for name, value in values.items() if f"${name}" in statement}
 
 

@@ -1,4 +1,7 @@
-"""The table `exploration`: what is being explored, so that a restart goes on with it, and what was."""
+"""The table `exploration`: what is being explored, and what was explored before.
+
+After a restart exploration goes on from it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ ON CONFLICT DO UPDATE SET
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """A row of the table; see its comments. `rank`, `displaces`, `probability` and `cost` are None without a slot."""
+    """A row of the table, see its comments. `rank`, `displaces`, `probability` and `cost` are None without a slot."""
 
     query_key: str
     query: str
@@ -56,7 +59,7 @@ class ExplorationTable:
         self._database = database
 
     def replan(self, rows: Sequence[Explored], now_ms: int) -> None:
-        """Write a plan: these rows replace what was known of theirs, and no other row keeps a slot."""
+        """Write a plan: these rows replace the stored rows of the same pairs. No other row keeps a slot."""
         columns = {name: pa.array([getattr(row, name) for row in rows], _TYPES[name]) for name in Explored.__slots__}
         with self._database.write() as con:
             con.execute(
@@ -68,11 +71,11 @@ class ExplorationTable:
             con.unregister("planned")
 
     def all(self) -> list[Explored]:
-        """Every document that is explored or ever was, by query and document."""
+        """Every document that is or ever was explored, ordered by query and document."""
         return self._read("true")
 
     def slots(self) -> list[Explored]:
-        """Documents that are shown now, by query and rank."""
+        """Documents that are shown now, ordered by query and rank."""
         return self._read("rank IS NOT NULL", "query_key, rank")
 
     def counts(self) -> dict[str, int]:
@@ -82,7 +85,7 @@ class ExplorationTable:
 
     def _read(self, condition: str, order: str = "query_key, doc_id") -> list[Explored]:
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 f"SELECT {_NAMES} FROM exploration WHERE {condition} ORDER BY {order}"  # noqa: S608 - our own words
             ).fetchall()
-        return [Explored(*row) for row in found]
+        return [Explored(*row) for row in rows]

@@ -1,4 +1,7 @@
-"""What people did, and where on the broker it was read: a batch and its next offsets go in together or not at all."""
+"""Stores what people did, and the broker offsets up to which it was read.
+
+A batch and its next offsets are stored together or not at all.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ from flywheel.store.schema.database import Database
 DAY_MS = 86_400_000
 TOTALS = ("queries", "events", "documents", "dead_letters", "duplicates")
 _KEPT = (*TOTALS, "batch", "max_ts_ms", "closing_ms")
-# of a large batch, the latest hundredth does not close windows: a few clocks that run ahead must not, for everybody
+# the latest hundredth of a large batch closes no window: a few clocks that run ahead must not close it for everybody
 _TRUSTED_SHARE = 0.99
 _CHUNK = 10_000
 
+# a version that changes nothing keeps its number, so that no index encodes it again
 _UPSERT_DOCUMENTS = """
     INSERT INTO documents BY NAME SELECT *, nextval('document_changes') AS change_seq FROM incoming
     ON CONFLICT (doc_id) DO UPDATE SET
@@ -41,7 +45,7 @@ _UPSERT_TOTALS = """
     INSERT INTO ingest_totals SELECT unnest($names::VARCHAR[]), unnest($totals::BIGINT[])
     ON CONFLICT DO UPDATE SET value = excluded.value
 """
-# recent ids are those of the newest batches, oldest first; few columns are read: about a second a million
+# the ids of the newest batches, oldest first; it reads three columns only: about a second a million
 _RECENT = """
     SELECT id, ms FROM (
         SELECT {id} AS id, epoch_ms(ts) AS ms, batch FROM {table} WHERE ts >= epoch_ms(?::BIGINT)
@@ -52,7 +56,7 @@ _RECENT = """
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """Rows that one batch added; `duplicates` counts repeats and records below the stored offset."""
+    """Rows that one batch added. `duplicates` counts repeats and records below the stored offset."""
 
     queries: int = 0
     events: int = 0
@@ -81,26 +85,25 @@ class Feedback:
         with database.read() as con:
             stored = dict(con.execute("SELECT name, value FROM ingest_totals").fetchall())
             self._totals: dict[str, int] = {name: stored.get(name, 0) for name in _KEPT}
-            self._totals["closing_ms"] = stored.get(
-                "closing_ms", self._totals["max_ts_ms"]
-            )  # made before there was one
+            # a database from before this total has none
+            self._totals["closing_ms"] = stored.get("closing_ms", self._totals["max_ts_ms"])
             since = self._totals["max_ts_ms"] - self._window_ms
             for table, column, ids in (
                 ("queries", "query_id", self._query_ids),
                 ("feedback", "event_id", self._event_ids),
             ):
-                found = con.execute(_RECENT.format(table=table, id=column), [since, recent_ids])
-                while chunk := found.fetchmany(_CHUNK):  # a million rows at once would stay with the process
+                result = con.execute(_RECENT.format(table=table, id=column), [since, recent_ids])
+                while chunk := result.fetchmany(_CHUNK):  # a million rows at once would stay with the process
                     ids.load(chunk)
 
     def ingest(self, batch: Batch, cluster_id: str, now_ms: int) -> Ingested:
         """Write a batch and its next offsets in one transaction.
 
-        Records below the stored offset and repeated ids are left out. Steps, each harmless to repeat after a crash:
+        Records below the stored offset and repeated ids are left out. These steps may be repeated after a crash:
         1. leave out what is stored already, 2. write rows, 3. write offsets and totals, 4. commit, 5. remember ids.
 
         Raises:
-            StoreError: nothing was written and nothing is remembered; the same batch may be given again.
+            StoreError: nothing was written and nothing is remembered. The same batch may be given again.
         """
         try:
             with self._database.write() as con:
@@ -109,11 +112,11 @@ class Feedback:
                 totals = dict(self._totals)
                 totals["batch"] += 1
                 changed = _write_rows(con, fresh, now_ms, totals["batch"])  # 2
-                done = Ingested(
+                ingested = Ingested(
                     len(fresh.queries), len(fresh.events), changed, len(fresh.dead_letters), duplicates=repeated
                 )
                 for name in TOTALS:
-                    totals[name] += getattr(done, name)
+                    totals[name] += getattr(ingested, name)
                 latest, closing = _latest(fresh, now_ms)
                 totals["max_ts_ms"] = max(totals["max_ts_ms"], latest)
                 totals["closing_ms"] = max(totals["closing_ms"], closing)
@@ -126,24 +129,23 @@ class Feedback:
         self._query_ids.keep()  # 5
         self._event_ids.keep()
         self._totals = totals
-        return done
+        return ingested
 
     def offsets(self, cluster_id: str) -> dict[tuple[str, int], int]:
-        """(topic, partition) -> the offset to go on reading from."""
+        """(topic, partition) -> the offset at which reading goes on."""
         with self._database.read() as con:
             return _offsets(con, cluster_id)
 
     def watermark_ms(self) -> int:
-        """Event time up to which no more feedback is waited for: the latest event time less the lateness.
+        """The event time up to which windows are closed: the latest event time less the lateness. 0 if there is none.
 
-        One broken clock closes no window: times more than a day ahead of the clock that took them in are left out,
-        others ahead of it count as now, and of a batch of a hundred or more the latest hundredth is not believed.
-        0 while there is nothing.
+        One broken clock closes no window. Times more than a day ahead of the ingesting clock are left out. Other times
+        ahead of it count as now. In a batch of a hundred or more the latest hundredth is left out.
         """
         return max(0, self._totals["closing_ms"] - self._lateness_ms)
 
     def latest_ms(self) -> int:
-        """The latest event time at most a day ahead of the clock that took it in; 0 while there is nothing."""
+        """The latest event time that is at most a day ahead of the ingesting clock; 0 if there is none."""
         return self._totals["max_ts_ms"]
 
     def counts(self) -> dict[str, int]:
@@ -151,11 +153,11 @@ class Feedback:
         return {name: self._totals[name] for name in TOTALS}
 
     def last_batch(self) -> int:
-        """Number of the last transaction of ingestion."""
+        """Number of the last transaction that ingested."""
         return self._totals["batch"]
 
     def forget(self, *, query_ids: list[str], event_ids: list[str]) -> None:
-        """After an erasure: these ids are new again."""
+        """After an erasure: treat these ids as new."""
         self._query_ids.forget(query_ids)
         self._event_ids.forget(event_ids)
 
@@ -192,11 +194,11 @@ def _write_rows(con: duckdb.DuckDBPyConnection, fresh: Batch, now_ms: int, numbe
 
 
 def write_documents(con: duckdb.DuckDBPyConnection, documents: list[Document], now_ms: int) -> int:
-    """Within a transaction: the latest version of each document wins; returns how many rows that changed."""
+    """Write documents inside a transaction. The latest version of each wins. Returns how many rows changed."""
     latest: dict[str, Document] = {}
     for document in documents:
-        known = latest.get(document.doc_id)
-        if known is None or document.updated_at_ms >= known.updated_at_ms:
+        newest = latest.get(document.doc_id)
+        if newest is None or document.updated_at_ms >= newest.updated_at_ms:
             latest[document.doc_id] = document
     if not latest:
         return 0
@@ -232,16 +234,16 @@ def _write_progress(
 
 
 def _offsets(con: duckdb.DuckDBPyConnection, cluster_id: str) -> dict[tuple[str, int], int]:
-    found = con.execute(
+    stored = con.execute(
         'SELECT topic, "partition", next_offset FROM ingest_offsets WHERE cluster_id = ?', [cluster_id]
     ).fetchall()
-    return {(topic, partition): offset for topic, partition, offset in found}
+    return {(topic, partition): offset for topic, partition, offset in stored}
 
 
 def _forward(
     stored: Mapping[tuple[str, int], int], upcoming: Mapping[tuple[str, int], int]
 ) -> dict[tuple[str, int], int]:
-    return {place: offset for place, offset in upcoming.items() if offset > stored.get(place, -1)}
+    return {partition: offset for partition, offset in upcoming.items() if offset > stored.get(partition, -1)}
 
 
 def _latest(fresh: Batch, now_ms: int) -> tuple[int, int]:

@@ -7,16 +7,16 @@ from itertools import islice
 
 
 class RecentIds:
-    """Ids by their 64-bit hash with their event time; bounded by a window of event time and by number.
+    """Ids by their 64-bit hash with their event time, bounded by a window of event time and by number.
 
-    A repeat counts within `window_ms` of the first event time, whichever of the two comes first. What `claim` marks
-    stays provisional until `keep`, because the transaction that stores it may fail.
+    An id is a repeat if its event time lies within `window_ms` of the remembered one, earlier or later. What `claim`
+    marks stays provisional until `keep`, because the transaction that stores it may fail.
     """
 
     def __init__(self, window_ms: int, limit: int) -> None:
         self._window_ms = window_ms
         self._limit = limit
-        # Python's own string hash: 64 bits, keyed anew in each process, so that nobody can send collisions
+        # Python's own string hash has 64 bits and a new key in each process, so nobody can send collisions
         self._seen: dict[int, int] = {}
         self._claimed: dict[int, int] = {}
 
@@ -37,10 +37,11 @@ class RecentIds:
     def keep(self) -> None:
         """What was claimed is stored."""
         for key in self._claimed:
-            # taken out first, so that the order of the dict stays that of arrival
+            # removed first, so that the dict keeps the order of arrival
             self._seen.pop(key, None)
         self._seen.update(self._claimed)
         self._claimed = {}
+        # a quarter of slack, because cutting copies the whole dict
         if len(self._seen) > self._limit * 5 // 4:
             self._seen = dict(islice(self._seen.items(), len(self._seen) - self._limit, None))
 
@@ -53,6 +54,6 @@ class RecentIds:
         self._seen.update((hash(identity), ts_ms) for identity, ts_ms in rows)
 
     def forget(self, identities: Iterable[str]) -> None:
-        """Take ids out, as after an erasure."""
+        """Remove ids, as after an erasure."""
         for identity in identities:
             self._seen.pop(hash(identity), None)

@@ -1,7 +1,7 @@
-"""Records into Arrow tables whose columns are those of the database, in its order; the fast way in.
+"""Turns records into Arrow tables with the columns of the database, in its order. Arrow is the fast way in.
 
-A value that the column cannot hold is brought to the nearest that it can: one hostile number or half a surrogate pair
-must not stop the batch that it came in.
+It refuses no value. One that a column cannot hold becomes the nearest that it can. One hostile number or half a
+surrogate pair must not stop the batch that it came in.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from flywheel.events import Coordinates, DeadLetter, Document, Event, Query, normalise_query
 
-# 9999-12-31T23:59:59.999Z, the last moment that Python's and everybody else's calendars hold
+# 9999-12-31T23:59:59.999Z, the last moment of Python's and most other calendars
 LAST_MS = 253_402_300_799_999
 _INT32 = 2**31 - 1
 _INT64 = 2**63 - 1
@@ -135,7 +135,7 @@ def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
 def _array(values: Sequence[object], kind: pa.DataType) -> pa.Array:
     try:
         return pa.array(values, kind)
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # half a surrogate pair; only then is each value checked
         return pa.array([_encodable(value) for value in values], kind)
 
 

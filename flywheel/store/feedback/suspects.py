@@ -1,6 +1,6 @@
-"""Who is not to be believed: people left out of the evidence, and documents clicked by those who click nothing else.
+"""Finds people to leave out of the evidence, and documents that are clicked by people who click nothing else.
 
-Reads the temporary tables that `flywheel.store.feedback.evidence` makes of pages and acts.
+It reads the temporary tables that `flywheel.store.feedback.evidence` makes of pages and acts.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import numpy as np
 
 from flywheel.clicks.colluders import Company, idleness
 
-# People do not see 240 pages in a minute, click 70 % of all they are shown, or one document whatever they ask. That
-# nobody ever dwells tells only where dwell is measured for others, and for nearly all: an app that sends no dwell has
-# many such users, and they are people.
+# No person sees 240 pages in a minute, clicks 70 % of what is shown, or clicks one document whatever the query. Missing
+# dwells tell something only where nearly all others have them: an app that sends none has many such users, and they are
+# people.
 EXCLUDED = """
 CREATE TEMP TABLE ev_excluded AS
 WITH seen AS (
@@ -50,8 +50,8 @@ FROM seen s CROSS JOIN measured LEFT JOIN did d USING (person) LEFT JOIN pace US
 WHERE reason IS NOT NULL
 """
 
-# Who clicked a document, by what they did on their other pages: `pages` of them, `active` with a click. A document is
-# clicked once a person; nobody's other pages count as more than the cap, in proportion.
+# The people who clicked a document, grouped by their other pages: `pages` of them, `active` with a click. A person
+# counts once for each document. More than $most other pages are scaled down to $most.
 _COMPANY = """
 WITH kept AS (
     SELECT page, person FROM ev_pages
@@ -73,10 +73,12 @@ _MOST = 30
 
 
 def idle_clickers(con: duckdb.DuckDBPyConnection) -> dict[str, float]:
-    """For documents where they are above 0, the log odds that people click them who click nothing else: see
-    `flywheel.clicks.colluders.idleness`."""
-    found = con.sql(_COMPANY, params={"most": _MOST}).to_arrow_table()
-    documents = found["doc_id"].combine_chunks().dictionary_encode()
-    columns = (found[name].to_numpy().astype(np.int64) for name in ("pages", "active", "people"))
+    """doc_id -> log odds that people who click nothing else click it, for documents where they are above 0.
+
+    See `flywheel.clicks.colluders.idleness`.
+    """
+    company = con.sql(_COMPANY, params={"most": _MOST}).to_arrow_table()
+    documents = company["doc_id"].combine_chunks().dictionary_encode()
+    columns = (company[name].to_numpy().astype(np.int64) for name in ("pages", "active", "people"))
     odds = idleness(Company(documents.indices.to_numpy().astype(np.int64), *columns), len(documents.dictionary))
     return {doc_id: odd for doc_id, odd in zip(documents.dictionary.to_pylist(), odds.tolist(), strict=True) if odd > 0}

@@ -1,4 +1,4 @@
-"""What the pages of a time brought: click-through with its sums, and which queries were asked how often."""
+"""Counts what the pages of a time span brought: click-through with its sums, and how often each query was asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flywheel.store.schema.database import Database
 
+# Feedback may be dated up to a day before its page, because clocks differ.
 _RATES = """
     WITH pages AS (
         SELECT DISTINCT query_id FROM queries
@@ -25,7 +26,7 @@ _RATES = """
 
 @dataclass(frozen=True, slots=True)
 class PageRates:
-    """Pages shown in a time, and those with a click, and with a satisfied one."""
+    """Pages shown in a time span, those with a click, and those with a satisfied click."""
 
     pages: int
     clicked: int
@@ -33,12 +34,12 @@ class PageRates:
 
     @property
     def ctr(self) -> float | None:
-        """Share of pages with a click; None where no page was shown."""
+        """Share of pages with a click; None if no page was shown."""
         return self.clicked / self.pages if self.pages else None
 
     @property
     def satisfied_ctr(self) -> float | None:
-        """Share of pages with a satisfied click; None where no page was shown."""
+        """Share of pages with a satisfied click; None if no page was shown."""
         return self.satisfied / self.pages if self.pages else None
 
 
@@ -49,23 +50,23 @@ class Traffic:
         self._database = database
 
     def rates(self, from_ms: int, until_ms: int, *, satisfied_ms: int = 30_000) -> PageRates:
-        """Of the pages shown in [from_ms, until_ms), whenever the feedback on them came.
+        """Rates of the pages shown in [from_ms, until_ms). Their feedback counts whenever it came.
 
-        A page is satisfied by a document that is worth at least `satisfied_ms`, as the view `satisfied` has it.
+        A page is satisfied by a document that is worth at least `satisfied_ms`, as in the view `satisfied`.
         """
         with self._database.read() as con:
-            given = {"from_ms": from_ms, "until_ms": until_ms, "satisfied_ms": satisfied_ms}
-            return PageRates(*con.execute(_RATES, given).fetchall()[0])
+            parameters = {"from_ms": from_ms, "until_ms": until_ms, "satisfied_ms": satisfied_ms}
+            return PageRates(*con.execute(_RATES, parameters).fetchall()[0])
 
     def query_counts(self, from_ms: int, until_ms: int, limit: int = 10_000) -> dict[str, int]:
         """Normalised query -> pages shown for it in [from_ms, until_ms), the most frequent first."""
         with self._database.read() as con:
-            found = con.execute(
+            counts = con.execute(
                 "SELECT query_key, count(*) AS pages FROM queries WHERE ts >= epoch_ms(?::BIGINT) "
                 "AND ts < epoch_ms(?::BIGINT) GROUP BY query_key ORDER BY pages DESC, query_key LIMIT ?",
                 [from_ms, until_ms, limit],
             ).fetchall()
-        return dict(found)
+        return dict(counts)
 
     def span(self) -> tuple[int, int] | None:
         """Event times of the first and the last page, or None."""
