@@ -1,4 +1,4 @@
-"""The only SQL of the house: feedback, documents, pairs, models, decisions and verdicts in one DuckDB file."""
+"""All SQL of Flywheel: feedback, documents, pairs, models, decisions and verdicts in one DuckDB file."""
 
 from flywheel.store.schema.errors import SqlRefused, StoreError, StoreFull, StoreLocked
 from flywheel.store.store import Store

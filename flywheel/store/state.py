@@ -18,10 +18,10 @@ class State:
         self._database = database
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value, or `default` where it was never set."""
+        """The value, or `default` if it was never set."""
         with self._database.read() as con:
-            found = con.execute("SELECT value FROM state WHERE name = ?", [name]).fetchall()
-        return json.loads(found[0][0]) if found else default
+            rows = con.execute("SELECT value FROM state WHERE name = ?", [name]).fetchall()
+        return json.loads(rows[0][0]) if rows else default
 
     def set(self, name: str, value: Any, now_ms: int) -> None:
         """Set or replace the value."""

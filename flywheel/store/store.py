@@ -1,4 +1,4 @@
-"""The store: one database file, opened once, with a part for each topic."""
+"""The store: one database file, opened once, with a part for each topic. It holds no SQL of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """Everything that an installation remembers. Made by `Store.open`; safe to share between threads."""
+    """Everything that an installation remembers. `Store.open` makes it. Threads may share it."""
 
     def __init__(self, database: Database, feedback: Feedback) -> None:
         self.database = database
