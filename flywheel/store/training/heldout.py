@@ -1,4 +1,7 @@
-"""What the gate asks of feedback that training never sees: which queries, who asked them, what the others touched."""
+"""Reads what the offline gate needs of held-out feedback: its queries, who asked them, and what training touched.
+
+The caller says which queries are held out.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +24,25 @@ _TRAINED = "SELECT DISTINCT doc_id FROM pairs ANTI JOIN held_keys USING (query_k
 
 
 class HeldOutReader:
-    """Reads of `queries` and `pairs`; what is held out is for the caller to say."""
+    """Reads of `queries` and `pairs`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def query_keys(self, until_ms: int) -> list[str]:
-        """Every query that was asked up to then (event time), normalised."""
+        """Every query that was asked up to `until_ms` (event time), normalised."""
         with self._database.read() as con:
-            found = con.execute("SELECT DISTINCT query_key FROM queries WHERE ts <= ?", [moment(until_ms)]).fetchall()
-        return [key for (key,) in found]
+            rows = con.execute("SELECT DISTINCT query_key FROM queries WHERE ts <= ?", [moment(until_ms)]).fetchall()
+        return [key for (key,) in rows]
 
     def askers(self, keys: Collection[str], until_ms: int) -> dict[str, str]:
-        """Of these queries, those of which one person has over half of the pages, and that person's hashed key."""
+        """Query -> hashed key of the person with over half of its pages. Queries without such a person are left out."""
         with self._database.read() as con:
             con.register("held_keys", _column(keys))
             return dict(con.execute(_ASKERS, [moment(until_ms)]).fetchall())
 
     def trained_documents(self, keys: Collection[str]) -> frozenset[str]:
-        """Documents that any run's positives touch for other queries than these."""
+        """Documents that any run's positives touch for queries other than these."""
         with self._database.read() as con:
             con.register("held_keys", _column(keys))
             return frozenset(doc_id for (doc_id,) in con.execute(_TRAINED).fetchall())

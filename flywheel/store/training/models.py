@@ -1,4 +1,4 @@
-"""Model versions and the roles they have; roles change only through a decision (see `decisions`)."""
+"""Model versions and their roles. Roles change only through a decision, see `flywheel.store.evaluation.decisions`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Models:
         self._database = database
 
     def add(self, model: Model) -> bool:
-        """Register a version; False where it is there already, which changes nothing."""
+        """Register a version. False if it is registered already; then nothing changes."""
         row = [model.version, model.tier, model.parent, model.path, model.index_id, model.created_at_ms]
         row += [model.run_id, model.state, json.dumps(dict(model.metrics))]
         with self._database.write() as con:
@@ -47,21 +47,21 @@ class Models:
     def get(self, version: str) -> Model | None:
         """The version, or None."""
         with self._database.read() as con:
-            found = con.execute(f"SELECT {_COLUMNS} FROM models WHERE version = ?", [version]).fetchall()  # noqa: S608
-        return _model(found[0]) if found else None
+            rows = con.execute(f"SELECT {_COLUMNS} FROM models WHERE version = ?", [version]).fetchall()  # noqa: S608
+        return _model(rows[0]) if rows else None
 
     def all(self) -> list[Model]:
         """Every version, the oldest first."""
         with self._database.read() as con:
-            found = con.execute(f"SELECT {_COLUMNS} FROM models ORDER BY created_at, version").fetchall()  # noqa: S608
-        return [_model(row) for row in found]
+            rows = con.execute(f"SELECT {_COLUMNS} FROM models ORDER BY created_at, version").fetchall()  # noqa: S608
+        return [_model(row) for row in rows]
 
     def set_state(self, version: str, state: str) -> None:
-        """Raises `StoreError` where there is no such version."""
+        """Raises `StoreError` if there is no such version."""
         self._update("UPDATE models SET state = ? WHERE version = ?", state, version)
 
     def set_metrics(self, version: str, metrics: Mapping[str, Any]) -> None:
-        """Replace the version's figures. Raises `StoreError` where there is no such version."""
+        """Replace the version's figures. Raises `StoreError` if there is no such version."""
         self._update("UPDATE models SET metrics = ? WHERE version = ?", json.dumps(dict(metrics)), version)
 
     def aliases(self) -> dict[str, str]:

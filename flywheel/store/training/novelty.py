@@ -1,11 +1,14 @@
-"""How much there is to learn that no training has seen: a cheap count; the click model has the last word."""
+"""Counts what there is to learn that no training has seen.
+
+The count is cheap. The click model decides later what is learned.
+"""
 
 from __future__ import annotations
 
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
-# clicked pairs since a moment which the latest run has not labelled, of documents that can still be learned
+# pairs with a positive act since a moment that the latest run has not labelled; deleted documents cannot be learned
 _NEW = """
     SELECT count(*) FROM (
         SELECT DISTINCT q.query_key, f.doc_id FROM feedback f JOIN queries q USING (query_id)
@@ -28,8 +31,8 @@ class Novelty:
     def new_pairs(self, since_ms: int, until_ms: int) -> int:
         """Distinct (query, document) pairs with a positive act in (since, until] that the last run did not label.
 
-        Those of deleted documents are nothing to learn from, and are not counted.
+        Pairs of deleted documents do not count, because nothing can be learned from them.
         """
         with self._database.read() as con:
-            found = con.execute(_NEW, {"since": moment(since_ms), "until": moment(until_ms)}).fetchall()
-        return int(found[0][0])
+            rows = con.execute(_NEW, {"since": moment(since_ms), "until": moment(until_ms)}).fetchall()
+        return int(rows[0][0])

@@ -1,4 +1,7 @@
-"""Training pairs of every run, whom they were learned from, and how: written once a run, asked for ever after."""
+"""Stores each run's training pairs, who was left out, and the click model and thresholds that labelled them.
+
+A run writes once. All questions read what it wrote.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from flywheel.clicks.pairs import COUNTS, Pairs
 from flywheel.store.schema.database import Database
 
 _TIME = pa.timestamp("ms")
-_RUNS_KEPT = 10
+_RUNS_KEPT = 10  # else the ambiguous pairs of every run would stay for ever
 _WRITTEN = ("pairs", "excluded_users", "click_curves", "click_models", "dwell_thresholds")
 
 # Positives of one run that an earlier run did not have as positives.
@@ -26,9 +29,9 @@ SELECT p.* FROM pairs p ANTI JOIN (
 WHERE p.run_id = $run AND p.label = 'positive'
 """
 
-# The replay reservoir: each query's first pair before any query's second, within that each month's first before any
-# month's second, and among equals the smaller hash: even over queries and time, the same for the same seed, without a
-# state to keep.
+# The replay reservoir, even over queries and time. Each query's first pair comes before any query's second. Within
+# that, each month's first comes before any month's second. Among equals the smaller hash comes first, so that the same
+# seed draws the same pairs and no state is kept.
 _REPLAY = """
 WITH old AS (
     SELECT *, md5($seed || '|' || query_key || '|' || doc_id) AS lot FROM pairs
@@ -67,9 +70,9 @@ class PairTable:
         model: ClickModel | None = None,
         collected: Collected | None = None,
     ) -> None:
-        """Write what a run learned; a second time replaces the first, so that a killed run may be repeated.
+        """Write what a run learned. A second call replaces the first, so that a killed run may be repeated.
 
-        Of runs long past only the labels stay, see `prune`.
+        Old runs keep only their labels, see `prune`.
         """
         tables = {"pairs": _rows(run_id, pairs), "excluded_users": _excluded(run_id, excluded)}
         if model is not None:
@@ -91,15 +94,15 @@ class PairTable:
         return self._table("SELECT * FROM pairs WHERE run_id = $run ORDER BY query_key, doc_id", {"run": run_id})
 
     def new_since(self, run_id: str, since: str | None) -> pa.Table:
-        """Positives of `run_id` that `since` (an earlier run; None: no run) did not have, by query and document."""
+        """Positives of `run_id` that the earlier run `since` (None: no run) did not have, by query and document."""
         return self._table(f"{_NEW} ORDER BY p.query_key, p.doc_id", {"run": run_id, "since": since or ""})
 
     def count_new(self, pairs: Pairs, since: str | None) -> int:
-        """How many positives of freshly built pairs are none of the run's `since`."""
-        known = self._table(
+        """How many positives of freshly built pairs the run `since` did not have."""
+        earlier = self._table(
             "SELECT query_key, doc_id FROM pairs WHERE run_id = $run AND label = 'positive'", {"run": since or ""}
         )
-        columns = (known["query_key"].to_pylist(), known["doc_id"].to_pylist())
+        columns = (earlier["query_key"].to_pylist(), earlier["doc_id"].to_pylist())
         return len(pairs.positives() - set(zip(*columns, strict=True)))
 
     def replay(self, run_id: str, since: str | None, *, size: int, seed: int) -> pa.Table:
@@ -112,43 +115,43 @@ class PairTable:
         return self._table(f"WITH fresh AS ({_NEW}) {_REPLAY.replace('WITH old', ', old', 1)}", values)
 
     def masked(self, run_id: str) -> pa.Table:
-        """The pairs of a run that are no positives: ambiguous ones to mask, and negatives."""
+        """The pairs of a run that are not positive: ambiguous ones to mask, and negatives."""
         statement = "SELECT * FROM pairs WHERE run_id = $run AND label <> 'positive' ORDER BY query_key, doc_id"
         return self._table(statement, {"run": run_id})
 
     def trained_documents(self) -> frozenset[str]:
         """Documents that any run's positives touched: what "seen" means when a model is judged."""
-        found = self._table("SELECT DISTINCT doc_id FROM pairs WHERE label = 'positive'", {})
-        return frozenset(found["doc_id"].to_pylist())
+        positives = self._table("SELECT DISTINCT doc_id FROM pairs WHERE label = 'positive'", {})
+        return frozenset(positives["doc_id"].to_pylist())
 
     def curve(self, run_id: str) -> Curve | None:
-        """The click curve of a run, to lend its rates to ranks that have too little evidence; None: it has none."""
-        found = self._table("SELECT * FROM click_curves WHERE run_id = $run ORDER BY rank, context", {"run": run_id})
-        if not len(found):
+        """The click curve of a run, whose rates are lent to ranks with too little evidence. None if it has none."""
+        cells = self._table("SELECT * FROM click_curves WHERE run_id = $run ORDER BY rank, context", {"run": run_id})
+        if not len(cells):
             return None
-        rank = np.asarray(found["rank"].to_pylist()) - 1
-        context = np.asarray(found["context"].to_pylist())
+        rank = np.asarray(cells["rank"].to_pylist()) - 1
+        context = np.asarray(cells["context"].to_pylist())
         relevant, irrelevant, impressions = (np.full((rank.max() + 1, CONTEXTS), np.nan) for _ in range(3))
-        for name, into in (("relevant_rate", relevant), ("irrelevant_rate", irrelevant), ("impressions", impressions)):
-            into[rank, context] = found[name].to_pylist()
-        # a cell that was not seen takes the rank's first known rates
+        for name, grid in (("relevant_rate", relevant), ("irrelevant_rate", irrelevant), ("impressions", impressions)):
+            grid[rank, context] = cells[name].to_pylist()
+        # a cell without impressions takes the rank's first context that has some
         for rates in (relevant, irrelevant):
-            known = np.isfinite(rates)
-            rates[:] = np.where(known, rates, rates[np.arange(len(rates)), known.argmax(axis=1)][:, None])
+            measured = np.isfinite(rates)
+            rates[:] = np.where(measured, rates, rates[np.arange(len(rates)), measured.argmax(axis=1)][:, None])
         seen = np.isfinite(relevant).all(axis=1)
-        if not seen.all():  # ranks between that nobody saw end the curve: nothing is lent beyond them
+        if not seen.all():  # a rank that nobody saw ends the curve: nothing is lent beyond it
             end = int(seen.argmin())
             relevant, irrelevant, impressions = relevant[:end], irrelevant[:end], impressions[:end]
-        thirds = np.full(3, 1 / 3)
+        thirds = np.full(3, 1 / 3)  # how clicks end is not stored, and is not lent
         return Curve(relevant, irrelevant, np.nan_to_num(impressions), thirds, thirds) if len(relevant) else None
 
     def why(self, query: str, doc_id: str) -> list[dict[str, Any]]:
-        """What each run thought of a pair and on which counts, latest first; `query` as typed or normalised."""
-        found: list[dict[str, Any]] = self._table(_WHY, {"query": query, "document": doc_id}).to_pylist()
-        return found
+        """What each run made of a pair and on which counts, the latest first. `query` is as typed or normalised."""
+        answers: list[dict[str, Any]] = self._table(_WHY, {"query": query, "document": doc_id}).to_pylist()
+        return answers
 
     def prune(self, keep: int) -> int:
-        """Drop the ambiguous pairs of all but the latest `keep` runs, and return how many; labels stay."""
+        """Drop the ambiguous pairs of all but the latest `keep` runs. Returns how many. Labels stay."""
         with self._database.write() as con:
             row = con.execute(
                 "DELETE FROM pairs WHERE label = 'ambiguous' AND run_id IN "
@@ -198,21 +201,21 @@ def _excluded(run_id: str, excluded: tuple[ExcludedUser, ...]) -> pa.Table:
 
 
 def _model(run_id: str, model: ClickModel, collected: Collected | None) -> pa.Table:
-    after = model.onward or (None, None, None)
-    found = None if collected is None else harvest(collected.evidence)
+    onward = model.onward or (None, None, None)
+    harvested = None if collected is None else harvest(collected.evidence)
     row = {
         "run_id": run_id,
         "scheme": model.scheme,
-        "after_irrelevant": after[0],
-        "after_relevant": after[1],
-        "after_skip": after[2],
+        "after_irrelevant": onward[0],
+        "after_relevant": onward[1],
+        "after_skip": onward[2],
         "iterations": model.iterations,
         "converged": model.converged,
         "gain": model.gain,
         "separable": model.separable,
         "moved": None if collected is None else collected.evidence.moved(),
-        "moved_examination": None if found is None else found.examination.tolist(),
-        "moved_error": None if found is None else found.standard_error.tolist(),
+        "moved_examination": None if harvested is None else harvested.examination.tolist(),
+        "moved_error": None if harvested is None else harvested.standard_error.tolist(),
         "warnings": list(model.warnings),
     }
     kinds = {name: pa.float64() for name in ("after_irrelevant", "after_relevant", "after_skip")}
@@ -223,13 +226,13 @@ def _model(run_id: str, model: ClickModel, collected: Collected | None) -> pa.Ta
 
 def _dwell(run_id: str, found: tuple[Threshold, ...]) -> pa.Table:
     numbers, words = ("bounce_ms", "satisfied_ms", "dwells"), ("segment", "source")
-    columns = {name: pa.array([getattr(one, name) for one in found], pa.int64()) for name in numbers}
-    columns |= {name: pa.array([getattr(one, name) for one in found], pa.string()) for name in words}
+    columns = {name: pa.array([getattr(limit, name) for limit in found], pa.int64()) for name in numbers}
+    columns |= {name: pa.array([getattr(limit, name) for limit in found], pa.string()) for name in words}
     return pa.table({"run_id": pa.array([run_id] * len(found), pa.string()), **columns})
 
 
 def _curves(run_id: str, model: ClickModel) -> pa.Table:
-    """A row for each rank and context that was seen; a warning that names a rank becomes that rank's note."""
+    """A row for each rank and context that was seen. A warning that names a rank becomes that rank's note."""
     curve = model.curve
     cells = [
         (rank, context)

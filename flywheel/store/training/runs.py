@@ -1,4 +1,7 @@
-"""Training runs: how far each came, and the lock that lets only one be active, which outlives no process."""
+"""Training runs: how far each came, and the lock that lets only one be active.
+
+The lock of a process that is gone stays until its run is taken over or ended.
+"""
 
 from __future__ import annotations
 
@@ -53,23 +56,24 @@ class Runs:
         self._database = database
 
     def start(self, run: TrainingRun, owner: str) -> None:
-        """Take the lock and write the run, in one transaction. `owner` names this process, anew at each start of it.
+        """Take the lock and write the run, in one transaction. `owner` names this start of the process.
 
         Raises:
-            RunActive: another run of this owner has the lock, or one that a crash left and nobody ended yet.
+            RunActive: another run of this owner has the lock, or a crash left one that nobody has ended yet.
         """
         with self._database.write() as con:
-            held = con.execute("SELECT run_id FROM locks WHERE name = ?", [_LOCK]).fetchall()
-            if held:
-                raise RunActive(f"training run {held[0][0]} is active; wait for it, or look at `flywheel status`")
+            locked = con.execute("SELECT run_id FROM locks WHERE name = ?", [_LOCK]).fetchall()
+            if locked:
+                raise RunActive(f"training run {locked[0][0]} is active; wait for it, or look at `flywheel status`")
             con.execute("INSERT INTO locks VALUES (?, ?, ?, ?)", [_LOCK, owner, run.run_id, moment(run.started_at_ms)])
             con.execute("INSERT INTO training_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _values(run))
 
     def interrupted(self, owner: str) -> TrainingRun | None:
-        """The run that holds the lock of a process that is gone, to be taken over or ended."""
+        """The run whose lock belongs to a process that is gone. The caller takes it over or ends it."""
+        # one process at a time has the database, so another owner is gone
         with self._database.read() as con:
-            held = con.execute("SELECT run_id FROM locks WHERE name = ? AND owner <> ?", [_LOCK, owner]).fetchall()
-        return self.get(held[0][0]) if held else None
+            locked = con.execute("SELECT run_id FROM locks WHERE name = ? AND owner <> ?", [_LOCK, owner]).fetchall()
+        return self.get(locked[0][0]) if locked else None
 
     def take_over(self, run_id: str, owner: str) -> None:
         """Go on with an interrupted run."""
@@ -87,7 +91,7 @@ class Runs:
             con.execute(f"UPDATE training_runs SET {names} WHERE run_id = ?", [*values, run_id])  # noqa: S608 - checked
 
     def finish(self, run_id: str, state: str, now_ms: int, *, error: str | None = None) -> None:
-        """End a run as done, failed or refused, and release the lock. Repeating it changes nothing."""
+        """End a run as done, failed or refused, and release the lock. A second call changes nothing."""
         if state not in ENDED:
             raise ValueError(f"a run ends as one of {', '.join(ENDED)}, not {state}")
         with self._database.write() as con:
@@ -103,7 +107,7 @@ class Runs:
         return next(iter(self._select("WHERE run_id = ?", [run_id])), None)
 
     def active(self) -> TrainingRun | None:
-        """The run that holds the lock, whoever's it is."""
+        """The run that holds the lock, of any owner."""
         return next(iter(self._select("SEMI JOIN locks USING (run_id)", [])), None)
 
     def all(self) -> list[TrainingRun]:
@@ -111,12 +115,12 @@ class Runs:
         return self._select("", [])
 
     def last(self, state: str | None = None) -> TrainingRun | None:
-        """The run that was started last, of those in `state` where one is given."""
-        found = self._select("WHERE state = ?", [state]) if state else self._select("", [])
-        return found[-1] if found else None
+        """The run that started last; with `state`, the last one in that state."""
+        runs = self._select("WHERE state = ?", [state]) if state else self._select("", [])
+        return runs[-1] if runs else None
 
     def record_checks(self, ts_ms: int, checks: Sequence[Check]) -> None:
-        """Record what each retrain threshold was held against, fired or not."""
+        """Record each retrain threshold with the value it was compared with, fired or not."""
         with self._database.write() as con:
             for check in checks:
                 con.execute(
@@ -128,20 +132,20 @@ class Runs:
         """The last checks, the newest first: ts_ms, name, value, threshold, fired, note."""
         names = ("ts_ms", "name", "value", "threshold", "fired", "note")
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 "SELECT epoch_ms(ts), name, value, threshold, fired, note FROM trigger_checks "
                 "ORDER BY ts DESC, name LIMIT ?",
                 [limit],
             ).fetchall()
-        return [dict(zip(names, row, strict=True)) for row in found]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _select(self, where: str, parameters: list[Any]) -> list[TrainingRun]:
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 f"SELECT {_COLUMNS} FROM training_runs {where} ORDER BY started_at, run_id",  # noqa: S608 - constants
                 parameters,
             ).fetchall()
-        return [_run(row) for row in found]
+        return [_run(row) for row in rows]
 
 
 def _values(run: TrainingRun) -> list[Any]:
