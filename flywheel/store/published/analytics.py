@@ -1,6 +1,6 @@
 """The folder that analysts read while the daemon writes: Parquet by day, and one small database of tables and views.
 
-The database is built beside the old one and takes its place in one rename; whoever has the old one open keeps it.
+The database is built beside the old one and takes its place in one rename. A reader that has the old one open keeps it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TABLES = (
     *("golden_judgements", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
     "exploration",
 )
-# an unreadable message may hold ids that were never hashed; its bytes stay in the daemon's own database
+# an unreadable message may hold ids that were never hashed, so its bytes stay in the daemon's own database
 _SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload) FROM dead_letters"}
 _LATEST = "SELECT * FROM ({}) QUALIFY row_number() OVER (PARTITION BY doc_id ORDER BY change_seq DESC) = 1"
 
@@ -50,7 +50,7 @@ class Published:
 
 
 class PublishedFolder:
-    """Publishes to `folder`; one publication at a time, beside ingestion."""
+    """Publishes to `folder`: one publication at a time, beside ingestion."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
@@ -62,19 +62,19 @@ class PublishedFolder:
     def publish(self, now_ms: int) -> Published:
         """Bring the folder up to date.
 
-        1. delete what a crash left, 2. write new rows as Parquet and list the files, 3. write anew what was erased and
-        join what is small, 4. build the database and put it in its place, 5. delete files that nobody reads any more.
-        Killed between any two of them, the next publication goes on from there.
+        1. delete what a crash left, 2. write new rows as Parquet and list the files, 3. rewrite files with erased rows
+        and join small ones, 4. build the database and put it in its place, 5. delete files that nobody reads any more.
+        After a kill between any two steps, the next publication goes on from there.
 
         Raises:
-            StoreError: the database or the disk refused; the last publication stays as it is.
+            StoreError: the database or the disk refused. The last publication stays as it is.
         """
         started = time.monotonic()
         with self._lock:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not self._swept:
                 self._exports.sweep()  # 1
-            self._swept = False
+            self._swept = False  # if a step below fails, the next publication sweeps first
             rows = self._exports.increment(now_ms)  # 2
             renewed = self._exports.renew(now_ms)  # 3
             self._build()  # 4
@@ -91,7 +91,7 @@ class PublishedFolder:
             self._fill(target)
         finally:
             target.close()
-        # left by an analyst who wrote to the old file; it does not belong to the new one
+        # an analyst who wrote to the old file left it; it does not belong to the new one
         with suppress(FileNotFoundError):
             (self._folder / f"{FILE_NAME}.wal").unlink()
         rename_synced(partial, self._folder / FILE_NAME)
@@ -107,8 +107,8 @@ class PublishedFolder:
             for macro in _MACROS:
                 _copy_macro(con, target, macro)
             for view in _VIEWS:
-                made = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = ?", [view]).fetchall()
-                target.execute(made[0][0])
+                definition = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = ?", [view]).fetchall()
+                target.execute(definition[0][0])
             for table in _TABLES:
                 _copy(con, target, table)
             _copy_comments(con, target)
@@ -129,6 +129,7 @@ def _copy(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection, tab
     ).fetchall()
     definitions = ", ".join(f'"{name}" {kind}' for name, kind in columns)
     target.execute(f"CREATE TABLE {table} ({definitions})")
+    # through Arrow, because the daemon's database may attach no other file
     rows = con.sql(_SELECT.get(table, f"SELECT * FROM {table}")).to_arrow_table()  # noqa: S608 - one of _TABLES
     target.register("incoming", rows)
     target.execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - one of _TABLES
@@ -136,11 +137,11 @@ def _copy(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection, tab
 
 
 def _copy_comments(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection) -> None:
-    here = target.execute(
+    relations = target.execute(
         "SELECT table_name, 'TABLE' FROM duckdb_tables() UNION ALL "
         "SELECT view_name, 'VIEW' FROM duckdb_views() WHERE NOT internal"
     ).fetchall()
-    kinds = dict(here)
+    kinds = dict(relations)
     tables = con.execute(
         "SELECT table_name, comment FROM duckdb_tables() UNION ALL "
         "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
@@ -161,5 +162,5 @@ def _list(paths: list[str]) -> str:
 
 
 def _text(value: str) -> str:
-    """A string literal: names and comments of our own, and paths, none of which a statement can take as parameters."""
+    """A string literal, for our own names, comments and paths where a statement takes no parameters."""
     return "'" + value.replace("'", "''") + "'"

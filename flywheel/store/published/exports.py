@@ -1,7 +1,7 @@
-"""Raw rows as Parquet by day, in increments: every row in exactly one listed file, whenever the process is killed.
+"""Writes raw rows as Parquet by day, in increments. Each row is in exactly one listed file, whenever the process dies.
 
-The list is the `exports` table. A file is written under another name, flushed and renamed before it is listed; a file
-that is not listed is what a crash left, and is deleted before the next increment is written.
+The list is the `exports` table. A file is written under another name, flushed and renamed before it is listed. A crash
+may leave a file that is not listed. It is deleted before the next increment is written.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
-# more files than this make reading a day slow; files smaller than this are worth joining
+# more files than this make a day slow to read; files with fewer rows than this are worth joining
 _MAX_SMALL_FILES = 60
 _SMALL_ROWS = 50_000
 _ROW_GROUP = 100_000
-# a reader that opened the last publication still finds its files for so long
+# for so long a reader of the last publication still finds its files
 GRACE_MS = 600_000
 
 
@@ -62,7 +62,7 @@ class File:
 
 
 class Exports:
-    """Writes increments, and files anew where rows were erased or small ones pile up. Used by one thread at a time."""
+    """Writes increments, rewrites files with erased rows and joins small ones. One thread at a time uses it."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
@@ -81,13 +81,13 @@ class Exports:
         return swept
 
     def increment(self, now_ms: int) -> int:
-        """Write and list what came since the last increment; returns the number of rows."""
+        """Write and list what came since the last increment. Returns the number of rows."""
         with self._database.read() as con:
             erasures = _erasures(con)
             ranges = [(source, *_range(con, source)) for source in SOURCES]
             files = [file for source, first, last in ranges for file in self._write_days(con, source, first, last)]
         with self._database.write() as con:
-            # rows may have been erased between our snapshot and now: then these files are to be written anew
+            # rows may have been erased since our snapshot; then these files must be rewritten
             stale = _erasures(con) != erasures
             for file in files:
                 _list(con, file, now_ms, stale=stale)
@@ -99,7 +99,7 @@ class Exports:
         return sum(file.rows for file in files)
 
     def renew(self, now_ms: int) -> int:
-        """Write files anew whose rows were erased, and join small ones; returns how many were replaced."""
+        """Rewrite files with erased rows, and join small ones. Returns how many were replaced."""
         with self._database.read() as con:
             stale = [[file] for file in _listed(con, "AND stale")]
             groups = stale + list(_joinable(_listed(con, "AND NOT stale")))
@@ -108,25 +108,28 @@ class Exports:
         return sum(len(group) for group in groups)
 
     def forget(self, now_ms: int) -> None:
-        """Delete files that were replaced: at once where rows were erased, else when readers have moved on."""
+        """Delete replaced files: at once if rows were erased, else once readers have moved on."""
         with self._database.read() as con:
-            gone = con.execute(
+            replaced = con.execute(
                 "SELECT path FROM exports WHERE retired_at IS NOT NULL AND (stale OR retired_at <= ?)",
                 [moment(now_ms - GRACE_MS)],
             ).fetchall()
-        for (path,) in gone:
+        # files before rows: after a kill between the two, the list still names what to delete
+        for (path,) in replaced:
             (self._folder / path).unlink(missing_ok=True)
         with self._database.write() as con:
-            con.execute("DELETE FROM exports WHERE path IN (SELECT unnest(?::VARCHAR[]))", [[path for (path,) in gone]])
+            con.execute(
+                "DELETE FROM exports WHERE path IN (SELECT unnest(?::VARCHAR[]))", [[path for (path,) in replaced]]
+            )
 
     def paths(self, table: str) -> list[str]:
-        """The listed files of a table, absolute; the first has no rows and gives the columns."""
+        """The listed files of a table, as absolute paths. The first has no rows and gives the columns."""
         with self._database.read() as con:
             empty = self._folder / table / "columns.parquet"
             if not empty.exists():
                 self._write(con, f"SELECT * FROM {table} LIMIT 0", [], empty)  # noqa: S608 - one of SOURCES
-            found = _listed(con, "AND source = ?", [table])
-        return [str(empty)] + [str(self._folder / file.path) for file in found]
+            files = _listed(con, "AND source = ?", [table])
+        return [str(empty)] + [str(self._folder / file.path) for file in files]
 
     def _write_days(
         self, con: duckdb.DuckDBPyConnection, source: ExportedTable, first: int, last: int
@@ -187,6 +190,7 @@ class Exports:
 def rename_synced(partial: Path, path: Path) -> None:
     """Put a finished file in its place, so that it is there whole after a power cut too."""
     partial.replace(path)
+    # the rename itself lies in the folder
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -196,14 +200,14 @@ def rename_synced(partial: Path, path: Path) -> None:
 
 def _range(con: duckdb.DuckDBPyConnection, source: ExportedTable) -> tuple[int, int]:
     exported = con.execute("SELECT value FROM ingest_totals WHERE name = ?", [f"exported_{source.table}"]).fetchall()
-    done = exported[0][0] if exported else 0
+    written = exported[0][0] if exported else 0
     last = con.execute(f"SELECT max({source.sequence}) FROM {source.table}").fetchall()[0][0]  # noqa: S608
-    return done + 1, max(done, last or 0)
+    return written + 1, max(written, last or 0)
 
 
 def _erasures(con: duckdb.DuckDBPyConnection) -> int:
-    found = con.execute("SELECT value FROM ingest_totals WHERE name = 'erasures'").fetchall()
-    return int(found[0][0]) if found else 0
+    rows = con.execute("SELECT value FROM ingest_totals WHERE name = 'erasures'").fetchall()
+    return int(rows[0][0]) if rows else 0
 
 
 def _list(con: duckdb.DuckDBPyConnection, file: File, now_ms: int, *, stale: bool) -> None:
@@ -214,16 +218,16 @@ def _list(con: duckdb.DuckDBPyConnection, file: File, now_ms: int, *, stale: boo
 
 
 def _listed(con: duckdb.DuckDBPyConnection, where: str, parameters: list[str] | None = None) -> list[File]:
-    found = con.execute(
+    entries = con.execute(
         "SELECT source, day, first_seq, last_seq, row_count, path FROM exports "  # noqa: S608 - our own constants
         f"WHERE retired_at IS NULL {where} ORDER BY source, day, first_seq",
         parameters or [],
     ).fetchall()
-    return [File(table, day, first, last, rows, Path(path).name) for table, day, first, last, rows, path in found]
+    return [File(table, day, first, last, rows, Path(path).name) for table, day, first, last, rows, path in entries]
 
 
 def _joinable(files: list[File]) -> Iterator[list[File]]:
-    """Runs of small files at the end of a table's day; those before a large one stay as they are."""
+    """Runs of small files at the end of a table's day. Files before a large one stay as they are."""
     days: dict[tuple[str, date], list[File]] = {}
     for file in files:
         run = days.setdefault((file.table, file.day), [])

@@ -1,21 +1,21 @@
-"""Statements that commands ask through `Operations.sql`, of a running daemon or of the home itself: text, no answers.
+"""SQL text that commands send through `Operations.sql`, to a running daemon or to the home itself. It runs nothing.
 
-Only whole numbers and names of a fixed list become part of a text, since such a statement takes no parameters.
+Only whole numbers and names of a fixed list become part of a text, because such a statement takes no parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_TASKS = 500  # more than that nobody grades in one go
+_TASKS = 500  # nobody grades more in one go
 
 SIGNALS: Mapping[str, str] = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
 """Live metric -> the column of a page that says whether it had the signal."""
 
-# One row an experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an experiment
-# is in none of them. Feedback belongs to its page by id, whatever the clocks say. Pages that only their model's version
-# tells apart are no experiment where versions followed each other: those count that were served beside the latest, in
-# the time that they share.
+# One row for each experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an
+# experiment is in none of them. Feedback belongs to its page by id, whatever the clocks say. Where only the model's
+# version tells pages apart, versions that followed each other are no experiment. Only versions served beside the latest
+# count, in the time that they share.
 _ARM_SUMS = """
 with done as (
     select query_id, bool_or(clicked) as clicked, bool_or(worth_ms >= {satisfied_ms:d}) as satisfied
@@ -116,11 +116,12 @@ WHERE o.part = 'feedback' OR o.part LIKE 'feedback %' ORDER BY e.created_at DESC
 """
 """What the offline gate found on held-out feedback, by version and part, the newest first."""
 
-# Most informative first: how undecided the evidence is (the entropy of its posterior: Lewis & Gale 1994, "A sequential
-# algorithm for training text classifiers", uncertainty sampling), times the pages that the answer concerns; up to twice
-# that where champion and challenger place the document differently, by their nDCG discounts, because such an answer
-# tells them apart. A query's n-th pair counts 1/n, so that no query takes all the places. Judged pairs are left out; a
-# document that no page ever showed is as likely to be relevant as the click model takes it to be at the start.
+# The most informative pairs first. Information is how undecided the evidence is, times the pages that the answer
+# concerns. Undecided means the entropy of the posterior (uncertainty sampling: Lewis & Gale 1994, "A sequential
+# algorithm for training text classifiers"). An answer counts up to twice where champion and challenger place the
+# document differently, by their nDCG discounts, because it tells them apart. A query's n-th pair counts 1/n, so that no
+# query takes all the places. Judged pairs are left out. A document that no page ever showed has the click model's first
+# guess, 0.1.
 _LABELS = """
 with pages as (select query_key, count(*) as pages from queries group by query_key),
 run as (select run_id from training_runs semi join pairs using (run_id) order by started_at desc limit 1),
@@ -180,7 +181,7 @@ def people_sums(*, satisfied_ms: int) -> str:
 
 
 def labels(limit: int) -> str:
-    """The pairs most worth a judgement."""
+    """The `limit` pairs that are most worth a judgement."""
     return f"{_LABELS.strip()} limit {limit:d}"
 
 
@@ -196,7 +197,7 @@ def table(name: str, limit: int | None = None) -> str:
 
 
 def exported(what: str, limit: int | None) -> str:
-    """The question whose answer is exported; `what` is a table of ours, or `labels` for pairs worth a judgement.
+    """The statement whose answer is exported. `what` is a table of ours, or `labels` for pairs worth a judgement.
 
     Raises:
         ValueError: no such table.

@@ -1,7 +1,8 @@
-"""SQL for others: one read-only SELECT at a time, within a time and a number of rows.
+"""Answers analysts' SQL: one read-only SELECT at a time, within limits of time and rows.
 
-Four walls, each enough for most of what is hostile: what the parser says that the statement is and calls, a read-only
-transaction, an instance that may touch no other file, load nothing and change no setting (see `database`), and a timer.
+Four walls stand before what is hostile. Each alone stops most of it: the parser's word on what the statement is and
+calls, a read-only transaction, an instance that may touch no other file, load nothing and change no setting (see
+`flywheel.store.schema.database`), and a timer.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import pyarrow as pa
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.errors import SqlRefused
 
-# functions that show or change the machinery and not the data, or hide a statement from the look at its functions
+# functions that show or change the machinery and not the data, or hide a statement from this check
 _FORBIDDEN = frozenset(
     {"checkpoint", "force_checkpoint", "nextval", "currval", "query", "query_table", "json_execute_serialized_sql"}
     | {"enable_logging", "disable_logging", "set_log_level", "write_log", "truncate_duckdb_logs", "duckdb_logs"}
     | {"enable_profiling", "disable_profiling", "duckdb_secrets", "which_secret", "pragma_database_list"}
 )
 _ONE = "one SELECT statement at a time (WITH, FROM, VALUES, DESCRIBE, SHOW and SUMMARIZE are fine)"
-_MAX_BYTES = 512 * 1024 * 1024
+_MAX_BYTES = 512 * 1024 * 1024  # wide rows fill the memory before their number is too large
 # small, so that a hostile row of megabytes is noticed before ten thousand of them lie in memory
 _BATCH_ROWS = 1_000
 
@@ -75,9 +76,9 @@ def _only_select(cursor: duckdb.DuckDBPyConnection, statement: str) -> str:
     tree = json.loads(cursor.execute("SELECT json_serialize_sql(?)", [statements[0].query]).fetchall()[0][0])
     if tree["error"]:
         raise SqlRefused(f"{tree['error_message']}; {_ONE}")
-    found = sorted(_FORBIDDEN.intersection(_functions(tree)))
-    if found:
-        raise SqlRefused(f"{', '.join(found)} is refused: it shows or changes the machinery, not the data")
+    forbidden = sorted(_FORBIDDEN.intersection(_functions(tree)))
+    if forbidden:
+        raise SqlRefused(f"{', '.join(forbidden)} is refused: it shows or changes the machinery, not the data")
     return statements[0].query
 
 
