@@ -1,6 +1,6 @@
-"""Decisions and what they switch, in one transaction, with an outbox of what is still to be announced.
+"""Decisions and what they switch, in one transaction, with an outbox of what must still be announced.
 
-Rows are only ever added; the one thing that changes later is when the announcement reached the broker.
+Rows are only added. One thing changes later: when the announcement reached the broker.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _INSERT = """
         $reasons::VARCHAR[] AS reasons, $evidence::JSON AS evidence, $spent::DOUBLE AS spent, $alias AS alias,
         nextval('decision_numbers') AS number
 """
-# A promotion that was rolled back is known to be false. The time is that of the evidence: the period of the pages that
-# were judged pays, not the day on which they were.
+# A promotion that was rolled back is known to be false. The time is that of the evidence, because the period of the
+# judged pages pays, not the day of the judgement.
 SPENT = """
     SELECT spent AS alpha, kind = 'promote' AS promoted,
         coalesce(nullif(try_cast(evidence ->> '$.until_ms' AS BIGINT), 0), epoch_ms(ts)) AS at_ms,
@@ -45,7 +45,7 @@ _SWITCH = """
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision. With `alias` set it gives that role to `version`, and is announced."""
+    """One decision. With `alias` it gives that role to `version` and is announced."""
 
     decision_id: str
     kind: str
@@ -76,17 +76,17 @@ class Decisions:
         clear: tuple[str, ...] = (),
         run_state: str | None = None,
     ) -> bool:
-        """Write the decision with all that it changes, in one transaction; False where its id is there already.
+        """Write the decision with all that it changes, in one transaction. False if its id is stored already.
 
         In this order: 1. the decision, 2. its alias (the old champion's state becomes retired, the new one's
         champion), 3. `states` (version -> state), 4. aliases to `clear`, 5. the state of its run.
 
         Raises:
-            StoreError: it gives an alias to a version that is not registered; nothing was written.
+            StoreError: it gives an alias to a version that is not registered. Nothing was written.
         """
         with self._database.write() as con:
-            known = con.execute("SELECT 1 FROM decisions WHERE decision_id = ?", [decision.decision_id]).fetchall()
-            if known:
+            stored = con.execute("SELECT 1 FROM decisions WHERE decision_id = ?", [decision.decision_id]).fetchall()
+            if stored:
                 return False
             con.execute(_INSERT, _parameters(decision))  # 1
             if decision.alias is not None:
@@ -113,11 +113,11 @@ class Decisions:
     def latest(self, limit: int = 20) -> list[Decision]:
         """The last decisions, the newest first."""
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 f"SELECT {_COLUMNS} FROM decisions ORDER BY number DESC LIMIT ?",  # noqa: S608 - our own constant
                 [limit],
             ).fetchall()
-        return [_decision(row) for row in found]
+        return [_decision(row) for row in rows]
 
     def spent(self) -> list[Spent]:
         """What earlier challengers spent of the error budget, in order of decision."""
@@ -129,7 +129,7 @@ class Decisions:
         return self._select("WHERE alias IS NOT NULL AND announced_at IS NULL", [])
 
     def mark_announced(self, decision_id: str, now_ms: int) -> bool:
-        """The broker has it; False where that was known."""
+        """Note that the broker has it. False if that was noted before."""
         with self._database.write() as con:
             marked = con.execute(
                 "UPDATE decisions SET announced_at = epoch_ms(?::BIGINT) "
@@ -139,25 +139,28 @@ class Decisions:
         return bool(marked[0][0])
 
     def previous_champion(self) -> str | None:
-        """The version that a rollback goes to: the champion before the present one, rolled-back ones left out."""
+        """The version that a rollback goes to: the champion before the present one, without rolled-back ones."""
         return before_last([decision for decision in self.all() if decision.alias == CHAMPION])
 
     def _select(self, where: str, parameters: list[str]) -> list[Decision]:
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 f"SELECT {_COLUMNS} FROM decisions {where} ORDER BY number",  # noqa: S608 - our own constants
                 parameters,
             ).fetchall()
-        return [_decision(row) for row in found]
+        return [_decision(row) for row in rows]
 
 
 def spent(rows: Iterable[Mapping[str, Any]]) -> list[Spent]:
-    """The answer to `SPENT` as what the budget takes."""
+    """The answer to `SPENT` in the form that the budget takes."""
     return [Spent(**row) for row in rows]
 
 
 def before_last(switches: list[Decision]) -> str | None:
-    """Replay switches of one alias as a stack, on which a rollback goes down, and name what lies under its top."""
+    """Replay switches of one alias as a stack and return what lies under its top.
+
+    A rollback goes down the stack to its version.
+    """
     stack: list[str] = []
     for switch in switches:
         if switch.version is None:
@@ -171,11 +174,12 @@ def before_last(switches: list[Decision]) -> str | None:
 
 
 def _switch(con: duckdb.DuckDBPyConnection, decision: Decision) -> None:
-    found = con.execute("SELECT 1 FROM models WHERE version = ?", [decision.version]).fetchall()
-    if not found:
+    registered = con.execute("SELECT 1 FROM models WHERE version = ?", [decision.version]).fetchall()
+    if not registered:
         raise StoreError(f"there is no model version {decision.version}; `flywheel models` lists them")
     if decision.alias == CHAMPION:
         con.execute("UPDATE models SET state = 'retired' WHERE state = 'champion'")
+        # the new champion is no challenger any more
         con.execute("DELETE FROM aliases WHERE alias <> 'champion' AND version = ?", [decision.version])
     con.execute("UPDATE models SET state = ? WHERE version = ?", [decision.alias, decision.version])
     con.execute(_SWITCH, [decision.alias, decision.version, decision.ts_ms, decision.decision_id])

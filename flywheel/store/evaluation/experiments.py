@@ -1,6 +1,6 @@
 """Comparisons of a challenger with the champion: which waits, which is live, and what each has counted by day.
 
-One is live at a time and the others wait in order; all of it survives a restart.
+One is live at a time and the others wait in order. All of it survives a restart.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _COLUMNS = (
     "experiment_id, version, champion, stage, epoch_ms(created_at), state, run_id, epoch_ms(started_at), "
     "epoch_ms(ended_at), share, alpha, verdict, reasons, progress"
 )
+# state and verdict change only through `begin` and `end`
 _SETTABLE = frozenset({"stage", "share", "alpha", "progress", "champion"})
 _CHALLENGER = """
     INSERT INTO aliases SELECT 'challenger', version, ?, NULL FROM experiments WHERE experiment_id = ?
@@ -70,7 +71,7 @@ class Experiments:
         self._database = database
 
     def add(self, experiment: Experiment) -> bool:
-        """Write it; False where its id is there already, which changes nothing."""
+        """Write it. False if its id is stored already; then nothing changes."""
         row: list[object] = [
             *(experiment.experiment_id, experiment.run_id, experiment.version, experiment.champion, experiment.stage),
             *(experiment.state, moment(experiment.created_at_ms), moment(experiment.started_at_ms)),
@@ -100,11 +101,12 @@ class Experiments:
         return self._select("WHERE state = 'queued'", [])
 
     def begin(self, experiment_id: str, now_ms: int, *, challenger: bool = False, **values: Any) -> None:
-        """Make a queued experiment the live one, with `values` as `update` takes them; its version gets the role of
-        the challenger where asked.
+        """Make a queued experiment live, with `values` as `update` takes them.
+
+        With `challenger` its version gets the role of the challenger.
 
         Raises:
-            StoreError: another one is live, or this one does not wait.
+            StoreError: another one is live, or this one is not queued.
         """
         with self._database.write() as con:
             if con.execute("SELECT 1 FROM experiments WHERE state = 'live'").fetchall():
@@ -126,20 +128,20 @@ class Experiments:
                 )
 
     def update(self, experiment_id: str, **values: Any) -> None:
-        """Set stage, share, alpha, progress or the champion that it is held against."""
+        """Set stage, share, alpha, progress or the champion that it is compared with."""
         unknown = set(values) - _SETTABLE
         if unknown or not values:
             raise ValueError(f"not a column that may be set: {', '.join(sorted(unknown)) or 'none given'}")
         names = ", ".join(f"{name} = ?" for name in values)
-        given = [json.dumps(value) if name == "progress" else value for name, value in values.items()]
+        parameters = [json.dumps(value) if name == "progress" else value for name, value in values.items()]
         with self._database.write() as con:
             con.execute(
                 f"UPDATE experiments SET {names} WHERE experiment_id = ?",  # noqa: S608 - checked above
-                [*given, experiment_id],
+                [*parameters, experiment_id],
             )
 
     def end(self, experiment_id: str, state: str, now_ms: int, *, verdict: str, reasons: Sequence[str]) -> bool:
-        """Close it as decided, expired or stopped; False where it was closed already."""
+        """Close it as decided, expired or stopped. False if it was closed before."""
         with self._database.write() as con:
             ended = con.execute(
                 "UPDATE experiments SET state = ?, ended_at = ?, verdict = ?, reasons = ? "
@@ -149,7 +151,7 @@ class Experiments:
         return bool(ended[0][0])
 
     def record_daily(self, experiment_id: str, days: Sequence[Daily]) -> None:
-        """Write sums; a row of the same day, arm and metric is replaced."""
+        """Write sums. A row of the same day, arm and metric is replaced."""
         if not days:
             return
         table = pa.Table.from_pylist([_daily_row(experiment_id, day) for day in days])
@@ -166,11 +168,11 @@ class Experiments:
 
     def _select(self, where: str, parameters: list[str]) -> list[Experiment]:
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 f"SELECT {_COLUMNS} FROM experiments {where} ORDER BY created_at, experiment_id",  # noqa: S608 - constants
                 parameters,
             ).fetchall()
-        return [_experiment(row) for row in found]
+        return [_experiment(row) for row in rows]
 
 
 def _experiment(row: tuple[Any, ...]) -> Experiment:

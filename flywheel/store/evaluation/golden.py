@@ -1,4 +1,7 @@
-"""Imported sets of judged queries, versioned by their content; the newest import of a name is the one in force."""
+"""Imported sets of judged queries, versioned by their content.
+
+The newest import of a name is the one in force. It judges nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +49,12 @@ class Golden:
         *,
         source: str | None = None,
     ) -> str:
-        """Import a set and return its version; the same content again becomes the newest, and is not stored twice.
+        """Import a set and return its version. The same content again becomes the newest, and is not stored twice.
 
         Args:
             kind: golden or anchor.
             queries: query_id -> text.
-            judgements: (query_id, doc_id, grade); those of queries that are not there are left out.
+            judgements: (query_id, doc_id, grade). Those of unknown queries are left out.
         """
         if kind not in {"golden", "anchor"}:
             raise ValueError(f"a judged set is golden or anchor, not {kind}")
@@ -59,8 +62,8 @@ class Golden:
         version = _version(kind, name, queries, rows)
         row = [version, name, kind, moment(now_ms), len(queries), len(rows), source]
         with self._database.write() as con:
-            known = con.execute("SELECT 1 FROM golden_sets WHERE version = ?", [version]).fetchall()
-            if known:
+            imported = con.execute("SELECT 1 FROM golden_sets WHERE version = ?", [version]).fetchall()
+            if imported:
                 con.execute("UPDATE golden_sets SET imported_at = ? WHERE version = ?", [moment(now_ms), version])
                 return version
             con.execute("INSERT INTO golden_sets VALUES (?, ?, ?, ?, ?, ?, ?)", row)
@@ -88,7 +91,7 @@ class Golden:
         return [_judged((name, version, kind), queries[version], grades[version]) for name, version, kind in sets]
 
     def query_keys(self) -> set[str]:
-        """Normalised texts of every query ever imported, whatever became of its set; none may enter training."""
+        """Normalised texts of every query ever imported, in force or not. None may enter training."""
         with self._database.read() as con:
             return {key for (key,) in con.execute("SELECT DISTINCT query_key FROM golden_queries").fetchall()}
 
@@ -114,6 +117,7 @@ def _by_version(found: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
 
 
 def _version(kind: str, name: str, queries: Mapping[str, str], rows: list[tuple[tuple[str, str], float]]) -> str:
+    # sorted, so that the order of the file does not make another version
     content = json.dumps([kind, name, sorted(queries.items()), rows])
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 

@@ -1,7 +1,6 @@
 """Verdicts with the sums that reproduce them: rows of `ab_outcomes`, and the statement that recomputes their figures.
 
-It does no statistics: effect, interval and verdict come from the evaluator. `RECOMPUTE` is there so that anybody can
-check them.
+It does no statistics: effects and intervals come from `flywheel.gates`. With `RECOMPUTE` anybody can check them.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import pyarrow as pa
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
+# The figures of `flywheel.stats.ratio` (delta method, CUPED) and `flywheel.stats.paired`, in SQL.
 RECOMPUTE = """
 WITH sides AS (
     SELECT experiment_id, stage, metric, part, scale, 1 AS sign, challenger_users::DOUBLE AS n, challenger_pages AS x,
@@ -80,7 +80,7 @@ _BEFORE = ("before", "before_sq", "sum_before", "pages_before")
 
 @dataclass(frozen=True, slots=True)
 class OutcomeSums:
-    """Sums over one arm's units (users, or groups of judged queries); a unit has pages and a total of the metric."""
+    """Sums over one arm's units (users, or groups of judged queries). A unit has pages and a total of the metric."""
 
     users: int
     pages: float
@@ -96,7 +96,7 @@ class OutcomeSums:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The verdict on one metric of one part. `cross_sum` is there where the same units saw both arms."""
+    """The verdict on one metric of one part. `cross_sum` is given if the same units saw both arms."""
 
     experiment_id: str
     stage: str
@@ -122,7 +122,7 @@ class Outcome:
 
     @property
     def relative_effect(self) -> float | None:
-        """Effect over the champion's mean; None where there is neither."""
+        """Effect over the champion's mean; None if either is missing."""
         if self.effect is not None and self.scale == LOG_RATIO:
             return math.expm1(self.effect)
         if self.effect is None or not self.champion.pages or not self.champion.sum:
@@ -137,7 +137,7 @@ class Outcomes:
         self._database = database
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Write rows; a row of the same experiment, stage, metric and part is replaced."""
+        """Write rows. A row of the same experiment, stage, metric and part is replaced."""
         if not outcomes:
             return
         with self._database.write() as con:
@@ -162,28 +162,28 @@ class Outcomes:
         return list(table.to_pylist())
 
     def recomputed(self) -> list[dict[str, Any]]:
-        """What `RECOMPUTE` says, row by row."""
+        """The rows of `RECOMPUTE`."""
         with self._database.read() as con:
             return list(con.sql(RECOMPUTE).to_arrow_table().to_pylist())
 
 
 def offline(experiment_id: str, evidence: Mapping[str, Any], reasons: Sequence[str], now_ms: int) -> list[Outcome]:
-    """The rows of an offline decision's evidence, as `flywheel.gates.offline.decide_offline` gives it."""
+    """The rows of an offline decision's evidence, in the form of `flywheel.gates.offline.decide_offline`."""
     return [
-        _paired((experiment_id, "offline", metric, part), found, tuple(reasons), now_ms)
+        _paired((experiment_id, "offline", metric, part), estimate, tuple(reasons), now_ms)
         for part, metrics in evidence["parts"].items()
-        for metric, found in metrics.items()
+        for metric, estimate in metrics.items()
     ]
 
 
 def shadow(experiment_id: str, evidence: Mapping[str, Any], reasons: Sequence[str], now_ms: int) -> list[Outcome]:
-    """The rows of a shadow's evidence, as `flywheel.gates.shadow.decide_shadow` gives it."""
-    rows = {("satisfied_clicks", name): found for name, found in evidence["estimates"].items()}
+    """The rows of a shadow's evidence, in the form of `flywheel.gates.shadow.decide_shadow`."""
+    rows = {("satisfied_clicks", name): estimate for name, estimate in evidence["estimates"].items()}
     if evidence.get("latency"):
         rows["latency_ms", "all"] = evidence["latency"]
     return [
-        _paired((experiment_id, "shadow", *key), found, tuple(reasons), now_ms, less_is_better="latency_ms" in key)
-        for key, found in rows.items()
+        _paired((experiment_id, "shadow", *key), estimate, tuple(reasons), now_ms, less_is_better="latency_ms" in key)
+        for key, estimate in rows.items()
     ]
 
 

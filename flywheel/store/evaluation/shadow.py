@@ -1,6 +1,6 @@
-"""What a challenger would show on pages that are stored: each distinct query ranked once, each page counted once.
+"""Stores what a challenger would show on stored pages: each distinct query ranked once, each page counted once.
 
-Pages are read in whole batches of ingestion, from a stored position on; their sums by query, document and group of
+Pages are read in whole batches of ingestion, from a stored position on. Their sums by query, document and group of
 users are added in the transaction that moves the position. It ranks nothing and judges nothing.
 """
 
@@ -26,7 +26,7 @@ _ARM = ("weight", "weight_sq", "reward", "robust")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a shadow has come; times are event times, None before the first page."""
+    """How far a shadow has come. Times are event times, None before the first page."""
 
     run_id: str
     since_ms: int
@@ -39,7 +39,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Batches after `first` up to and with `last`, which hold `pages` pages."""
+    """The batches after `first` up to and including `last`, which hold `pages` pages."""
 
     first: int
     last: int
@@ -48,7 +48,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One query as both models rank it; times only where it was timed."""
+    """One query as both models rank it. It has times only if it was timed."""
 
     query_key: str
     query: str
@@ -67,10 +67,10 @@ class Shadows:
         self._database = database
 
     def begin(self, experiment_id: str, run_id: str, since_ms: int) -> None:
-        """Set the position before the first page after `since_ms`; harmless where it was set already.
+        """Set the position before the first page after `since_ms`. A second call changes nothing.
 
-        What earlier shadows counted is dropped, once they have ended: their sums stand in `ab_outcomes`, and their
-        rankings stay, for whoever labels what differs.
+        The counts of ended shadows are dropped, because their sums stand in `ab_outcomes`. Their rankings stay
+        for labelling where they differ.
         """
         ended = "experiment_id IN (SELECT experiment_id FROM experiments WHERE ended_at IS NOT NULL)"
         with self._database.write() as con:
@@ -83,39 +83,39 @@ class Shadows:
             )
 
     def progress(self, experiment_id: str) -> Progress | None:
-        """Where the shadow stands; None where it never began."""
+        """Where the shadow stands; None if it never began."""
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 "SELECT run_id, epoch_ms(since_ts), batch, pages, logged_pages, epoch_ms(first_ts), epoch_ms(last_ts) "
                 "FROM shadow_progress WHERE experiment_id = ?",
                 [experiment_id],
             ).fetchall()
-        return Progress(*found[0]) if found else None
+        return Progress(*rows[0]) if rows else None
 
     def window(self, progress: Progress, until_ms: int, limit: int) -> Window | None:
         """The next whole batches whose pages all came before `until_ms`: about `limit` pages, at least one batch."""
         with self._database.read() as con:
-            found = con.execute(sql.BATCHES, {"batch": progress.batch, "since": progress.since_ms})
+            batches = con.execute(sql.BATCHES, {"batch": progress.batch, "since": progress.since_ms})
             last, pages = progress.batch, 0
-            while row := found.fetchone():
+            while row := batches.fetchone():
                 if row[2] > until_ms or (pages and pages + row[1] > limit):
                     break
                 last, pages = row[0], pages + row[1]
         return Window(progress.batch, last, pages) if pages else None
 
     def unranked(self, experiment_id: str, progress: Progress, window: Window, limit: int) -> list[tuple[str, str]]:
-        """(key, text) of at most `limit` queries of the window that were not ranked yet."""
-        given = {"id": experiment_id, "first": window.first, "last": window.last, "since": progress.since_ms}
+        """(key, text) of at most `limit` queries of the window that are not ranked yet."""
+        values = {"id": experiment_id, "first": window.first, "last": window.last, "since": progress.since_ms}
         with self._database.read() as con:
-            return con.execute(sql.UNRANKED, given | {"limit": limit}).fetchall()
+            return con.execute(sql.UNRANKED, values | {"limit": limit}).fetchall()
 
     def timed(self, experiment_id: str) -> int:
         """Queries that were timed."""
         with self._database.read() as con:
-            found = con.execute(
+            rows = con.execute(
                 "SELECT count(challenger_ms) FROM shadow_rankings WHERE experiment_id = ?", [experiment_id]
             ).fetchall()
-        return int(found[0][0])
+        return int(rows[0][0])
 
     def add_rankings(self, experiment_id: str, run_id: str, ranked: Sequence[Ranked], reading: PageRules) -> None:
         """Write rankings of queries that have none, with a slot for each document that either model shows."""
@@ -130,17 +130,17 @@ class Shadows:
                 con.unregister("incoming")
 
     def count(self, experiment_id: str, progress: Progress, window: Window, reading: PageRules) -> int:
-        """Add the window's pages to the sums and move the position, in one transaction; returns the pages counted.
+        """Add the window's pages to the sums and move the position, in one transaction. Returns the pages counted.
 
-        What is to be added is worked out beside ingestion; the write itself is short.
+        The sums are worked out beside ingestion. The write itself is short.
         """
         with self._database.read() as con:
-            given = _given(con, experiment_id, progress.run_id, reading, window=window, since=progress.since_ms)
-            con.execute(sql.PAGES, _used(sql.PAGES, given))
+            values = _given(con, experiment_id, progress.run_id, reading, window=window, since=progress.since_ms)
+            con.execute(sql.PAGES, _used(sql.PAGES, values))
             pages, logged, first_ms, last_ms = con.execute(sql.SPAN).fetchall()[0]
-            con.execute(sql.SATISFIED, _used(sql.SATISFIED, {**given, "earliest": first_ms}))
+            con.execute(sql.SATISFIED, _used(sql.SATISFIED, {**values, "earliest": first_ms}))
             parts = {
-                name: con.sql(statement, params=_used(statement, given)).to_arrow_table()
+                name: con.sql(statement, params=_used(statement, values)).to_arrow_table()
                 for name, statement in zip(
                     ("traffic", "exposure", "clicks", "weights"),
                     (sql.TRAFFIC, sql.EXPOSURE, sql.CLICKS, sql.WEIGHTS),
@@ -153,16 +153,16 @@ class Shadows:
             moved = con.execute(
                 sql.ADVANCE, {"id": experiment_id, "first": window.first, "last": window.last, **span}
             ).fetchall()
-            if moved:
+            if moved:  # else another count was faster, and its sums are in
                 _add(con, experiment_id, parts)
         return int(pages) if moved else 0
 
     def measured(self, experiment_id: str, run_id: str) -> Shadowed:
-        """All sums; the time it takes grows with distinct queries and groups of users, not with pages."""
+        """All sums. The time it takes grows with distinct queries and groups of users, not with pages."""
         with self._database.read() as con:
-            given = _given(con, experiment_id, run_id, PageRules())
-            totals = _columns(con, sql.TOTALS, given)
-            support = con.execute(sql.SUPPORT, _used(sql.SUPPORT, given)).fetchall()[0]
+            values = _given(con, experiment_id, run_id, PageRules())
+            totals = _columns(con, sql.TOTALS, values)
+            support = con.execute(sql.SUPPORT, _used(sql.SUPPORT, values)).fetchall()[0]
             overlap, rbo, queries, changed = con.execute(sql.OVERLAP, {"id": experiment_id}).fetchall()[0]
             slots, weights = _weights(con, experiment_id)
             times = con.execute(
@@ -170,12 +170,13 @@ class Shadows:
                 "AND challenger_ms IS NOT NULL ORDER BY query_no",
                 [experiment_id],
             ).fetchall()
-        wanted, covered, there, harmonic, pages = support
+        wanted, covered, supported, harmonic, pages = support
         return Shadowed(
             pages=totals["pages"],
             champion=totals["champion"],
             challenger=totals["challenger"],
-            effective=there**2 / harmonic / (wanted / pages) if harmonic else 0.0,
+            # Kish's effective number of examined impressions, in pages
+            effective=supported**2 / harmonic / (wanted / pages) if harmonic else 0.0,
             coverage=covered / wanted if wanted else 0.0,
             slots=slots,
             weights=weights,
@@ -196,7 +197,7 @@ def _given(
     window: Window | None = None,
     since: int = 0,
 ) -> dict[str, Any]:
-    """Parameters of every statement, with the run's curve (satisfied clicks by rank) as a table `curve` beside them."""
+    """Parameters of every statement. The run's curve (satisfied clicks by rank) becomes a table `curve` beside them."""
     curve = con.sql(sql.CURVE, params={"run": run_id}).to_arrow_table()
     good, bad = con.execute(sql.ENDS, {"run": run_id}).fetchall()[0]
     ends = {"relevant": good, "irrelevant": bad, "examination": 1.0}
@@ -204,7 +205,7 @@ def _given(
         values = curve[name].to_numpy() * share
         curve = curve.set_column(curve.column_names.index(name), name, pa.array(values, pa.float64()))
     con.register("curve", curve)
-    place = {"first": window.first, "last": window.last} if window else {}
+    bounds = {"first": window.first, "last": window.last} if window else {}
     deepest = int(max(curve["rank"].to_pylist(), default=0))
     return {
         "id": experiment_id,
@@ -215,17 +216,17 @@ def _given(
         "depth": reading.depth,
         "deepest": deepest,
         "strength": sql.STRENGTH,
-        **place,
+        **bounds,
     }
 
 
 def _used(statement: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """DuckDB refuses a parameter that the statement does not name."""
+    """The parameters that a statement names. DuckDB refuses others."""
     return {name: value for name, value in given.items() if f"${name}" in statement}
 
 
 def _add(con: duckdb.DuckDBPyConnection, experiment_id: str, parts: Mapping[str, pa.Table]) -> None:
-    own = {"id": experiment_id}
+    parameters = {"id": experiment_id}
     for name, statements in (
         ("traffic", (_summing("shadow_traffic", "query_no, bucket", ("pages",)),)),
         ("exposure", (sql.MERGE_SLOTS,)),
@@ -235,13 +236,13 @@ def _add(con: duckdb.DuckDBPyConnection, experiment_id: str, parts: Mapping[str,
         con.register("incoming", parts[name])
         try:
             for statement in statements:
-                con.execute(statement, own)
+                con.execute(statement, parameters)
         finally:
             con.unregister("incoming")
 
 
 def _summing(table: str, key: str, values: tuple[str, ...]) -> str:
-    """Add `incoming` to the table's rows of the same key, or write new ones."""
+    """A statement that adds `incoming` to the table's rows of the same key, or writes new ones."""
     names = [name.strip() for name in key.split(",")]
     same = " AND ".join(f"t.{name} = i.{name}" for name in names)
     added = ", ".join(f"{name} = t.{name} + i.{name}" for name in values)
@@ -264,17 +265,17 @@ def _columns(con: duckdb.DuckDBPyConnection, statement: str, given: Mapping[str,
 
 
 def _weights(con: duckdb.DuckDBPyConnection, experiment_id: str) -> tuple[Column, tuple[RankWeights, RankWeights]]:
-    found = _columns(
+    columns = _columns(
         con,
         f"SELECT bucket, rank, slots, {', '.join(_arms())} FROM shadow_weights WHERE experiment_id = $id",  # noqa: S608
         {"id": experiment_id},
     )
-    _, row = np.unique(found["bucket"], return_inverse=True)
-    shape = (int(row.max(initial=-1)) + 1, int(found["rank"].max(initial=0)))
+    _, group = np.unique(columns["bucket"], return_inverse=True)
+    shape = (int(group.max(initial=-1)) + 1, int(columns["rank"].max(initial=0)))
 
     def spread(name: str) -> Column:
         values = np.zeros(shape)
-        values[row, found["rank"].astype(np.int64) - 1] = found[name]
+        values[group, columns["rank"].astype(np.int64) - 1] = columns[name]
         return values
 
     arms = [RankWeights(*(spread(f"{arm}_{name}") for name in _ARM)) for arm in ("champion", "challenger")]

@@ -1,12 +1,13 @@
-"""The statements of a shadow: what one window of pages adds to its sums, and each group of users' totals. No logic."""
+"""The statements of a shadow: what a window of pages adds to its sums, and each user group's totals. No logic."""
 
 from __future__ import annotations
 
-BUCKETS = 64
+BUCKETS = 64  # enough for an interval over users, and nobody can be found in one
 STRENGTH = 1.0
 """Expected clicks that the click model weighs against those of the log, for each document of a query."""
 
-# Click rates of a run by rank, contexts together as often as they occurred; examination relative to the first rank.
+# Click rates of a run by rank, with contexts weighted by how often they occurred. Examination is relative to the first
+# rank.
 CURVE = """
 SELECT rank, relevant, irrelevant, relevant / first(relevant) OVER (ORDER BY rank) AS examination
 FROM (
@@ -16,15 +17,15 @@ FROM (
 ) ORDER BY rank
 """
 
-# How often a click on a relevant and on an irrelevant document ends satisfied; starts as the click model does, at 6 and
-# 2 of 10 clicks.
+# How often a click on a relevant and on an irrelevant document ends satisfied. Both start as in the click model, at 6
+# and 2 of 10 clicks.
 ENDS = """
 SELECT least(1, (6 + coalesce(sum(posterior * satisfied), 0)) / (10 + coalesce(sum(posterior * clicks), 0))),
        least(1, (2 + coalesce(sum((1 - posterior) * satisfied), 0)) / (10 + coalesce(sum((1 - posterior) * clicks), 0)))
 FROM pairs WHERE run_id = $run AND label <> 'negative' AND posterior IS NOT NULL AND clicks > 0
 """
 
-# Batches not read yet. A clock that runs ahead cannot hold a page back: then the time it came in counts.
+# Batches not read yet. Where a clock runs ahead, the time of ingestion counts, so that the page is not held back.
 BATCHES = """
 SELECT batch, count(*) AS pages, epoch_ms(max(least(ts, ingested_at))) AS last_ms FROM queries
 WHERE batch > $batch AND ts > epoch_ms($since::BIGINT) GROUP BY batch ORDER BY batch
@@ -42,7 +43,7 @@ INSERT INTO shadow_rankings BY NAME
 SELECT * REPLACE (query_no + (SELECT count(*) FROM shadow_rankings WHERE experiment_id = $id) AS query_no)
 FROM incoming
 """
-# A document that the run's evidence did not hold, or held to be hardly relevant, stands at the edge of that.
+# A document that is not among the run's pairs was unseen or hardly relevant. It gets $unknown, the edge of that.
 ADD_SLOTS = """
 INSERT INTO shadow_slots BY NAME
 WITH ours AS (
@@ -60,8 +61,9 @@ SELECT $id AS experiment_id, query_no, doc_id, champion_rank, challenger_rank,
 FROM ours FULL JOIN theirs USING (query_no, query_key, doc_id) LEFT JOIN known USING (query_key, doc_id)
 """
 
-# The window's pages as they were shown, from whoever is not excluded; hits as events where the page lists none. No
-# person carries more than the cap of a query's pages in a window. A clock that runs ahead makes no day longer.
+# The window's pages as they were shown, without those of excluded users. Where a page lists no hits, they come from
+# impression events. At most $cap pages of a person count for a query in a window. Where a clock runs ahead, the time of
+# ingestion counts, so that no day gets longer.
 PAGES = """
 CREATE OR REPLACE TEMP TABLE shadow_pages AS
 WITH pages AS (
@@ -84,8 +86,8 @@ WHERE len(coalesce(l.hit_ids, p.hit_ids)) > 0
   AND p.person NOT IN (SELECT user_key FROM excluded_users WHERE run_id = $run AND user_key IS NOT NULL)
 QUALIFY row_number() OVER (PARTITION BY p.query_no, p.person ORDER BY p.ts, p.query_id) <= $cap
 """
-# Documents that satisfied on their page, by the rule of the view `satisfied`. The time of the first page is a value: by
-# a subquery the database would take it that hardly any feedback came later, and hold all that did in memory.
+# Documents that satisfied on their page, by the rule of the view `satisfied`. The time of the first page is a value:
+# given a subquery DuckDB expects little feedback after it, and holds all of it in memory.
 SATISFIED = """
 CREATE OR REPLACE TEMP TABLE shadow_satisfied AS
 SELECT p.query_id, p.query_no, p.bucket, f.doc_id
@@ -115,7 +117,7 @@ SELECT query_no, doc_id, bucket, count(*) AS clicks
 FROM shadow_satisfied SEMI JOIN (SELECT * FROM shadow_slots WHERE experiment_id = $id) USING (query_no, doc_id)
 GROUP BY ALL
 """
-# Slots with the ranks of the curve that their own ranks read; `least` alone would take no rank for the deepest.
+# Slots with the rank at which each reads the curve. `least` alone would turn a missing rank into the deepest.
 _PLACED = """
 placed AS (
     SELECT *, CASE WHEN champion_rank > 0 THEN least(champion_rank, $deepest) END AS champion_place,
@@ -123,7 +125,7 @@ placed AS (
     FROM shadow_slots WHERE experiment_id = $id
 )"""
 # Slots of pages that were logged with propensities, and for each what either model shows at that rank instead. A page
-# with a propensity that is none is as good as one without.
+# with an impossible propensity is left out like one without propensities.
 WEIGHTS = f"""
 WITH {_PLACED.strip()}, logged AS (
     SELECT query_id, query_no, bucket, unnest(hit_ids[:$depth]) AS doc_id, unnest(propensities[:$depth]) AS propensity,
@@ -168,10 +170,10 @@ FROM (SELECT query_no, doc_id, sum(clicks)::BIGINT AS clicks FROM incoming GROUP
 WHERE s.experiment_id = $id AND s.query_no = i.query_no AND s.doc_id = i.doc_id
 """
 
-# A slot's rate is the click model's times theta, satisfied clicks over those expected, with a prior worth STRENGTH
-# expected clicks: the theta of all slots whose posterior lies in the same tenth (the mean of a gamma posterior). What
-# a click moves, by its own slot and by its tenth, is `worth`. A group of users counts with its pages, and with how far
-# what its clicks are worth lies from its share of that: the group's influence on the value.
+# A slot's rate is the click model's times theta. Theta is satisfied clicks over expected ones, with a prior worth
+# STRENGTH expected clicks (the mean of a gamma posterior). The prior is the theta of all slots whose posterior lies in
+# the same tenth. `worth` is what a click moves, by its own slot and by its tenth. A group of users counts with its
+# pages, plus its influence on the value: how far what its clicks are worth lies from its share of that.
 _SLOTS = f"""
 WITH {_PLACED.strip()}, traffic AS (SELECT query_no, bucket, pages FROM shadow_traffic WHERE experiment_id = $id),
 asked AS (SELECT query_no, sum(pages)::DOUBLE AS pages FROM traffic GROUP BY query_no),
@@ -209,8 +211,8 @@ TOTALS = f"""
 SELECT bucket, pages, xa + coalesce(ya, 0) AS champion, xb + coalesce(yb, 0) AS challenger
 FROM by_traffic LEFT JOIN by_clicks USING (bucket) ORDER BY bucket
 """  # noqa: S608 - constants of this module
-# What the challenger would show, by how often its rank is examined: all of it, and how much of its rates is the log's
-# own; and by Kish what those impressions are worth.
+# What the challenger would show, weighted by how often its rank is examined: all of it (`wanted`), and the part whose
+# rates are the log's own (`covered`). `there` and `harmonic` give Kish's effective number of impressions.
 SUPPORT = f"""
 {_SLOTS}
 SELECT coalesce(sum(pages * seen), 0) AS wanted, coalesce(sum(pages * seen * own), 0) AS covered,

@@ -1,4 +1,7 @@
-"""The sums of an experiment by arm, from its rows by person: what a verdict is made of. It folds in nothing."""
+"""Sums an experiment's rows by person up to sums by arm, from which verdicts are made.
+
+It reads no pages; `tally` counts them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from flywheel.stats.ratio import ArmSums
 from flywheel.store.schema.times import millis
 
 ROLES = ("champion", "challenger")
-STEADY_SHARE = 0.95
+STEADY_SHARE = 0.95  # a gain that comes from the most active twentieth alone is doubted
 # metric -> (numerator, pages that it is a share of), columns of experiment_people
 METRICS = {
     "satisfied_ctr": ("satisfied", "pages"),
@@ -25,14 +28,17 @@ METRICS = {
 }
 # metric -> its covariate
 BEFORE = {"satisfied_ctr": "sat", "ctr": "cl"}
-_WIDTH = 10
+_WIDTH = 10  # columns of one metric, see `_columns`
 
 
 @dataclass(frozen=True, slots=True)
 class Tallied:
-    """Sums over people, (champion, challenger), of everything counted; `users` by the arm they met first, whoever they
-    met later; those who met both are `crossed` and in no other sum. `preference` is by satisfied clicks,
-    `preference_clicks` by any. `steady` leaves out the twentieth with the most pages."""
+    """Sums over people of everything counted, as (champion, challenger).
+
+    `users` counts people by the arm they met first, whatever they met later. People who met more than one arm are
+    `crossed` and in no other sum. `preference` is by satisfied clicks, `preference_clicks` by any. `steady` leaves out
+    the twentieth with the most pages.
+    """
 
     metrics: Mapping[str, tuple[ArmSums, ArmSums]]
     steady: Mapping[str, tuple[ArmSums, ArmSums]]
@@ -49,10 +55,10 @@ class Tallied:
 
 def summed(con: duckdb.DuckDBPyConnection, experiment_id: str) -> Tallied:
     """Everything counted for the experiment, on one snapshot."""
-    found = con.execute(
+    tallies = con.execute(
         "SELECT first_ts, until_ts, pages, over_cap, anonymous FROM tallies WHERE experiment_id = ?", [experiment_id]
     ).fetchall()
-    first, until, pages, over_cap, anonymous = found[0] if found else (None, None, 0, 0, 0)
+    first, until, pages, over_cap, anonymous = tallies[0] if tallies else (None, None, 0, 0, 0)
     users = con.execute(
         "SELECT arm, count(*), count(*) FILTER (crossed) FROM experiment_people WHERE experiment_id = ? "
         "GROUP BY arm ORDER BY arm",
@@ -64,7 +70,7 @@ def summed(con: duckdb.DuckDBPyConnection, experiment_id: str) -> Tallied:
     ).fetchall()[0][0]
     return Tallied(
         metrics=_arm_sums(con, experiment_id, None),
-        steady=_arm_sums(con, experiment_id, busiest or 0.0),
+        steady=_arm_sums(con, experiment_id, busiest or 0.0),  # None would be everybody
         preference=_preference(con, experiment_id, "credit"),
         preference_clicks=_preference(con, experiment_id, "clicks"),
         users={arm: count for arm, count, _ in users},
@@ -80,7 +86,7 @@ def summed(con: duckdb.DuckDBPyConnection, experiment_id: str) -> Tallied:
 def _arm_sums(
     con: duckdb.DuckDBPyConnection, experiment_id: str, busiest: float | None
 ) -> dict[str, tuple[ArmSums, ArmSums]]:
-    """Each metric's sums; with `busiest` only over people who saw at most so many pages."""
+    """Each metric's sums. With `busiest` only over people who saw at most so many pages."""
     parts = [_columns(top, under, BEFORE.get(name)) for name, (top, under) in METRICS.items()]
     rows = con.execute(
         f"SELECT arm, {', '.join(parts)} FROM experiment_people p "  # noqa: S608 - our own names
@@ -89,16 +95,16 @@ def _arm_sums(
         "AND (?::DOUBLE IS NULL OR seen <= ?::DOUBLE) GROUP BY arm",
         [experiment_id, experiment_id, busiest, busiest],
     ).fetchall()
-    found = {row[0]: row[1:] for row in rows}
+    by_arm = {row[0]: row[1:] for row in rows}
     return {
-        name: (_sums(found.get("champion"), place), _sums(found.get("challenger"), place))
+        name: (_sums(by_arm.get("champion"), place), _sums(by_arm.get("challenger"), place))
         for place, name in enumerate(METRICS)
-        if found
+        if by_arm
     }
 
 
 def _columns(top: str, under: str, before: str | None) -> str:
-    """The sums of `ArmSums`, in its order; who was not there before has a covariate of 0."""
+    """The sums of `ArmSums`, in its order. A person who was not there before has a covariate of 0."""
     z = f"coalesce({before}, 0)::DOUBLE" if before else "0::DOUBLE"
     return (
         f"count(*) FILTER ({under} > 0), sum({under}), sum({under} * {under}), sum({top}), sum({top} * {top}), "
@@ -114,7 +120,7 @@ def _sums(row: tuple[Any, ...] | None, place: int) -> ArmSums:
 
 
 def _preference(con: duckdb.DuckDBPyConnection, experiment_id: str, kind: str) -> PreferenceSums:
-    """Sums over people of (challenger - champion) / (challenger + champion); see `PreferenceSums`."""
+    """Sums over people of (challenger - champion) / (challenger + champion), see `PreferenceSums`."""
     row = con.execute(
         "SELECT count(m), count(*) - count(m), sum(m), sum(m * m), count(*) FILTER (m > 0), "  # noqa: S608 - ours
         "count(*) FILTER (m < 0) FROM ("

@@ -1,6 +1,6 @@
-"""What an experiment's pages brought, by person: folded in once each when their window is closed, summed up by arm.
+"""Counts what an experiment's pages brought, by person: each page once, when its window is closed.
 
-It keeps one row a person and never goes back to pages that it has counted. It judges nothing.
+It keeps one row a person and never goes back to counted pages. It judges nothing; `tallied` sums up by arm.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from flywheel.store.schema.times import millis, moment
 
 SPELLINGS = {"champion": "champion", "challenger": "challenger", "control": "champion", "treatment": "challenger"}
 SLICE_PAGES = 200_000
-BEFORE_DAYS = 14.0
+BEFORE_DAYS = 14.0  # what CUPED takes into account
 _COUNTS = (
     *("seen", "pages", "clicked", "satisfied", "empty", "abandoned", "thumbs_down", "timed", "latency_ms"),
     *("champion_clicks", "challenger_clicks", "champion_credit", "challenger_credit"),
 )
-# a page that somebody's clock dated long ago still finds its feedback: by the time it came in
+# feedback may be dated up to a day before its page; beyond that it is found by the batch it came in
 _SLACK_MS = 86_400_000
-_HELD_DAYS = 7
-_LONGEST_MS = 60_000.0
+_HELD_DAYS = 7  # late pages may change a day's sums for so long
+_LONGEST_MS = 60_000.0  # one page that hung must not carry the mean
 
 _OWN = "experiment_id = $id AND arm IN ('champion', 'challenger', 'interleaved')"
 _OWN_ARM = "arm"
@@ -37,7 +37,7 @@ _TAGGED = (
     "(model_version IN ($champion, $challenger) OR (coalesce(experiment_id, $id) = $id AND "
     "list_contains($spellings::VARCHAR[], lower(arm))))"
 )
-# the assignment, where the product logs it, counts above what was served: intention to treat
+# where the product logs the assignment, it counts above what was served: intention to treat
 _TAGGED_ARM = """
     coalesce(list_extract($roles::VARCHAR[], CASE WHEN coalesce(experiment_id, $id) = $id
                           THEN list_position($spellings::VARCHAR[], lower(arm)) END),
@@ -103,7 +103,7 @@ _PEOPLE = """
         coalesce(sum(challenger_credit) FILTER (counts), 0)::DOUBLE AS challenger_credit
     FROM pages GROUP BY person, day
 """
-# a person with more pages than the cap weighs as if they had so many
+# a person with more pages than the cap weighs like one with just as many
 _BEFORE = """
     INSERT INTO experiment_before
     WITH shown AS (
@@ -129,8 +129,11 @@ _BEFORE = """
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Whose pages count. `tagged`: the product serves itself and its pages carry `arm` or `model_version`; else ours,
-    by `experiment_id`. `spellings` maps a product's arm names to roles. `cap`: pages of one person that count."""
+    """Which pages count, and how.
+
+    `tagged`: the product serves itself, and its pages carry `arm` or `model_version`. Otherwise they are ours and carry
+    `experiment_id`. `spellings` maps a product's arm names to roles. `cap`: pages of one person that count.
+    """
 
     experiment_id: str
     champion: str
@@ -150,15 +153,17 @@ class Tally:
         self._slice = slice_pages
 
     def begin(self, comparison: Comparison, from_ms: int, days: float = BEFORE_DAYS) -> None:
-        """Note what people did in the `days` before `from_ms`; repeating it changes nothing."""
-        given = _parameters(comparison, 0, 0, 0) | {"from_ms": from_ms, "since_ms": from_ms - int(days * _SLACK_MS)}
+        """Note what people did in the `days` before `from_ms`. A second call changes nothing."""
+        values = _parameters(comparison, 0, 0, 0) | {"from_ms": from_ms, "since_ms": from_ms - int(days * _SLACK_MS)}
         with self._database.write() as con:
             con.execute("DELETE FROM experiment_before WHERE experiment_id = ?", [comparison.experiment_id])
-            con.execute(_BEFORE, _used(_BEFORE, comparison, given))
+            con.execute(_BEFORE, _used(_BEFORE, comparison, values))
 
     def advance(self, comparison: Comparison, until_ms: int) -> int:
-        """Fold in the pages shown before `until_ms`, usually the watermark, that are not counted yet, also late ones;
-        returns how many. In slices, each one transaction, so that a kill loses and doubles nothing."""
+        """Count the pages shown before `until_ms`, usually the watermark, that are not counted yet, late ones too.
+
+        Returns how many. Each slice is one transaction, so that a kill loses and doubles nothing.
+        """
         total = 0
         while True:
             pages, more = self._slice_of(comparison, until_ms)
@@ -167,58 +172,58 @@ class Tally:
                 return total
 
     def sums(self, experiment_id: str) -> Tallied:
-        """Everything counted up to now; the time it takes grows with people, not with pages."""
+        """Everything counted so far. The time it takes grows with people, not with pages."""
         with self._database.read() as con:
             return summed(con, experiment_id)
 
     def until_ms(self, experiment_id: str) -> int | None:
-        """Event time up to which pages are counted; None where nothing was yet."""
+        """Event time up to which pages are counted; None if none is."""
         with self._database.read() as con:
-            found = con.execute("SELECT until_ts FROM tallies WHERE experiment_id = ?", [experiment_id]).fetchall()
-        return millis(found[0][0]) if found else None
+            rows = con.execute("SELECT until_ts FROM tallies WHERE experiment_id = ?", [experiment_id]).fetchall()
+        return millis(rows[0][0]) if rows else None
 
     def forget_people(self, experiment_id: str) -> None:
-        """After the verdict the sums stand in its record: the rows by person are no longer needed, and go."""
+        """After the verdict: delete the rows by person. Their sums stand in the verdict's record."""
         with self._database.write() as con:
             for table in ("experiment_people", "experiment_people_days", "experiment_before"):
                 con.execute(f"DELETE FROM {table} WHERE experiment_id = ?", [experiment_id])  # noqa: S608 - ours
 
     def _slice_of(self, comparison: Comparison, until_ms: int) -> tuple[int, bool]:
-        """One slice: read and sum up beside ingestion, then write in one short transaction."""
+        """Count one slice: read and sum up beside ingestion, then write in one short transaction."""
         with self._database.read() as con:
             before = _progress(con, comparison.experiment_id)
             since_ms, since_batch = before or (comparison.from_ms, -1)
             if before and until_ms < since_ms:
                 return 0, False
             newest = con.execute("SELECT value FROM ingest_totals WHERE name = 'batch'").fetchall()
-            given = _parameters(comparison, until_ms, since_ms, since_batch)
-            edge = con.execute(_fill(_EDGE, comparison), _used(_EDGE, comparison, given | {"slice": self._slice}))
-            further = edge.fetchall()
-            more = bool(further) and since_ms < further[0][0] < until_ms
+            values = _parameters(comparison, until_ms, since_ms, since_batch)
+            edge = con.execute(_fill(_EDGE, comparison), _used(_EDGE, comparison, values | {"slice": self._slice}))
+            beyond = edge.fetchall()
+            more = bool(beyond) and since_ms < beyond[0][0] < until_ms
             if more:
-                given["until_ms"] = further[0][0]
-            con.execute(_fill(_PAGES, comparison), _used(_PAGES, comparison, given))
+                values["until_ms"] = beyond[0][0]
+            con.execute(_fill(_PAGES, comparison), _used(_PAGES, comparison, values))
             counts = con.execute(
                 "SELECT count(*), count(*) FILTER (person IS NULL), min(ts) FROM tally_pages WHERE arm IS NOT NULL"
             ).fetchall()[0]
-            # As values: by a subquery the database would take it that hardly any feedback came later, and hold it all.
+            # As values: given a subquery DuckDB expects little feedback after it, and holds all of it in memory.
             edges = con.execute("SELECT epoch_ms(min(ts)), min(batch) FROM tally_pages").fetchall()[0]
-            given |= dict(zip(("earliest", "lowest"), edges, strict=True))
-            people = con.sql(_PEOPLE, params=_used(_PEOPLE, comparison, given)).to_arrow_table()
+            values |= dict(zip(("earliest", "lowest"), edges, strict=True))
+            people = con.sql(_PEOPLE, params=_used(_PEOPLE, comparison, values)).to_arrow_table()
             con.execute("DROP TABLE tally_pages")
         batch = newest[0][0] if newest else 0
         with self._database.write() as con:
             if _progress(con, comparison.experiment_id) != before:
                 raise StoreError(f"experiment {comparison.experiment_id} is being counted twice at once")
-            _write(con, comparison.experiment_id, people, (int(given["until_ms"]), batch), counts)
+            _write(con, comparison.experiment_id, people, (int(values["until_ms"]), batch), counts)
         return counts[0] - counts[1], more
 
 
 def _progress(con: duckdb.DuckDBPyConnection, experiment_id: str) -> tuple[int, int] | None:
-    found = con.execute(
+    rows = con.execute(
         "SELECT epoch_ms(until_ts), until_batch FROM tallies WHERE experiment_id = ?", [experiment_id]
     ).fetchall()
-    return found[0] if found else None
+    return rows[0] if rows else None
 
 
 def _parameters(comparison: Comparison, until_ms: int, since_ms: int, since_batch: int) -> dict[str, Any]:
@@ -282,17 +287,18 @@ def _write(
 
 
 def _held(until_ms: int) -> str:
-    held = moment(max(0, until_ms - _HELD_DAYS * _SLACK_MS))
-    return held.date().isoformat() if held else "1970-01-01"
+    day = moment(max(0, until_ms - _HELD_DAYS * _SLACK_MS))
+    return day.date().isoformat() if day else "1970-01-01"
 
 
 def _merge(con: duckdb.DuckDBPyConnection, experiment_id: str, table: str, key: str, source: str) -> None:
-    """Add the rows of `source` to those of the same key; the arm that came first stays."""
-    both = ", ".join(f"sum({name}) AS {name}" for name in _COUNTS)
+    """Add the rows of `source` to those of the same key. The arm that came first stays."""
+    # stored rows get the oldest age, so that their arm came first
+    totals = ", ".join(f"sum({name}) AS {name}" for name in _COUNTS)
     columns = ", ".join(("arm", "crossed", *_COUNTS))
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE tally_merged AS SELECT ? AS experiment_id, {key}, "  # noqa: S608 - our own names
-        f"arg_min(arm, age) AS arm, bool_or(crossed) OR count(DISTINCT arm) > 1 AS crossed, {both} FROM ("
+        f"arg_min(arm, age) AS arm, bool_or(crossed) OR count(DISTINCT arm) > 1 AS crossed, {totals} FROM ("
         f"SELECT {key}, {columns}, DATE '1970-01-01' AS age FROM {table} SEMI JOIN {source} USING ({key}) "
         f"WHERE experiment_id = ? UNION ALL SELECT {key}, {columns}, day AS age FROM {source}) GROUP BY {key}",
         [experiment_id, experiment_id],
@@ -320,11 +326,11 @@ def _write_daily(con: duckdb.DuckDBPyConnection, experiment_id: str, source: str
         [experiment_id],
     )
     for name, arm, top, under in metrics:
-        wanted = "arm = 'interleaved'" if name == "credit" else "arm <> 'interleaved'"
+        condition = "arm = 'interleaved'" if name == "credit" else "arm <> 'interleaved'"
         con.execute(
             f"INSERT INTO experiment_daily BY NAME SELECT experiment_id, day, {arm} AS arm, '{name}' AS metric, "  # noqa: S608
             f"count(*) AS users, sum({under})::BIGINT AS pages, sum({under} * {under}) AS pages_sq, "
             f"sum({top}) AS total, sum({top} * {top}) AS total_sq, sum({top} * {under}) AS total_pages "
-            f"FROM tally_days WHERE {wanted} AND {under} > 0 GROUP BY ALL"
+            f"FROM tally_days WHERE {condition} AND {under} > 0 GROUP BY ALL"
         )
     con.execute("DROP TABLE tally_days")
