@@ -1,6 +1,6 @@
-"""What annotators said about (query, document) pairs, as Label Studio exports it or as plain rows: one grade a pair.
+"""Turns annotators' answers on (query, document) pairs into one grade a pair: Label Studio's exports or plain rows.
 
-It reads shapes, not files, and asks nobody twice: an annotator's latest word on a pair is the one that counts.
+It reads shapes, not files. Of an annotator's answers on a pair the latest counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 Row = Mapping[str, Any]
 Skip = Callable[[str], None]
-# Names of the labelling control; JSON-MIN and CSV exports carry its answer under that name.
+# Names of the labelling control. JSON-MIN and CSV exports carry its answer under that name.
 _ANSWERS = ("grade", "relevance", "rating", "label", "choice")
 _GRADES = {"highly relevant": 2.0, "partially relevant": 1.0, "relevant": 1.0, "yes": 1.0, "true": 1.0} | dict.fromkeys(
     ("irrelevant", "not relevant", "no", "false"), 0.0
@@ -25,7 +25,7 @@ _LEADING_NUMBER = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:[-–—:.)=]|$)")
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One annotator's answer; `when` orders an annotator's own answers, `truth` marks Label Studio's ground truth."""
+    """One annotator's answer. `when` orders an annotator's own answers. `truth` marks Label Studio's ground truth."""
 
     annotator: str
     when: str
@@ -38,8 +38,8 @@ def judgements(rows: Iterable[Row], skip: Skip) -> Iterator[dict[str, Any]]:
 
     A row is a task of Label Studio's JSON export with its `annotations`, a line of its JSON-MIN or CSV export (one an
     annotation), or a plain row with `grade`. Cancelled annotations and tasks that nobody answered are skipped with a
-    reason. Where annotators differ the middle grade counts, the lower of two middle ones: a tie is not relevant enough
-    to teach from. Annotations marked as ground truth overrule the others.
+    reason. Where annotators differ the middle grade counts. Of two middle grades the lower counts, because a tie is not
+    relevant enough to teach from. Annotations marked as ground truth overrule the others.
     """
     votes: dict[tuple[str, str], list[Vote]] = defaultdict(list)
     for number, row in enumerate(rows):
@@ -49,17 +49,17 @@ def judgements(rows: Iterable[Row], skip: Skip) -> Iterator[dict[str, Any]]:
         if query in (None, "") or doc_id in (None, ""):
             skip("no query or doc_id")
             continue
-        given, reason = _votes(row, str(number))
-        votes[str(query), str(doc_id)] += given
+        pair_votes, reason = _votes(row, str(number))
+        votes[str(query), str(doc_id)] += pair_votes
         if reason:
             skip(reason)
-    for (query, doc_id), given in votes.items():
-        if given:
-            yield {"query": query, "doc_id": doc_id, "grade": agreed(given)}
+    for (query, doc_id), pair_votes in votes.items():
+        if pair_votes:
+            yield {"query": query, "doc_id": doc_id, "grade": agreed(pair_votes)}
 
 
 def agreed(votes: Iterable[Vote]) -> float:
-    """The middle grade over annotators, each by their latest word; of ground truths alone where there are any."""
+    """The middle grade over annotators, each by their latest answer. Ground truths count alone if there are any."""
     latest: dict[str, Vote] = {}
     for vote in sorted(votes, key=lambda vote: vote.when):
         latest[vote.annotator] = vote
@@ -101,7 +101,7 @@ def _flat(row: Row, place: str) -> tuple[list[Vote], str | None]:
 
 
 def _first_grade(result: Any, unread: str) -> tuple[float | None, str]:
-    """The grade of an annotation's first control that has one; else what could not be read."""
+    """The grade of an annotation's first control that has one; else None and what could not be read."""
     for item in result if isinstance(result, list) else ():
         value = item.get("value") if isinstance(item, Mapping) else None
         if not isinstance(value, Mapping):
@@ -129,9 +129,9 @@ def _grade(answer: Any) -> float | None:
     if isinstance(answer, bool):
         return float(answer)
     if isinstance(answer, str):
-        named = _GRADES.get(answer.strip().lower())
-        if named is not None:
-            return named
+        grade_of_choice = _GRADES.get(answer.strip().lower())
+        if grade_of_choice is not None:
+            return grade_of_choice
         number = _LEADING_NUMBER.match(answer)
         return float(number[1]) if number else None
     number_given = isinstance(answer, int | float) and 0 <= answer < float("inf")
@@ -146,7 +146,10 @@ def _unread(answer: Any) -> str:
 
 
 def _identity(annotator: Any, otherwise: str) -> str:
-    """Label Studio names an annotator by number, by mail address or by a record of both; unnamed ones are others."""
+    """Label Studio names an annotator by number, by mail address or by a record of both.
+
+    Each answer without a name counts as another annotator's.
+    """
     if isinstance(annotator, Mapping):
         annotator = annotator.get("id", annotator.get("email"))
     return otherwise if annotator in (None, "") else str(annotator)

@@ -1,6 +1,6 @@
-"""Collections in BEIR's layout: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`, each plain or `.gz`.
+"""Reads collections in BEIR's layout: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`, each plain or `.gz`.
 
-Reads only, streams the corpus, and names file and line of what it cannot read.
+It writes nothing, streams the corpus, and names file and line of what it cannot read.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _NAMES = {"corpus": "corpus.jsonl", "queries": "queries.jsonl"}
 
 
 class BeirError(ValueError):
-    """A folder that is no BEIR collection; the message names the file, the line, and what was expected there."""
+    """A folder that is no BEIR collection. The message names the file, the line, and what was expected there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A document of the corpus; `content` is what an encoder reads."""
+    """A document of the corpus. `content` is what an encoder reads."""
 
     doc_id: str
     title: str
@@ -29,7 +29,7 @@ class Passage:
 
     @property
     def content(self) -> str:
-        """Title and text, one space between, as `flywheel.events.Document.content` has it."""
+        """Title and text with one space between, like `flywheel.events.Document.content`."""
         return f"{self.title} {self.text}".strip()
 
 
@@ -67,14 +67,14 @@ def read_queries(folder: Path) -> dict[str, str]:
 
 
 def read_qrels(folder: Path, split: str) -> dict[str, dict[str, float]]:
-    """Query id -> doc id -> grade; a header line may be there, and so may TREC's second column.
+    """Query id -> doc id -> grade. A header line and TREC's second column are allowed.
 
     Raises:
         BeirError: no such split (the message lists those there are), or an unreadable line.
     """
-    found = splits(folder)
-    if split not in found:
-        raise BeirError(f"{folder} has no split {split!r}; it has {', '.join(found) or 'no qrels/*.tsv at all'}")
+    present = splits(folder)
+    if split not in present:
+        raise BeirError(f"{folder} has no split {split!r}; it has {', '.join(present) or 'no qrels/*.tsv at all'}")
     path = _find(folder / "qrels", f"{split}.tsv")
     judgements: dict[str, dict[str, float]] = {}
     with _open(path) as lines:
@@ -85,7 +85,7 @@ def read_qrels(folder: Path, split: str) -> dict[str, dict[str, float]]:
             if parsed is not None:
                 query_id, doc_id, grade = parsed
                 judgements.setdefault(query_id, {})[doc_id] = grade
-            elif number > 1:
+            elif number > 1:  # the first line may be a header
                 raise BeirError(f"{path}:{number}: expected query-id, corpus-id and score, found {line.strip()[:80]!r}")
     return judgements
 
@@ -119,6 +119,7 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _open(path: Path) -> TextIO:
+    # utf-8-sig: some editors write a byte order mark, which would spoil the first line
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig")
     return path.open(encoding="utf-8-sig")

@@ -1,6 +1,6 @@
-"""Files that people bring (documents, feedback, annotations), read row by row, with a reason for each row skipped.
+"""Reads files that people bring (documents, feedback, annotations) row by row, with a reason for each row skipped.
 
-It knows files and shapes; what a record means is decided where it is stored.
+It knows files and shapes. What a record means is decided where it is stored.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _IDS = ("doc_id", "_id", "id")
 _TEXTS = ("text", "body", "content")
 _JSON_LINES = {".jsonl", ".ndjson"}
 _KNOWN = ".jsonl, .ndjson, .csv, .tsv, .parquet (the text ones also .gz)"
-csv.field_size_limit(1 << 30)
+csv.field_size_limit(1 << 30)  # the module's own limit is 131,072 characters, and documents are longer
 
 
 class ImportFailed(ValueError):  # noqa: N818 - reads as what happened
-    """A file that cannot be read at all; the message names it and what was expected."""
+    """A file that cannot be read at all. The message names it and what was expected."""
 
 
 class ImportCount:
@@ -74,7 +74,7 @@ def read_feedback(path: Path, tally: ImportCount) -> Iterator[Record]:
     """UBI queries and events, one JSON object a line, also in OpenSearch's bulk form (its action lines are dropped)."""
     for row in rows(path, tally):
         if len(row) == 1 and next(iter(row)) in {"index", "create"}:
-            tally.read -= 1
+            tally.read -= 1  # an action line is no row
         elif "action_name" in row or "user_query" in row:
             yield row
         else:
@@ -82,12 +82,12 @@ def read_feedback(path: Path, tally: ImportCount) -> Iterator[Record]:
 
 
 def read_annotations(path: Path, tally: ImportCount) -> Iterator[Record]:
-    """One `{query, doc_id, grade}` a pair; see `flywheel.files.annotations.judgements` for shapes and disagreement."""
+    """One `{query, doc_id, grade}` a pair. See `flywheel.files.annotations.judgements` for shapes and disagreement."""
     yield from judgements(rows(path, tally), tally.skip)
 
 
 def rows(path: Path, tally: ImportCount) -> Iterator[Record]:
-    """Every row of the file as a mapping; what is no object is skipped with its reason.
+    """Every row of the file as a mapping. What is no object is skipped with its reason.
 
     Raises:
         ImportFailed: unknown ending or unreadable file.
@@ -142,7 +142,7 @@ def _parquet(path: Path) -> Iterator[Record]:
 
 
 def _as_json(value: Any) -> Any:
-    """Parquet's values as JSON would have them: moments as ISO 8601, a moment without a zone is UTC."""
+    """Parquet's values as JSON would have them. Moments are ISO 8601; a moment without a zone is UTC."""
     match value:
         case dict():
             return {name: _as_json(inner) for name, inner in value.items()}
@@ -174,6 +174,7 @@ def _parsed(line: str, tally: ImportCount) -> Any:
 
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
+    # utf-8-sig: spreadsheets write a byte order mark; newline="": the csv module reads line ends itself
     if path.suffix == ".gz":
         with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield file

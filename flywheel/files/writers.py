@@ -1,4 +1,7 @@
-"""What leaves an installation as a file: any table, and the pairs most worth a judgement, as labelling tasks."""
+"""Writes files that leave an installation: any table, and the pairs most worth a judgement as labelling tasks.
+
+It asks for no data; the caller brings them.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class ExportFailed(ValueError):  # noqa: N818 - reads as what happened
-    """The file cannot be written as asked; the message says what can be."""
+    """The file cannot be written as asked. The message says what can be."""
 
 
 def label_tasks(answer: pa.Table) -> list[dict[str, Any]]:
-    """Label Studio tasks; `flywheel import annotations` reads what comes back."""
+    """Label Studio tasks. `flywheel import annotations` reads what comes back."""
     shown = ("query", "doc_id", "title", "text")
     return [
         {
@@ -27,7 +30,7 @@ def label_tasks(answer: pa.Table) -> list[dict[str, Any]]:
 
 
 def write(value: pa.Table | list[dict[str, Any]], path: Path) -> int:
-    """Write beside the target and rename, in the form that the ending names; returns the rows written.
+    """Write beside the target and rename, in the form that the ending names. Returns the rows written.
 
     Raises:
         ExportFailed: an ending that is none of .parquet, .csv, .jsonl (tasks: .json).
