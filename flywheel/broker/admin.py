@@ -1,4 +1,4 @@
-"""Administration of the brokers: topics, cluster id, end offsets and lag. It sends and consumes nothing."""
+"""Administers the brokers: topics, cluster id, end offsets and lag. It sends and consumes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def ensure_topics(settings: Kafka, names: Iterable[str], partitions: int = 1) -> list[str]:
-    """Create what is missing of `names`, with the cluster's own replication; returns the names that were created.
+    """Create those of `names` that are missing, with the cluster's own replication. Returns the names created.
 
     Raises:
         BrokerUnavailable: no broker answers, or it does not create them.
@@ -23,7 +23,7 @@ def ensure_topics(settings: Kafka, names: Iterable[str], partitions: int = 1) ->
         missing = sorted(set(names) - set(admin.list_topics()))
         if missing:
             answer = admin.create_topics(
-                {name: {"num_partitions": partitions, "replication_factor": -1} for name in missing},
+                {name: {"num_partitions": partitions, "replication_factor": -1} for name in missing},  # -1: its default
                 timeout_ms=CONNECT_MS,
                 raise_errors=False,
             )
@@ -33,7 +33,7 @@ def ensure_topics(settings: Kafka, names: Iterable[str], partitions: int = 1) ->
 
 
 def delete_topics(settings: Kafka, names: Iterable[str]) -> None:
-    """Delete topics with all they hold; unknown names are ignored."""
+    """Delete topics with all they hold. Unknown names are ignored."""
     with _admin(settings) as admin:
         present = set(admin.list_topics())
         if doomed := [name for name in names if name in present]:
@@ -51,7 +51,7 @@ def cluster_id(settings: Kafka) -> str:
 
 
 def end_offsets(settings: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], int]:
-    """For each partition of `topics`, the offset of the message to come. Wrong on the embedded broker."""
+    """For each partition of `topics`, the offset of the next message. Wrong on the embedded broker."""
     from kafka import OffsetSpec, TopicPartition
 
     with _admin(settings) as admin:
@@ -60,14 +60,14 @@ def end_offsets(settings: Kafka, topics: Iterable[str]) -> dict[tuple[str, int],
             for topic in admin.describe_topics(list(topics))
             for partition in topic.get("partitions") or []
         }
-        found = admin.list_partition_offsets(wanted) if wanted else {}
-        return {(place.topic, place.partition): int(answer.offset) for place, answer in found.items()}
+        ends = admin.list_partition_offsets(wanted) if wanted else {}
+        return {(where.topic, where.partition): int(answer.offset) for where, answer in ends.items()}
 
 
 def lag(settings: Kafka, topics: Iterable[str], next_offsets: Mapping[tuple[str, int], int]) -> int:
-    """Messages in `topics` that are not yet read, given where reading goes on."""
+    """Messages in `topics` that are not read yet. `next_offsets` says where reading goes on."""
     ends = end_offsets(settings, topics)
-    return sum(max(0, end - next_offsets.get(place, 0)) for place, end in ends.items())
+    return sum(max(0, end - next_offsets.get(where, 0)) for where, end in ends.items())
 
 
 def _check_created(topics: Iterable[Mapping[str, Any]]) -> None:

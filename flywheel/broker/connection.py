@@ -1,6 +1,6 @@
-"""A way in to the brokers: whether any of them listens, and a client of the library that leaves nothing behind.
+"""Opens connections to the brokers: tells whether any listens, and makes clients that leave nothing behind on failure.
 
-It opens connections only. What is sent or asked over them is for the other modules of this room.
+It sends and asks nothing. The other modules of this room do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CONNECT_MS = 5_000
 
 
 class BrokerUnavailable(ConnectionError):  # noqa: N818 - it reads as what it says
-    """No broker answers, or not in time; the message names the address, the cause and the fix."""
+    """No broker answers in time. The message names the address, the cause and the fix."""
 
 
 def probe(settings: Kafka, timeout_s: float = 2.0) -> None:
@@ -40,11 +40,11 @@ def probe(settings: Kafka, timeout_s: float = 2.0) -> None:
 
 
 def connected(client: Callable[..., Any], settings: Kafka, **options: Any) -> Any:
-    """A client of the library; what a failed constructor leaves running is ended here, each is a thread."""
+    """A client of the library. If its constructor fails, the threads that it leaves running are ended here."""
     from kafka.errors import KafkaError
     from kafka.net.compat import KafkaNetClient
 
-    probe(settings)
+    probe(settings)  # first, because each failed constructor of the library leaves a thread
     opened: list[Any] = []
 
     def remember(**configs: Any) -> Any:

