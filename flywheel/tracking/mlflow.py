@@ -1,6 +1,6 @@
-"""Finished training runs, copied to MLflow: parameters, curves, metrics, data snapshot, model version.
+"""Copies finished training runs to MLflow: parameters, curves, metrics, data snapshot, model version.
 
-It reads what the trainer left behind, so the trainer knows nothing of it; and a run never fails because of it.
+It reads what the trainer left behind, so the trainer knows nothing of it. No run fails because of it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Tracker:
         self._client = MlflowClient(tracking_uri=settings.uri or f"sqlite:///{(home.root / 'mlflow.db').resolve()}")
 
     def record(self, run: TrainingRun) -> None:
-        """Copy an ended run; one that is there already is left alone. Where MLflow fails, the log says so."""
+        """Copy an ended run. One that is there already is left alone. If MLflow fails, the log says so."""
         try:
             self._write(run)
         except Exception:  # whatever MLflow raises: the run is in the database, and this is only a copy of it
@@ -50,13 +50,14 @@ class Tracker:
 
     def _write(self, run: TrainingRun) -> None:
         client, name = self._client, self._settings.experiment
-        found = client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found is not None else client.create_experiment(name)
+        existing = client.get_experiment_by_name(name)
+        experiment = existing.experiment_id if existing is not None else client.create_experiment(name)
+        # a copy that a crash cut short is still RUNNING, and is made again
         if client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run.run_id}' AND attributes.status != 'RUNNING'"):
             return
         manifest = manifest_of(self._home.snapshots / run.run_id)
         tags = {key: _cut(value) for key, value in tags_of(run, manifest) if value}
-        made = client.create_run(
+        copied = client.create_run(
             experiment, start_time=run.started_at_ms, tags=tags, run_name=run.version or run.run_id
         )
         parameters = [self._entities.Param(key, _cut(value)) for key, value in parameters_of(run, manifest)]
@@ -64,10 +65,10 @@ class Tracker:
             self._entities.Metric(key, value, run.finished_at_ms or run.started_at_ms, step)
             for key, value, step in metrics_of(run.report or {})
         ]
-        client.log_batch(made.info.run_id, params=parameters[:100])
+        client.log_batch(copied.info.run_id, params=parameters[:100])
         for start in range(0, len(metrics), 1_000):  # MLflow's own limits on one batch
-            client.log_batch(made.info.run_id, metrics=metrics[start : start + 1_000])
-        client.set_terminated(made.info.run_id, _STATUS.get(run.state, "FINISHED"), end_time=run.finished_at_ms)
+            client.log_batch(copied.info.run_id, metrics=metrics[start : start + 1_000])
+        client.set_terminated(copied.info.run_id, _STATUS.get(run.state, "FINISHED"), end_time=run.finished_at_ms)
 
 
 def _cut(value: Any) -> str:

@@ -13,12 +13,12 @@ RUN_TAG = "flywheel.run_id"
 
 
 def manifest_of(snapshot: Path) -> Mapping[str, Any]:
-    """What a snapshot's manifest says; nothing where there is no snapshot."""
+    """The manifest of a snapshot; empty if there is no snapshot."""
     try:
-        found: dict[str, Any] = json.loads((snapshot / "snapshot.json").read_text("utf-8"))
+        manifest: dict[str, Any] = json.loads((snapshot / "snapshot.json").read_text("utf-8"))
     except FileNotFoundError:  # refused before there was anything to learn from
         return {}
-    return found
+    return manifest
 
 
 def tags_of(run: TrainingRun, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:

@@ -1,7 +1,7 @@
-"""Finished training runs, copied to Weights & Biases as `flywheel.tracking.mlflow` copies them to MLflow.
+"""Copies finished training runs to Weights & Biases, as `flywheel.tracking.mlflow` copies them to MLflow.
 
-Each is written to the home first, as the library writes a run without a network, and sent from there: a server that is
-not there delays nothing and loses nothing.
+Each is first written to the home, in the library's form for runs without a network, and sent from there. A missing
+server delays nothing and loses nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WHOLE = "flywheel.whole"  # marks a folder that was written to its end
 
 
 class Diary:
-    """Writes ended runs below the home's folder `wandb`, each once; `tracking.wandb_send` sends them as well."""
+    """Writes ended runs below the home's folder `wandb`, each once. With `tracking.wandb_send` it also sends them."""
 
     def __init__(self, settings: Tracking, home: Home) -> None:
         """Load the library.
@@ -42,7 +42,7 @@ class Diary:
         self._settings, self._home = settings, home
 
     def record(self, run: TrainingRun) -> None:
-        """Copy an ended run; one that is there already is left alone. Where the library fails, the log says so."""
+        """Copy an ended run. One that is there already is left alone. If the library fails, the log says so."""
         try:
             folder = self._written(run.run_id) or self._write(run)
             if self._settings.wandb_send and not list(folder.glob("*.synced")):
@@ -51,9 +51,9 @@ class Diary:
             log.exception("run %s is not in W&B; training and promotion are not concerned", run.run_id)
 
     def _written(self, run_id: str) -> Path | None:
-        """Where the whole run lies, under the library's own name for it; what a crash left has no mark."""
-        found = self._home.root.glob(f"wandb/offline-run-*-{run_id}")
-        return next((folder for folder in found if (folder / _WHOLE).exists()), None)
+        """The folder of the whole run, under the library's own name for it. What a crash left has no mark."""
+        folders = self._home.root.glob(f"wandb/offline-run-*-{run_id}")
+        return next((folder for folder in folders if (folder / _WHOLE).exists()), None)
 
     def _write(self, run: TrainingRun) -> Path:
         manifest = manifest_of(self._home.snapshots / run.run_id)
@@ -61,7 +61,7 @@ class Diary:
             silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True,
             x_save_requirements=False,
         )  # fmt: skip
-        made = self._wandb.init(
+        copied = self._wandb.init(
             project=self._settings.wandb_project,
             id=run.run_id,
             name=run.version or run.run_id,
@@ -76,20 +76,23 @@ class Diary:
         for key, value, step in metrics_of(run.report or {}):
             points.setdefault(step, {})[key] = value
         for step, values in sorted(points.items()):
-            made.log(values, step=step)
-        made.finish(exit_code=_FAILED.get(run.state, 0))
+            copied.log(values, step=step)
+        copied.finish(exit_code=_FAILED.get(run.state, 0))
         self._wandb.teardown()  # ends the library's own process, which writes the file's last records
-        folder = Path(made.dir).parent
+        folder = Path(copied.dir).parent
         (folder / _WHOLE).touch()
         return folder
 
     def _send(self, folder: Path) -> None:
-        """Send it with the library's own command, which marks what has arrived; a run never waits longer than asked."""
+        """Send it with the library's own command, which marks what has arrived.
+
+        It waits no longer than `tracking.timeout_seconds`.
+        """
         command = [sys.executable, "-m", "wandb", "sync", str(folder.resolve())]
         environ = {**os.environ, "WANDB_SILENT": "true"}
         seconds = self._settings.timeout_seconds
         try:
-            done = subprocess.run(  # noqa: S603 - our own interpreter, no shell
+            sync = subprocess.run(  # noqa: S603 - our own interpreter, no shell
                 command,
                 env=environ,
                 stdin=subprocess.DEVNULL,
@@ -98,10 +101,10 @@ class Diary:
                 check=False,
                 cwd=self._home.root,
             )
-            if done.returncode == 0 and list(folder.glob("*.synced")):
+            if sync.returncode == 0 and list(folder.glob("*.synced")):
                 return
-            printed = (done.stderr or done.stdout).decode(errors="replace").strip()
-            said = printed[-500:] or f"exit code {done.returncode}"
+            printed = (sync.stderr or sync.stdout).decode(errors="replace").strip()
+            problem = printed[-500:] or f"exit code {sync.returncode}"
         except subprocess.TimeoutExpired:
-            said = f"no answer within {seconds} s"
-        log.error("W&B did not take a run: %s. Nothing is lost; send it with: wandb sync %s", said, folder)
+            problem = f"no answer within {seconds} s"
+        log.error("W&B did not take a run: %s. Nothing is lost; send it with: wandb sync %s", problem, folder)
