@@ -1,7 +1,7 @@
-"""The offline gate: champion and challenger rank the same judged queries, and `promotion` says what that proves.
+"""Ranks the judged queries with champion and challenger, and lets `flywheel.gates.offline` decide on the scores.
 
-It ranks and scores; it neither trains nor promotes. Clicks on the champion's own pages come in as a guard alone
-(`flywheel.learning.heldout`): they can hold a challenger back, and never bring one forward.
+It neither trains nor promotes. Clicks on the champion's own pages serve as a guard alone (`flywheel.learning.heldout`):
+they can hold a challenger back, and never bring one forward.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEPTH = 100
 
 @dataclass(frozen=True, slots=True)
 class JudgedSet:
-    """Queries with graded judgements: `judgements[i]` maps doc_id to grade for `queries[i]`. Golden or anchor."""
+    """Judged queries, golden or anchor (`kind`): `judgements[i]` maps doc_id to grade for `queries[i]`."""
 
     name: str
     version: str
@@ -36,9 +36,10 @@ class JudgedSet:
 
 def seen_mask(judged: JudgedSet, trained: Collection[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """True where some relevant document of the query was a positive in any training: shape (queries,)."""
-    known = trained if isinstance(trained, (set, frozenset)) else set(trained)
+    positives = trained if isinstance(trained, (set, frozenset)) else set(trained)
     return np.array(
-        [any(grade > 0 and doc in known for doc, grade in graded.items()) for graded in judged.judgements], dtype=bool
+        [any(grade > 0 and doc in positives for doc, grade in graded.items()) for graded in judged.judgements],
+        dtype=bool,
     )
 
 
@@ -55,8 +56,8 @@ def judge(
 ) -> GateDecision:
     """Score both rankers on every golden and anchor set and decide at error rate `alpha`.
 
-    With `base`, the challenger is held against the base model too on every anchor set, so that losses which are each
-    within the margin cannot add up over promotions. `feedback` is what `flywheel.learning.heldout` found.
+    With `base`, the challenger is compared with the base model too on every anchor set: losses that are each within
+    the margin cannot add up over promotions. `feedback` comes from `flywheel.learning.heldout`.
     """
     golden = [judged for judged in sets if judged.kind == "golden"]
     scores = [_scores(champion, challenger, judged, policy.metrics) for judged in golden]

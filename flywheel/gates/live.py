@@ -1,7 +1,7 @@
 """The live verdict: sums by arm or users' preferences in; promote, reject, inconclusive or "go on" out, at any look.
 
-Every test here may be repeated daily: e-values and confidence sequences, or planned looks with group-sequential bounds;
-never a fixed-size p-value.
+It uses no fixed-size p-value. Every test may be repeated daily: e-values and confidence sequences, or planned looks
+with group-sequential bounds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from flywheel.stats.sequential import e_gain, e_loss, sequence
 from flywheel.stats.srm import sample_ratio
 
 Arms = tuple[ArmSums, ArmSums]
+# the chance that a harmless challenger is ended for a loss, and as much for its guardrails together
 WATCH_LEVEL = 0.05
 CROSSED_SHARE = 0.05
 # looked at every day for four weeks, it voids fewer than one clean split in a hundred
 SRM_LEVEL = 0.0005
-# about where one user has a fifth of an arm's pages
+# Kish's effective size sinks to about this where one user has a fifth of an arm's pages
 LEAST_EFFECTIVE = 25.0
 # what one metric's test says, before doubts, guardrails and `min_effect` make a verdict of it
 BETTER, WORSE, UNDECIDED = "better", "worse", "inconclusive"
@@ -36,9 +37,9 @@ class LiveEvidence:
 
     `metrics` holds the policy's live metric, its guardrails, and whatever else is reported (`ctr` tells clickbait).
     `steady` is the live metric again without the twentieth of users who saw the most pages. `users` counts users by the
-    arm they were assigned to, `shares` what was asked, `crossed` users who met both. `preference` comes from
-    interleaving. `days` is the event time since it went live. `looks` are the planned looks taken so far, as the last
-    decision's evidence has them. A user's pages may be capped by whoever sums them.
+    arm they were assigned to. `shares` is the split that was asked for. `crossed` counts users who met both arms.
+    `preference` comes from interleaving. `days` is the event time since it went live. `looks` are the planned looks
+    taken so far, as in the last decision's evidence. The caller may cap a user's pages.
     """
 
     metrics: Mapping[str, Arms] = field(default_factory=dict)
@@ -52,13 +53,14 @@ class LiveEvidence:
 
 
 def decide_live(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
-    """Look once at a split or an interleaving that runs; looks cost nothing, `alpha` is spent when it ends.
+    """Look once at a running split or interleaving. Looks cost nothing; `alpha` is spent when it ends.
 
     1. A sample ratio mismatch, or too many users in both arms, voids it: inconclusive, alert.
     2. A guardrail beyond its margin, or the live metric worse than the champion's, by their e-values: reject.
-    3. E-value of a gain at least 1 / `alpha` (where the policy plans `looks`: a z-value above the bound of the look
-       that is due), the effect at least `min_effect`, `min_days` over, guardrails held, and the gain there without the
-       most active users too: promote. With `preference` alone that is the users' preference.
+    3. Promote when all of these hold: the e-value of a gain is at least 1 / `alpha` (where the policy plans `looks`,
+       the z-value is above the bound of the look that is due); the effect is at least `min_effect`; `min_days` are
+       over; no guardrail is in doubt; the gain is there without the most active users too. With `preference` alone,
+       the effect is the users' preference.
     4. After `max_days`: inconclusive, expired. Before: inconclusive and not final.
     """
     return _decide(evidence, policy, alpha, watch=WATCH_LEVEL)
@@ -67,8 +69,8 @@ def decide_live(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -
 def decide_rollback(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
     """Look once at a new champion (as challenger) beside a holdback that keeps the one before (as champion).
 
-    REJECT means: roll back; at any number of looks a promotion that was right is taken back with a chance of at most
-    `alpha` for its metric and as much for its guardrails together. PROMOTE means confirmed: a gain at `alpha`.
+    REJECT means: roll back. However often one looks, a promotion that was right is taken back with a chance of at most
+    `alpha` for its metric, and as much for its guardrails together. PROMOTE means confirmed: a gain at `alpha`.
     """
     return _decide(evidence, policy, alpha, watch=alpha)
 
@@ -113,7 +115,7 @@ def _void(evidence: LiveEvidence) -> str | None:
 
 
 def _estimate(evidence: LiveEvidence, policy: PromotionPolicy) -> Estimate | Inconclusive:
-    """The effect that decides: the log of the ratio for a split, mean preference where there is only interleaving."""
+    """The effect that decides: the logarithm of the ratio for a split, the mean preference for an interleaving."""
     if policy.live_metric in evidence.metrics:
         return log_ratio(*_arms(evidence.metrics[policy.live_metric], policy))
     if evidence.preference is not None:
@@ -133,7 +135,7 @@ def _users(evidence: LiveEvidence, policy: PromotionPolicy) -> int:
 
 
 def _too_few(evidence: LiveEvidence, policy: PromotionPolicy) -> str | None:
-    """Why there are too few users, in the smaller arm or with a preference, for a normal distribution to be near."""
+    """Why a normal approximation does not hold yet: too few users in the smaller arm, or with a preference."""
     users, arms = _users(evidence, policy), evidence.metrics.get(policy.live_metric, ())
     if users < policy.min_users:
         return f"{users} users {'in an arm' if arms else 'with a preference'}; {policy.min_users} needed"
@@ -144,13 +146,13 @@ def _too_few(evidence: LiveEvidence, policy: PromotionPolicy) -> str | None:
 
 
 def effects(estimate: Estimate, expected: float, *, split: bool) -> tuple[float, float, float]:
-    """An effect and the ends of its 95 % sequence; those of a split are relative, its estimate being a logarithm."""
+    """An effect and the ends of its 95 % sequence. A split's estimate is a logarithm; its effect is made relative."""
     low, high = sequence(estimate, expected=expected)
     return (math.expm1(estimate.effect), math.expm1(low), _expm1(high)) if split else (estimate.effect, low, high)
 
 
 def _expm1(value: float) -> float:
-    return math.expm1(min(value, 700.0))
+    return math.expm1(min(value, 700.0))  # exp overflows a float64 above 709
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,27 +166,27 @@ def _primary(
 ) -> tuple[Verdict, str]:
     split = policy.live_metric in evidence.metrics
     name = policy.live_metric if split else "users' preference"
-    found = _estimate(evidence, policy)
-    if isinstance(found, Inconclusive):
-        return Verdict.INCONCLUSIVE, found.reason
-    few = _too_few(evidence, policy)
-    if few:
-        return Verdict.INCONCLUSIVE, few
+    estimate = _estimate(evidence, policy)
+    if isinstance(estimate, Inconclusive):
+        return Verdict.INCONCLUSIVE, estimate.reason
+    too_few = _too_few(evidence, policy)
+    if too_few:
+        return Verdict.INCONCLUSIVE, too_few
     users = _users(evidence, policy)
     expected = policy.expected_gain if split else policy.expected_preference
-    loss = e_loss(found, expected=expected)
-    effect, low, high = effects(found, expected, split=split)
+    loss = e_loss(estimate, expected=expected)
+    effect, low, high = effects(estimate, expected, split=split)
     facts["primary"] = {"metric": name, "effect": effect, "low": low, "high": high, "e_loss": loss, "users": users}
-    facts["primary"] |= {"scale": "log ratio" if split else "difference", "standard_error": found.standard_error}
+    facts["primary"] |= {"scale": "log ratio" if split else "difference", "standard_error": estimate.standard_error}
     facts["primary"]["verdict"] = WORSE if loss >= 1 / levels.loss else UNDECIDED
     line = f"{name} {effect:+.2%} (95 % sequence {low:+.2%} to {high:+.2%}, {users} users"
     line += " in the smaller arm)" if split else " with a preference)"
     if loss >= 1 / levels.loss:
         return Verdict.REJECT, f"{line}: worse (e-value {loss:.3g}, {1 / levels.loss:.3g} needed)"
     won, words = (
-        _at_a_look(found, evidence, policy, levels.gain, facts)
+        _at_a_look(estimate, evidence, policy, levels.gain, facts)
         if policy.looks
-        else _at_any_time(found, expected, levels.gain, facts)
+        else _at_any_time(estimate, expected, levels.gain, facts)
     )
     facts["primary"]["verdict"] = BETTER if won else UNDECIDED
     if won and effect >= policy.min_effect:
@@ -202,7 +204,7 @@ def _at_any_time(found: Estimate, expected: float, alpha: float, facts: dict[str
 def _at_a_look(
     found: Estimate, evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, facts: dict[str, Any]
 ) -> tuple[bool, str]:
-    """Whether the look that is due, if one is, finds a gain; it is written down as taken."""
+    """Whether a look is due and finds a gain; the look is noted in `facts`."""
     if not due(policy.looks, evidence.looks, evidence.days, policy.max_days):
         days = sorted(share * policy.max_days for share in policy.looks)
         ahead = next((f"on day {day:g}" for day in days if day > evidence.days), "over")
@@ -217,14 +219,14 @@ def _at_a_look(
 def _guardrails(
     evidence: LiveEvidence, policy: PromotionPolicy, level: float, facts: dict[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Guardrails that are broken for sure, at `level` among all of them, and those that leave a doubt."""
+    """Guardrails that are surely broken (`level` is shared among them all), and those in doubt."""
     tripped, unsure = [], []
-    told: dict[str, dict[str, float | bool]] = {}
-    facts["guardrails"] = told
+    results: dict[str, dict[str, float | bool]] = {}
+    facts["guardrails"] = results
     measured = [guard for guard in policy.guardrails if guard.metric in evidence.metrics]
     for guard in measured:
         champion, challenger = evidence.metrics[guard.metric]
-        found = compare(champion, challenger, relative=False)
+        rise = compare(champion, challenger, relative=False)
         beyond = _beyond(guard, champion, challenger)
         few = min(champion.users, challenger.users) < policy.min_users
         if isinstance(beyond, Inconclusive) or few:
@@ -235,16 +237,16 @@ def _guardrails(
             f"rise of {tolerated:.4g}"
         )
         e_value = e_gain(beyond, expected=tolerated)
-        told[guard.metric] = {"tolerated": tolerated, "e_value": e_value, "broken": e_value >= len(measured) / level}
+        results[guard.metric] = {"tolerated": tolerated, "e_value": e_value, "broken": e_value >= len(measured) / level}
         if e_value >= len(measured) / level:
             tripped.append(f"{line} (e-value {e_value:.3g}, {len(measured) / level:.3g} needed)")
-        elif _perhaps(found, tolerated, policy.loss_level):
+        elif _perhaps(rise, tolerated, policy.loss_level):
             unsure.append(f"{line}, though not yet for sure")
     return tuple(tripped), tuple(unsure)
 
 
 def _perhaps(found: Estimate | Inconclusive, tolerated: float, level: float) -> bool:
-    """Whether a rise may lie beyond what is tolerated; without any spread between users there is none to doubt."""
+    """Whether a rise may be more than what is tolerated; never, where users do not differ at all."""
     if isinstance(found, Inconclusive):
         return False
     return lost(Estimate(-found.effect, found.standard_error, found.degrees), tolerated, level)
@@ -255,25 +257,26 @@ def _tolerated(guard: Guardrail, champion: ArmSums) -> float:
 
 
 def _beyond(guard: Guardrail, champion: ArmSums, challenger: ArmSums) -> Estimate | Inconclusive:
-    """How much further than tolerated it rose; a margin in shares of the champion's rate has that rate's error."""
+    """How much more than tolerated it rose."""
+    # a margin that is a share of the champion's rate has that rate's error, so the rate is scaled before comparing
     if guard.margin * abs(champion.ratio) > guard.floor:
         return compare(champion.scaled(1 + guard.margin), challenger, relative=False, cautious=True)
-    found = compare(champion, challenger, relative=False, cautious=True)
-    if isinstance(found, Inconclusive):
-        return found
-    return Estimate(found.effect - guard.floor, found.standard_error, found.degrees)
+    rise = compare(champion, challenger, relative=False, cautious=True)
+    if isinstance(rise, Inconclusive):
+        return rise
+    return Estimate(rise.effect - guard.floor, rise.standard_error, rise.degrees)
 
 
 def _early(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
-    """A doubt before a whole week is over: days differ, and what is new is clicked for being new."""
+    """A doubt before `min_days` are over: weekdays differ, and people click what is new because it is new."""
     if evidence.days >= policy.min_days:
         return ()
     return (f"{evidence.days:.1f} days; {policy.min_days:g} are the least for a promotion",)
 
 
 def _narrow(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
-    """A doubt where the gain is gone once the most active users are left out: less than half of it is there, or
-    none that stands out of the noise (one-sided 5 %)."""
+    """A doubt where the gain rests on the most active users: without them less than half of it is left, or nothing
+    that stands out of the noise (one-sided 5 %)."""
     if evidence.steady is None or policy.live_metric not in evidence.metrics:
         return ()
     whole = compare(*_arms(evidence.metrics[policy.live_metric], policy))
@@ -289,10 +292,10 @@ def _narrow(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
 
 
 def _clickbait(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
-    """Named where clicks rise, the metric that counts falls (one-sided 5 %), and the two part by more than chance.
+    """A line where clicks rise, the live metric falls (one-sided 5 %), and the two differ by more than chance.
 
-    Whoever is satisfied has clicked: the two errors go together, and adding their squares is on the safe side. It only
-    gives a verdict its name, and decides none.
+    It explains a verdict and decides none. Satisfied users have clicked, so the two errors are correlated: adding their
+    squares is on the safe side.
     """
     if policy.live_metric == "ctr" or not {"ctr", policy.live_metric} <= evidence.metrics.keys():
         return ()

@@ -1,6 +1,6 @@
-"""Logs of tests that somebody else ran: rows by arm in, one verdict for each arm against the control out.
+"""Judges logs of tests that somebody else ran: rows by arm in, one verdict for each arm against the control out.
 
-Any number of experiments and arms, of any size; with users, or without them and then saying so. It reads no file.
+It reads no file. A log may hold any number of experiments and arms, with users or without; without, a warning says so.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _NAMES = {
     "before": ("before",),
 }
 _CONTROLS = ("champion", "control", "baseline", "base", "a", "0")
+# arms whose counts differ by more than this share were probably not meant to be equal
 _NEARLY_EQUAL = 0.1
 NO_USERS = (
     "no user ids: every page counts as a user of its own, which makes intervals too narrow where people come back"
@@ -41,7 +42,7 @@ NO_SATISFIED = "nothing says which clicks satisfied: clicks alone reward clickba
 
 @dataclass(slots=True)
 class _ArmRows:
-    """One arm as it is read: users' rows [pages, clicks, satisfied, before], and pages of nobody."""
+    """One arm while it is read: users' rows [pages, clicks, satisfied, before], and sums of pages without a user."""
 
     users: dict[str, list[float]] = field(default_factory=dict)
     nobody: dict[str, ArmSums] = field(default_factory=dict)
@@ -57,13 +58,13 @@ class Arm:
 
     @property
     def users(self) -> int:
-        """Users, or pages where nobody is known by name."""
+        """Users, and pages without a user."""
         return self.metrics["ctr"].users
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedTest:
-    """One experiment: its arms in the order of the log, and how many users met more than one (they are in none)."""
+    """One experiment: its arms in the order of the log. `crossed` users met more than one arm and count in none."""
 
     name: str
     arms: Mapping[str, Arm]
@@ -74,8 +75,9 @@ class LoggedTest:
 class LogRules:
     """How the log is judged: `policy.live_metric` decides, `alpha` is each experiment's own error rate.
 
-    `control` names the arm that the others are held against (None: one of `champions`, else by its name, else the
-    first), `shares` what each arm was meant to get, `days` how long the test ran (None: it is over).
+    `control` names the arm that the others are compared with (None: one of `champions`, else an arm with a usual name
+    such as `control`, else the first). `shares` are what each arm was meant to get. `days` is how long the test ran
+    (None: it is over).
     """
 
     policy: PromotionPolicy
@@ -99,10 +101,10 @@ class Log:
         self._unnamed: Counter[str] = Counter()
 
     def add(self, row: Mapping[str, Any]) -> str | None:
-        """Take one row; returns why it brings nothing, or None.
+        """Take one row; returns why it is left out, or None.
 
-        A row has an arm, pages (else it is one page), clicks, and where known experiment, user, satisfied clicks and
-        `before` (see `ArmSums`). A row of an experiment without an arm is an arm of its own, numbered as it comes.
+        A row has an arm, pages (without them it is one page) and clicks. It may have experiment, user, satisfied clicks
+        and `before` (see `ArmSums`). A row with an experiment and no arm is an arm of its own, numbered as it comes.
         """
         row = {str(name).strip().casefold(): value for name, value in row.items()}
         values = {name: _first(row, names) for name, names in _NAMES.items()}
@@ -139,7 +141,7 @@ class Log:
         return None
 
     def missing(self) -> str | None:
-        """What no row has, so that nothing could come of it: the arm, or the clicks; None where both were there."""
+        """Which needed column no row has, the arm or the clicks; None where both are there."""
         for name in ("clicks",) if self.columns & {*_NAMES["arm"], *_NAMES["experiment"]} else ("arm", "clicks"):
             if not self.columns & {*_NAMES[name]}:
                 return f"no column of {name} ({', '.join(_NAMES[name])}); there are: {', '.join(sorted(self.columns))}"
@@ -151,34 +153,35 @@ class Log:
 
 
 def _add_pages(arm: _ArmRows, pages: float, values: Mapping[str, float]) -> None:
-    """Pages of nobody known: one page with any number of clicks, or many pages of which so many were clicked."""
+    """Pages without a user: one page with any number of clicks, or many pages of which `values` were clicked."""
     for name, value in values.items():
+        # many pages have at most one click each here, so that the sum of squares is the sum
         squared = value**2 if pages == 1 else value
         sums = ArmSums(round(pages), pages, pages, value, squared, value)
         arm.nobody[name] = arm.nobody.get(name, ArmSums()) + sums
 
 
 def _test(name: str, arms: Mapping[str, _ArmRows]) -> LoggedTest:
-    met = Counter(user for arm in arms.values() for user in arm.users)
-    crossed = {user for user, count in met.items() if count > 1}
+    arms_met = Counter(user for arm in arms.values() for user in arm.users)
+    crossed = {user for user, count in arms_met.items() if count > 1}
     rows = {
         key: np.array([row for user, row in arm.users.items() if user not in crossed]).reshape(-1, 4)
         for key, arm in arms.items()
     }
-    busy = np.concatenate([table[:, 0] for table in rows.values()])
-    most = float(np.quantile(busy, 0.95)) if len(busy) else math.inf
-    made = {key: _arm(rows[key], arm.nobody, most) for key, arm in arms.items()}
-    return LoggedTest(name, made, len(crossed))
+    pages = np.concatenate([table[:, 0] for table in rows.values()])
+    most = float(np.quantile(pages, 0.95)) if len(pages) else math.inf
+    sums_of_arm = {key: _arm(rows[key], arm.nobody, most) for key, arm in arms.items()}
+    return LoggedTest(name, sums_of_arm, len(crossed))
 
 
 def _arm(rows: np.ndarray[tuple[int, int], np.dtype[np.float64]], nobody: Mapping[str, ArmSums], most: float) -> Arm:
-    """`rows` are users' pages, clicks, satisfied clicks (nan: unknown) and what was before."""
+    """`rows` (users, 4): pages, clicks, satisfied clicks (nan: unknown) and `before`."""
     calm = rows[rows[:, 0] <= most]
     metrics, steady = {}, {}
     for column, name in enumerate(METRICS, 1):
-        known = nobody.get(name, ArmSums()) + ArmSums.of(rows[:, column], rows[:, 0], rows[:, 3])
-        if not math.isnan(known.value):
-            metrics[name] = known
+        whole = nobody.get(name, ArmSums()) + ArmSums.of(rows[:, column], rows[:, 0], rows[:, 3])
+        if not math.isnan(whole.value):
+            metrics[name] = whole
             steady[name] = ArmSums.of(calm[:, column], calm[:, 0], calm[:, 3])
     return Arm(metrics, steady if len(rows) else {}, nobody.get("ctr", ArmSums()).pages)
 
@@ -186,7 +189,7 @@ def _arm(rows: np.ndarray[tuple[int, int], np.dtype[np.float64]], nobody: Mappin
 def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
     """Every arm against the control, as plain values.
 
-    The arms share `reading.alpha` by Holm (1979) on one over their e-values, which are p-values whenever one looks.
+    The arms share `reading.alpha` by Holm (1979). One over an e-value is a p-value at any look.
 
     Returns:
         `{experiment, control, arms, metric, srm, crossed, warnings, comparisons, best}`; a comparison is `{arm, effect,
@@ -201,15 +204,15 @@ def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
     shares, unequal = _shares(test, reading)
     nobody = NO_USERS if any(arm.anonymous_pages for arm in test.arms.values()) else None
     others = [name for name in test.arms if name != control]
-    found = {name: log_ratio(*_pair(test, policy, (control, name))) for name in others}
-    ranked = sorted(others, key=lambda name: -_evidence_for(found[name], policy))
+    estimates = {name: log_ratio(*_pair(test, policy, (control, name))) for name in others}
+    ranked = sorted(others, key=lambda name: -_evidence_for(estimates[name], policy))
     comparisons: dict[str, dict[str, Any]] = {}
-    held = len(others)
+    remaining = len(others)
     for name in ranked:
-        level = reading.alpha / max(1, held)
+        level = reading.alpha / max(1, remaining)
         decision = decide_live(_evidence(test, reading, policy, (control, name), shares), policy, level)
-        held -= decision.verdict is Verdict.PROMOTE
-        comparisons[name] = _comparison(name, policy, found[name], decision, over=reading.days is None)
+        remaining -= decision.verdict is Verdict.PROMOTE
+        comparisons[name] = _comparison(name, policy, estimates[name], decision, over=reading.days is None)
     promoted = [name for name in others if comparisons[name]["verdict"] == Verdict.PROMOTE]
     return {
         "experiment": test.name,
@@ -229,9 +232,9 @@ def _control(test: LoggedTest, reading: LogRules) -> str:
         if reading.control not in test.arms:
             raise ValueError(f"{test.name} has no arm {reading.control!r}; it has {', '.join(test.arms)}")
         return reading.control
-    known = {name.casefold(): name for name in test.arms}
+    arm_of_name = {name.casefold(): name for name in test.arms}
     names = (*(name.casefold() for name in reading.champions), *_CONTROLS)
-    return next((known[name] for name in names if name in known), next(iter(test.arms)))
+    return next((arm_of_name[name] for name in names if name in arm_of_name), next(iter(test.arms)))
 
 
 def _policy(test: LoggedTest, reading: LogRules) -> tuple[PromotionPolicy, str | None]:
@@ -253,7 +256,7 @@ def _alone(test: LoggedTest) -> str | None:
 
 
 def _users(test: LoggedTest, shares: Mapping[str, float]) -> dict[str, int]:
-    """Users by arm; an arm that was to get a share and is not there has none."""
+    """Users by arm; 0 for an arm that has a share and is not in the log."""
     return {name: test.arms[name].users if name in test.arms else 0 for name in {**test.arms, **shares}}
 
 
@@ -340,5 +343,5 @@ def _number(value: Any, default: float) -> float | None:
 
 def summary(judged: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """How many comparisons ended in which verdict."""
-    counts = Counter(found["verdict"] for test in judged for found in test["comparisons"])
+    counts = Counter(comparison["verdict"] for test in judged for comparison in test["comparisons"])
     return {verdict.value: counts[verdict.value] for verdict in Verdict}

@@ -1,6 +1,6 @@
-"""Evidence and policy in; promote, reject or inconclusive out, each with reasons that carry their numbers.
+"""The offline verdict: evidence and policy in; promote, reject or inconclusive out, with reasons and their numbers.
 
-The offline gate is here, the live one in `flywheel.gates.live`. Neither reads a clock, a store, or a model.
+It reads no clock, no store and no model. The live verdict is in `flywheel.gates.live`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class Verdict(StrEnum):
-    """What a gate says. `INCONCLUSIVE` is an answer: not enough to tell, and why."""
+    """What a gate says. `INCONCLUSIVE` is an answer: there is not enough to tell, and the reasons say why."""
 
     PROMOTE = "promote"
     REJECT = "reject"
@@ -54,8 +54,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """A live metric that must not rise by more than `margin` of the champion's, nor by more than `floor` where that is
-    larger (a rate near 0 has no relative change worth the name)."""
+    """A live metric that must not rise by more than the larger of two: `margin`, a share of the champion's, and
+    `floor`. The floor is for rates near 0, where a relative change means little."""
 
     metric: str
     margin: float
@@ -72,14 +72,14 @@ GUARDRAILS = (
 
 @dataclass(frozen=True, slots=True)
 class PromotionPolicy:
-    """`[promotion]` of the configuration, plus what nobody should need to touch.
+    """`[promotion]` of the configuration, plus constants that nobody should need to change.
 
-    `loss_level` is the chance, for each part that is guarded (all, unseen, each anchor set, each live guardrail), of
-    holding back a challenger that changes nothing there; `feedback_level` is that chance for held-out feedback, all its
-    parts together. `screens`: live stages follow and decide. `expected_gain` (relative) and `expected_preference` are
-    the live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
-    live gain is tested, by group-sequential bounds; none: at any time, by e-values. `cuped` takes what users did before
-    out of the live metric, where that is known. `seed` fixes the bootstrap, which is reported and decides nothing.
+    `loss_level` is the chance of holding back a challenger that changes nothing, for each guarded part (all, unseen,
+    each anchor set, each live guardrail). `feedback_level` is that chance for held-out feedback, all its parts
+    together. `screens`: live stages follow and decide. `expected_gain` (relative) and `expected_preference` are the
+    live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
+    live gain is tested, by group-sequential bounds; without them it is tested at any time, by e-values. `cuped` takes
+    what users did before out of the live metric, where that is known. `seed` fixes the bootstrap.
     """
 
     metrics: tuple[str, ...] = ("recall@10", "ndcg@10")
@@ -109,9 +109,9 @@ class PromotionPolicy:
 class OfflineEvidence:
     """Scores on judged queries: `metrics[name] = (champion, challenger)`, float64 (queries,) each, nan where none.
 
-    `seen[i]` says that training touched a relevant document of query i; `groups[i]` who asked it (or the query's own
-    number). `anchors[set][metric]` are pairs in the same form, on collections that must not get worse; one of them may
-    compare with the base model instead of the champion, so that small losses cannot add up over promotions.
+    `seen[i]`: training touched a relevant document of query i. `groups[i]`: who asked it, or the query's own number.
+    `anchors[set][metric]` are pairs in the same form, on collections that must not get worse. Some may compare with the
+    base model instead of the champion: small losses can then not add up over promotions.
     """
 
     metrics: Mapping[str, Pair]
@@ -123,9 +123,9 @@ class OfflineEvidence:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """A verdict, why, the JSON-able sums that reproduce it, and the alpha that it used up.
+    """A verdict, its reasons, the sums that reproduce it as plain values, and the alpha that it spent.
 
-    `final` is false only for a live experiment that goes on: nothing to tell yet, and nothing spent.
+    `final` is false only where the challenger's way goes on: nothing is told yet, and nothing is spent.
     """
 
     verdict: Verdict
@@ -146,16 +146,16 @@ class GateDecision:
 
 
 def decide_offline(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
-    """Promote on a significant gain that costs nothing elsewhere.
+    """Promote on a significant gain without a loss elsewhere.
 
-    1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent;
-       but a loss on held-out feedback rejects, and without any golden set a screen passes what loses nothing there.
+    1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent.
+       Yet a loss on held-out feedback rejects, and without any golden set a screen passes what loses nothing there.
     2. A loss beyond the margins (`lost`) over all, on unseen documents, on an anchor set or held-out feedback: reject.
-    3. A gain over all queries, one-sided paired test, `alpha` shared among the primary metrics by Holm (1979), and of
-       at least `policy.min_effect`, that the bootstrap does not doubt (its 95 % interval lies above 0): promote.
+    3. A gain over all queries: promote. The test is one-sided and paired; the primary metrics share `alpha` by Holm
+       (1979). The gain is at least `policy.min_effect`, and where `alpha` is small the bootstrap must confirm it.
     4. Else reject where every primary metric is significantly (5 %) short of a gain, inconclusive where one is open.
 
-    Every decision that tested spends `alpha`, whatever came of it: the guards look at the same queries as the test.
+    Every decision that tested spends `alpha`, whatever the verdict: the guards look at the same queries as the test.
 
     Raises:
         ValueError: a primary metric of the policy is not in the evidence, or alpha is no probability.
@@ -170,10 +170,12 @@ def decide_offline(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: fl
     facts = {
         "alpha": alpha,
         "primary": list(policy.metrics),
-        "parts": {part: {name: found.as_dict() for name, found in metrics.items()} for part, metrics in parts.items()},
+        "parts": {
+            part: {name: measured.as_dict() for name, measured in metrics.items()} for part, metrics in parts.items()
+        },
     }
     feedback = _guard_feedback(parts, policy, evidence.feedback)
-    losses, held = _guards(parts, policy)
+    losses, unharmed = _guards(parts, policy)
     missing = _missing(parts, policy)
     if missing:
         passes = policy.screens and _unjudged(parts, policy) and not losses
@@ -183,7 +185,7 @@ def decide_offline(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: fl
     if losses:
         return GateDecision(Verdict.REJECT, (*losses, *gains), facts, alpha)
     if gains:
-        return GateDecision(Verdict.PROMOTE, (*gains, *held, *feedback.said), facts, alpha)
+        return GateDecision(Verdict.PROMOTE, (*gains, *unharmed, *feedback.said), facts, alpha)
     return GateDecision(
         Verdict.REJECT if hopeless else Verdict.INCONCLUSIVE, (*shortfalls, *feedback.said), facts, alpha
     )
@@ -199,14 +201,18 @@ def _parts(evidence: OfflineEvidence) -> Iterator[tuple[str, Mapping[str, Pair],
         yield part, metrics, evidence.groups[rows]
     for name, anchor in evidence.anchors.items():
         yield f"anchor {name}", anchor, None
-    held = evidence.feedback
-    if held is not None and len(held.champion):
-        for part, rows in (("", np.ones_like(held.seen)), (f" {SEEN}", held.seen), (f" {UNSEEN}", ~held.seen)):
-            yield FEEDBACK + part, {SHOWN: (held.champion[rows], held.challenger[rows])}, held.groups[rows]
+    feedback = evidence.feedback
+    if feedback is not None and len(feedback.champion):
+        for part, rows in (
+            ("", np.ones_like(feedback.seen)),
+            (f" {SEEN}", feedback.seen),
+            (f" {UNSEEN}", ~feedback.seen),
+        ):
+            yield FEEDBACK + part, {SHOWN: (feedback.champion[rows], feedback.challenger[rows])}, feedback.groups[rows]
 
 
 def _missing(parts: _Parts, policy: PromotionPolicy) -> tuple[str, ...]:
-    """Reasons why nothing can be said yet; an anchor set too small to have a spread is one."""
+    """Why nothing can be said yet: too few judged queries, or an anchor set too small to have a spread."""
     reasons = []
     for part, least in ((ALL, policy.min_queries), (UNSEEN, policy.min_unseen)):
         judged = min(parts[part][name].sums.groups for name in policy.metrics)
@@ -215,51 +221,53 @@ def _missing(parts: _Parts, policy: PromotionPolicy) -> tuple[str, ...]:
             reasons.append(f"{judged} {what}; {least} are the least for a verdict: import more into the golden set")
     for part, metrics in parts.items():
         if part.startswith("anchor"):
-            small = [found.estimate.reason for found in metrics.values() if isinstance(found.estimate, Inconclusive)]
+            small = [
+                measured.estimate.reason for measured in metrics.values() if isinstance(measured.estimate, Inconclusive)
+            ]
             reasons.extend(f"{part}: {reason}" for reason in small[:1])
     return tuple(reasons)
 
 
 def _guards(parts: _Parts, policy: PromotionPolicy) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is lost beyond its margin, and a line for each part that held."""
+    """What is lost beyond its margin, and a line for each part that lost nothing."""
     losses: list[str] = []
-    held: list[str] = []
+    unharmed: list[str] = []
     for part, metrics in parts.items():
         if part == SEEN or part.startswith(FEEDBACK):
             continue
         margin = policy.anchor_margin if part.startswith("anchor") else policy.margin
         guarded = {
-            name: found.estimate
-            for name, found in metrics.items()
+            name: result.estimate
+            for name, result in metrics.items()
             if name in policy.metrics or part not in (ALL, UNSEEN)
         }
-        known = {name: found for name, found in guarded.items() if isinstance(found, Estimate)}
-        level = policy.loss_level / max(1, len(known))
-        bad = [name for name, found in known.items() if lost(found, margin, level)]
+        estimates = {name: result for name, result in guarded.items() if isinstance(result, Estimate)}
+        level = policy.loss_level / max(1, len(estimates))
+        bad = [name for name, result in estimates.items() if lost(result, margin, level)]
         losses.extend(
-            f"{name} on {where(part)}: {figures(known[name], metrics[name].sums)}: a loss beyond the margin of "
-            f"{margin:g} that stands out of the noise (p {known[name].p_loss():.2g} below {level:.2g})"
+            f"{name} on {where(part)}: {figures(estimates[name], metrics[name].sums)}: a loss beyond the margin of "
+            f"{margin:g} that stands out of the noise (p {estimates[name].p_loss():.2g} below {level:.2g})"
             for name in bad
         )
-        if known and not bad and part != ALL:
+        if estimates and not bad and part != ALL:
             shown = ", ".join(
-                f"{name} {found.effect:+.4f} ± {found.standard_error:.4f}" for name, found in known.items()
+                f"{name} {result.effect:+.4f} ± {result.standard_error:.4f}" for name, result in estimates.items()
             )
-            held.append(f"{where(part)}: nothing lost, {shown}, within the margin of {margin:g} or the noise")
-    return tuple(losses), tuple(held)
+            unharmed.append(f"{where(part)}: nothing lost, {shown}, within the margin of {margin:g} or the noise")
+    return tuple(losses), tuple(unharmed)
 
 
 def _guard_feedback(parts: _Parts, policy: PromotionPolicy, feedback: HeldOutScores | None) -> Guarded:
     least = {FEEDBACK: policy.min_feedback, f"{FEEDBACK} {UNSEEN}": policy.min_unseen}
-    found = guard_feedback(parts, least, margin=policy.feedback_margin, level=policy.feedback_level)
+    guarded = guard_feedback(parts, least, margin=policy.feedback_margin, level=policy.feedback_level)
     note = (f"held-out feedback: {feedback.note}",) if feedback is not None and feedback.note else ()
-    said = () if note and not found.enough else found.said  # what is wrong with them says it all
-    return Guarded(found.worse, (*note, *said), found.enough)
+    said = () if note and not guarded.enough else guarded.said  # the note already says why they are too few
+    return Guarded(guarded.worse, (*note, *said), guarded.enough)
 
 
 def _unjudged(parts: _Parts, policy: PromotionPolicy) -> bool:
-    """Whether there is no golden set at all, and no anchor set that cannot speak."""
-    anchors = [found.estimate for part in parts if part.startswith("anchor") for found in parts[part].values()]
+    """Whether there is no golden set at all, and every anchor set has an estimate."""
+    anchors = [measured.estimate for part in parts if part.startswith("anchor") for measured in parts[part].values()]
     judged = any(parts[ALL][name].sums.groups for name in policy.metrics)
     return not judged and all(isinstance(estimate, Estimate) for estimate in anchors)
 
@@ -267,7 +275,7 @@ def _unjudged(parts: _Parts, policy: PromotionPolicy) -> bool:
 def _without_judgements(
     missing: tuple[str, ...], feedback: Guarded, facts: dict[str, Any], *, passes: bool
 ) -> GateDecision:
-    """Too few judged queries: nothing is tested or spent, and held-out feedback alone may say something."""
+    """The decision with too few judged queries: nothing is tested or spent; held-out feedback alone may decide."""
     if feedback.worse:
         return GateDecision(Verdict.REJECT, (*feedback.worse, *missing), facts, 0.0)
     if passes and feedback.enough:
@@ -279,22 +287,28 @@ def _without_judgements(
 def _gains(
     metrics: Mapping[str, Measured], policy: PromotionPolicy, alpha: float
 ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """Gains that count, what is said where there is none, and whether every metric is significantly short of one."""
-    known = {name: metrics[name].estimate for name in policy.metrics}
-    tested = {name: found for name, found in known.items() if isinstance(found, Estimate)}
-    won = holm({name: found.p_gain() for name, found in tested.items()}, alpha)
+    """Gains that count, lines for metrics without one, and whether every metric is significantly short of a gain."""
+    estimates = {name: metrics[name].estimate for name in policy.metrics}
+    tested = {name: estimate for name, estimate in estimates.items() if isinstance(estimate, Estimate)}
+    won = holm({name: estimate.p_gain() for name, estimate in tested.items()}, alpha)
     gains, shortfalls = [], []
-    for name, found in tested.items():
-        line = f"{name} on all queries: {figures(found, metrics[name].sums)}, p {found.p_gain():.2g}"
+    for name, estimate in tested.items():
+        line = f"{name} on all queries: {figures(estimate, metrics[name].sums)}, p {estimate.p_gain():.2g}"
         share = f"this challenger's alpha {alpha:.2g} (shared by {len(tested)})"
-        drawn = metrics[name].bootstrap
-        if name in won and alpha / len(tested) <= 0.025 and not isinstance(drawn, Inconclusive) and drawn[0] <= 0:
-            shortfalls.append(f"{line}: a gain to the t-test, not to the bootstrap (from {drawn[0]:+.4f})")
-        elif name in won and found.effect >= policy.min_effect:
+        bootstrap = metrics[name].bootstrap
+        # the lower end of a 95 % interval is a test at 0.025: it may doubt only what was tested at that level or below
+        if (
+            name in won
+            and alpha / len(tested) <= 0.025
+            and not isinstance(bootstrap, Inconclusive)
+            and bootstrap[0] <= 0
+        ):
+            shortfalls.append(f"{line}: a gain to the t-test, not to the bootstrap (from {bootstrap[0]:+.4f})")
+        elif name in won and estimate.effect >= policy.min_effect:
             gains.append(f"{line}: a gain at {share}")
         elif name in won:
             shortfalls.append(f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}")
         else:
             shortfalls.append(f"{line}: no significant gain at {share}")
-    hopeless = all(found.p_loss(under=policy.min_effect) < 0.05 for found in tested.values())
+    hopeless = all(estimate.p_loss(under=policy.min_effect) < 0.05 for estimate in tested.values())
     return tuple(gains), tuple(shortfalls), hopeless

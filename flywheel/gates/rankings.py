@@ -1,6 +1,6 @@
 """How good a model is on a judged collection: exact search over all of it, one score a query, seen and unseen apart.
 
-It reads vectors and judgements and decides nothing; `gate` does that.
+It decides nothing; `flywheel.gates.offline` does.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def evaluate_beir(
         queries: query id -> text; those without judgements are left out.
         qrels: query id -> doc_id -> grade.
         seen: doc_ids that were positives in any training.
-        vectors: (documents, d) of the corpus in its order, where they are known already.
+        vectors: (documents, d) of the corpus in its order; None: they are encoded here.
         judged_only: take unjudged documents out of the rankings first.
         progress: told (done, total) while documents are encoded.
 
@@ -91,8 +91,8 @@ def score(
     ranked = rank(queries, documents, doc_ids, depth=len(doc_ids) if judged_only else DEPTH)
     if judged_only:
         ranked = condensed(ranked, judgements)
-    known = seen if isinstance(seen, (set, frozenset)) else set(seen)
-    touched = [any(grade > 0 and doc in known for doc, grade in grades.items()) for grades in judgements]
+    positives = seen if isinstance(seen, (set, frozenset)) else set(seen)
+    touched = [any(grade > 0 and doc in positives for doc, grade in grades.items()) for grades in judgements]
     return Scored(
         scores={name: parse_metric(name)(ranked, judgements) for name in METRICS},
         ranked=tuple(tuple(hits[:DEPTH]) for hits in ranked),
@@ -144,11 +144,11 @@ def differences(ours: Scored, theirs: Scored) -> dict[str, dict[str, dict[str, A
 def _difference(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> dict[str, Any]:
     change = after - before
     counts = {"better": int((change > 0).sum()), "worse": int((change < 0).sum()), "equal": int((change == 0).sum())}
-    found = PairedSums.of(before, after).compare()
-    if isinstance(found, Inconclusive):
-        return {"inconclusive": found.reason, **counts}
-    low, high = found.interval()
-    return {"effect": found.effect, "low": low, "high": high, "p_value": found.p_value(), **counts}
+    estimate = PairedSums.of(before, after).compare()
+    if isinstance(estimate, Inconclusive):
+        return {"inconclusive": estimate.reason, **counts}
+    low, high = estimate.interval()
+    return {"effect": estimate.effect, "low": low, "high": high, "p_value": estimate.p_value(), **counts}
 
 
 def moved(ours: Scored, theirs: Scored, metric: str = METRICS[0], *, most: int = 10) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Two models' scores into estimates by part of the queries, and which losses count: for the offline gate.
+"""For the offline gate: turns two models' scores into estimates by part of the queries, and says which losses count.
 
 It promotes nothing; `flywheel.gates.offline` decides.
 """
@@ -27,10 +27,10 @@ class HeldOutScores:
     """Both models on queries that training never saw, ranking only what people were shown: float64 (queries,) each, nan
     where nothing shown was relevant. `seen` and `groups` as in `OfflineEvidence`; `note` says why there is nothing.
 
-    Guard only. What was shown was in the champion's first ten, so nothing here speaks for what it missed; and there its
-    own scores are all high while a challenger's range, which flatters the challenger (one that is just as good comes
-    out over 0.04 nDCG ahead in `tests/test_heldout.py`). The trainer stops and merges by these queries' pairs too. A
-    loss that shows in spite of that is one; a gain proves nothing.
+    Guard only: a loss counts, a gain proves nothing. What was shown was in the champion's first ten, so nothing here
+    speaks for what it missed. There the champion's own scores are all high while a challenger's range, which flatters
+    the challenger: one that is just as good comes out over 0.04 nDCG ahead in the tests of `flywheel.learning.heldout`.
+    The trainer stops and merges by these queries' pairs too.
     """
 
     champion: Scores
@@ -49,7 +49,7 @@ class Measured:
     bootstrap: tuple[float, float] | Inconclusive
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values: sums, and effect with its intervals or why there is none."""
+        """The same as plain values: sums, and effect with its intervals or the reason why there is none."""
         facts: dict[str, Any] = {"n": self.sums.groups, "sums": self.sums.as_dict()}
         if isinstance(self.estimate, Inconclusive) or isinstance(self.bootstrap, Inconclusive):
             return facts | {"inconclusive": str(getattr(self.estimate, "reason", ""))}
@@ -70,9 +70,9 @@ def lost(estimate: Estimate, margin: float, level: float) -> bool:
 
     The effect is below -`margin`, and a challenger that changes nothing would show as much with a chance of at most
     `level`. The usual non-inferiority test, "the whole interval above -margin", needs a standard error well under the
-    margin: at 60 queries and 0.02 it would block nearly everything, and the bare estimate a third of what is harmless.
-    This rule blocks a harmless challenger in at most `level` of cases at any size, a loss of twice the standard error
-    in 84 % (level 0.16), and as queries grow it becomes "the loss is beyond the margin" itself.
+    margin. At 60 queries and 0.02 it would block nearly everything; the bare estimate would block a third of what is
+    harmless. This rule blocks a harmless challenger in at most `level` of cases at any size. It blocks a loss of twice
+    the standard error in 84 % (level 0.16). As queries grow it becomes "the loss is beyond the margin" itself.
     """
     return estimate.effect < -margin and estimate.p_loss() < level
 
@@ -81,16 +81,16 @@ def measure(
     metrics: Mapping[str, Pair], groups: npt.NDArray[np.int64] | None, rng: np.random.Generator
 ) -> dict[str, Measured]:
     """Each metric's (champion, challenger) paired by query, float64 (queries,); `groups` (queries,) say who asked."""
-    found = {}
+    measured = {}
     for name, (before, after) in metrics.items():
         sums = PairedSums.of(before, after, groups)
-        found[name] = Measured(sums, sums.compare(), bootstrap_interval(before, after, rng, groups=groups))
-    return found
+        measured[name] = Measured(sums, sums.compare(), bootstrap_interval(before, after, rng, groups=groups))
+    return measured
 
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """What is lost beyond its margin, what else is said, and whether there was enough to say so."""
+    """What is lost beyond its margin, what else there is to say, and whether all queries together were enough."""
 
     worse: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
@@ -102,27 +102,27 @@ def guard_feedback(
 ) -> Guarded:
     """Losses on held-out feedback, `level` shared among the parts that have the `least` groups of queries."""
     worse, said = [], []
-    found = {part: parts[part][SHOWN] for part in least if part in parts}
-    known = {
-        part: at.estimate
-        for part, at in found.items()
-        if at.sums.groups >= least[part] and isinstance(at.estimate, Estimate)
+    by_part = {part: parts[part][SHOWN] for part in least if part in parts}
+    estimates = {
+        part: measured.estimate
+        for part, measured in by_part.items()
+        if measured.sums.groups >= least[part] and isinstance(measured.estimate, Estimate)
     }
-    share = level / max(1, len(known))
-    for part, at in found.items():
-        if part not in known:
-            if part != FEEDBACK and FEEDBACK not in known:
-                continue  # once is enough
-            said.append(f"{where(part)}: {at.sums.groups} queries, {least[part]} are the least for a verdict")
+    share = level / max(1, len(estimates))
+    for part, measured in by_part.items():
+        if part not in estimates:
+            if part != FEEDBACK and FEEDBACK not in estimates:
+                continue  # the line for all of them has said it already
+            said.append(f"{where(part)}: {measured.sums.groups} queries, {least[part]} are the least for a verdict")
             continue
-        estimate = known[part]
-        line = f"{where(part)}, among what was shown: nDCG@10 {figures(estimate, at.sums)}"
+        estimate = estimates[part]
+        line = f"{where(part)}, among what was shown: nDCG@10 {figures(estimate, measured.sums)}"
         if lost(estimate, margin, share):
             p_value = f"p {estimate.p_loss():.2g} below {share:.2g}"
             worse.append(f"{line}: a loss beyond the margin of {margin:g} that stands out of the noise ({p_value})")
         else:
             said.append(f"{line}: nothing lost beyond the margin of {margin:g} or the noise")
-    return Guarded(tuple(worse), tuple(said), FEEDBACK in known)
+    return Guarded(tuple(worse), tuple(said), FEEDBACK in estimates)
 
 
 def where(part: str) -> str:

@@ -1,4 +1,4 @@
-"""What a shadow proves: a challenger is rejected for latency or for a clear loss, or passed on. It never promotes."""
+"""What a shadow proves: it rejects a challenger for latency or a clear loss, or passes it on. It never promotes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ LATENCY = next(guard for guard in GUARDRAILS if guard.metric == "latency_ms")
 
 @dataclass(frozen=True, slots=True)
 class PageRules:
-    """How pages are read: what satisfies, how many pages of a person count for a query in one window, how many ranks
-    matter, and the relevance of a document that the click model does not know."""
+    """How pages are read.
+
+    `satisfied_ms`: the dwell that satisfies. `cap`: how many pages of a person count for a query in one window.
+    `depth`: how many ranks matter. `unknown`: the relevance of a document that the click model does not know.
+    """
 
     satisfied_ms: int = 30_000
     cap: int = 3
@@ -32,9 +35,10 @@ class PageRules:
 class Shadowed:
     """Everything that a shadow has counted.
 
-    `pages`, `champion`, `challenger`: float64 (groups,), each group of users' pages and its totals by the click model.
-    `slots`, `weights`: float64 (groups, ranks), from pages with propensities. `times`: (timed queries, 2) milliseconds,
-    champion first. `overlap`, `rbo` are means over pages, `changed` the share of pages that would look different.
+    `pages`, `champion`, `challenger`: float64 (groups,), the pages of each group of users, and its totals under either
+    model by the click model. `slots`, `weights`: float64 (groups, ranks), from pages with propensities. `times`: (timed
+    queries, 2) milliseconds, champion first. `overlap`, `rbo` are means over pages. `changed` is the share of pages
+    that would look different.
     """
 
     pages: Column
@@ -55,9 +59,9 @@ class Shadowed:
 class ShadowPolicy:
     """When a shadow speaks, and what it may say.
 
-    It waits for `pages`, or for `days` of event time where there are fewer, looks once, and rejects where the whole
+    It waits for `pages`, or for `days` of event time where there are fewer, and looks once. It rejects where the whole
     95 % interval of satisfied clicks lies more than `margin` (relative) below the champion's, or where `latency` is
-    broken for sure. `step_pages`, `step_queries` and `step_timed` bound one step; `timed` queries are timed in all.
+    surely broken. `step_pages`, `step_queries` and `step_timed` bound one step; `timed` queries are timed in all.
     """
 
     pages: int = 2_000
@@ -74,11 +78,11 @@ class ShadowPolicy:
 
 
 def decide_shadow(shadowed: Shadowed, policy: ShadowPolicy) -> GateDecision:
-    """Reject, or pass on; never promote, and nothing of the error budget is spent.
+    """Reject or pass on. It never promotes, and spends nothing of the error budget.
 
     1. Latency of encoding and search above the guardrail with its whole 95 % interval: reject.
-    2. Of the estimators, the first that the log supports (doubly robust, SNIPS, click model) counts, so that one
-       interval alone can reject, wrongly in at most 2.5 % of cases: wholly below -`margin` of the champion's: reject.
+    2. The interval of the first estimator that the log supports (doubly robust, SNIPS, click model) lies wholly below
+       -`margin` of the champion's: reject. One interval alone decides, so it is wrong in at most 2.5 % of cases.
     3. Else inconclusive and final: it passes on to the next stage, which can tell.
     """
     contrasts = _contrasts(shadowed)
@@ -98,7 +102,7 @@ def decide_shadow(shadowed: Shadowed, policy: ShadowPolicy) -> GateDecision:
 
 
 def _contrasts(shadowed: Shadowed) -> dict[str, Contrast | Inconclusive]:
-    """In the order in which they are believed."""
+    """By estimator; the first that has an answer decides."""
     champion, challenger = shadowed.weights
     sums = PairedSums.of_groups(shadowed.pages, shadowed.champion, shadowed.challenger)
     return {
@@ -140,12 +144,12 @@ def _described(found: Contrast | Inconclusive, answer: Estimate | Inconclusive) 
 
 
 def _slow(latency: PairedSums, guard: Guardrail) -> tuple[str, ...]:
-    found = latency.compare()
-    if isinstance(found, Inconclusive):
+    estimate = latency.compare()
+    if isinstance(estimate, Inconclusive):
         return ()
     before, after = latency.champion / latency.queries, latency.challenger / latency.queries
     tolerated = max(guard.margin * before, guard.floor)
-    if found.interval()[0] <= tolerated:
+    if estimate.interval()[0] <= tolerated:
         return ()
     return (
         f"latency of encoding and search: {before:.1f} to {after:.1f} ms over {latency.groups} queries, more than the "
@@ -156,7 +160,7 @@ def _slow(latency: PairedSums, guard: Guardrail) -> tuple[str, ...]:
 def _worse(
     contrasts: dict[str, Contrast | Inconclusive], answers: dict[str, Estimate | Inconclusive], policy: ShadowPolicy
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """A line for each estimator, and one more where the first supported says that the challenger is clearly worse."""
+    """A line for each estimator, and a reason to reject where the first supported one is clearly below the margin."""
     lines: list[str] = []
     worse: tuple[str, ...] | None = None
     for name, answer in answers.items():
@@ -173,6 +177,6 @@ def _worse(
         )
         if worse is None:
             floor = -policy.margin * before
-            bad = f"clearly worse: the whole interval lies below {floor:+.4f}, {policy.margin:.0%} of the champion's"
-            worse = (bad,) if high < floor else ()
+            reason = f"clearly worse: the whole interval lies below {floor:+.4f}, {policy.margin:.0%} of the champion's"
+            worse = (reason,) if high < floor else ()
     return tuple(lines), worse or ()

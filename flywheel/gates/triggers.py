@@ -1,6 +1,6 @@
-"""Whether to retrain now, and why: measurements against the thresholds that ops set. Pure; it measures nothing itself.
+"""Whether to retrain now, and why: measurements against the configured thresholds. It measures nothing itself.
 
-Every check is returned, fired or not, so that "why did it not retrain?" has an answer in `trigger_checks`.
+Every check is returned, fired or not, so that `trigger_checks` answers "why did it not retrain?".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from flywheel.settings.load import Retrain
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """What is known now; `None` means not measurable yet, which never fires.
+    """What is known now. `None` means not measurable yet; such a check never fires.
 
     `satisfied_ctr` and `satisfied_ctr_before` are shares in [0, 1] of pages, `drift` is a Jensen-Shannon distance in
     [0, 1], `golden_now` and `golden_at_promotion` are mean nDCG@10. Times are epoch milliseconds.
@@ -33,7 +33,7 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One threshold held against one value; `fired` asks for a retrain, `note` says why in words."""
+    """One value compared with one threshold. `fired` asks for a retrain, or brakes one; `note` says why in words."""
 
     name: str
     value: float | None
@@ -52,7 +52,7 @@ class Answer:
 
 
 def check(measured: Measurements, thresholds: Retrain, *, now_ms: int, cron_due: bool = False) -> Answer:
-    """Hold every threshold against its value; any one that fires retrains, unless a brake holds.
+    """Compare every value with its threshold; any one that fires asks for a retrain, unless a brake holds.
 
     The brakes are: paused, disabled, already running, cooldown, and the daily budget of runs.
     """
@@ -67,9 +67,9 @@ def check(measured: Measurements, thresholds: Retrain, *, now_ms: int, cron_due:
     brakes = _brakes(measured, thresholds, now_ms)
     if not fired:
         return Answer(False, "no threshold is reached", (*checks, *brakes))
-    held = next((brake for brake in brakes if brake.fired), None)
-    if held is not None:
-        return Answer(False, f"{fired[0].name} asks, but {held.note}", (*checks, *brakes))
+    active_brake = next((brake for brake in brakes if brake.fired), None)
+    if active_brake is not None:
+        return Answer(False, f"{fired[0].name} asks, but {active_brake.note}", (*checks, *brakes))
     return Answer(True, fired[0].name, (*checks, *brakes))
 
 
