@@ -1,8 +1,8 @@
 """One error budget for a stream of challengers: how much alpha the next one may use, from what the earlier ones spent.
 
-A pure function of the record of decisions, so that it survives any restart. Packages for this (online-fdr 1.0) keep the
-state in objects that see p-values, and fix a sequence whose first level is 0.00125 at alpha 0.05: a first challenger at
-z = 3 would miss it when two metrics share it.
+It keeps no state: it is a pure function of the record of decisions, so that it survives any restart. Packages for this
+(online-fdr 1.0) keep the state in objects that see p-values. They also fix a sequence whose first level is 0.00125 at
+alpha 0.05: a first challenger at z = 3 would miss it when two metrics share it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _GAMMA_TOTAL = 0.3949340668482264
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """One challenger that was tested: its level, what came of it, and when (epoch milliseconds).
+    """One challenger that was tested: its level, whether it was promoted, and when (epoch milliseconds).
 
-    A promotion that was rolled back on regression is known to be false, and earns nothing.
+    A promotion that was rolled back is taken to be false and earns nothing.
     """
 
     alpha: float
@@ -30,20 +30,19 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBudget:
-    """LORD++ with levels that begin high, started anew every `renew_days`.
+    """LORD++ with levels that begin high; it starts anew every `renew_days`.
 
     Ramdas, Yang, Wainwright & Jordan (2017), "Online control of the false discovery rate with decaying memory", eq. 9,
     after Javanmard & Montanari (2018), "Online rules for control of false discovery rate":
 
         alpha_t = w0 g(t) + (alpha - w0) g(t - tau_1) + alpha * sum_{j >= 2} g(t - tau_j)
 
-    with tau_j the tests that promoted, w0 = `initial` * alpha, and g(j) = (j + 2)^-2 / 0.3949, which sums to 1. Levels
-    never come to more than w0 before the first promotion, so that the chance of a false one is at most w0 whatever the
+    with tau_j the tests that promoted, w0 = `initial` * alpha, and g(j) = (j + 2)^-2 / 0.3949, which sums to 1. Before
+    the first promotion the levels add up to w0 at most, so that the chance of a false one is at most w0 whatever the
     dependence (the union bound). Among independent challengers none of which is better, V false promotions a period
     have E V <= w0 + (alpha - w0) P(V >= 1) + alpha (E V - P(V >= 1)), hence E V <= w0 / (1 - alpha). Any year touches 5
     periods at most: at the defaults 0.44 false promotions in it, 0.36 on average, however many challengers there are.
-    The first level is 0.023, the fourth 0.006; a promotion pays for the tests after it, and while none come the levels
-    fall, as they should.
+    The first level is 0.023, the fourth 0.006. A promotion pays for the tests after it; without one the levels fall.
     """
 
     alpha: float = 0.10
@@ -55,22 +54,22 @@ class ErrorBudget:
             raise ValueError(f"a budget needs 0 < alpha < 1, 0 < initial <= 1 and renew_days > 0, not {self}")
 
     def next_alpha(self, history: Sequence[Spent], now_ms: int | None = None) -> float:
-        """The level of the next test, after `history` (any order of time within a period is that of the sequence).
+        """The level of the next test after `history`, whose order within a period is the order of the tests.
 
         `now_ms` chooses the period; None: that of the latest entry.
         """
-        when = max((past.at_ms for past in history), default=0) if now_ms is None else now_ms
-        stream = [past for past in history if self._period(past.at_ms) == self._period(when)]
-        test = len(stream) + 1
+        present_ms = max((past.at_ms for past in history), default=0) if now_ms is None else now_ms
+        in_period = [past for past in history if self._period(past.at_ms) == self._period(present_ms)]
+        test = len(in_period) + 1
         wealth = self.initial * self.alpha
         level = wealth * _gamma(test)
-        promotions = [row for row, past in enumerate(stream, 1) if past.promoted and not past.rolled_back]
+        promotions = [row for row, past in enumerate(in_period, 1) if past.promoted and not past.rolled_back]
         for order, row in enumerate(promotions):
             level += (self.alpha - wealth if order == 0 else self.alpha) * _gamma(test - row)
         return level
 
     def expected_false_promotions(self, days: float = 365.25) -> float:
-        """At most, on average over so many days in which no challenger is better."""
+        """The most that `days` bring on average while no challenger is better."""
         return days / self.renew_days * self.initial * self.alpha / (1 - self.alpha)
 
     def _period(self, at_ms: int) -> int:

@@ -1,6 +1,6 @@
-"""What a ranking nobody saw would have earned, from logs of another one; refuses where the logs do not reach.
+"""Estimates what a ranking that nobody saw would have earned, from the logs of another one.
 
-Outside the logged support an estimate is fiction, so each comes with its effective sample size and coverage.
+It refuses where the logs do not reach: each estimate comes with its effective sample size and coverage.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIN_GROUPS = 20
 
 @dataclass(frozen=True, slots=True)
 class OffPolicy:
-    """A value per record with its 95 % interval, the effective sample size behind it, and how much is covered."""
+    """A value per record with its 95 % interval, its effective sample size, and the share that the log covers."""
 
     value: float
     low: float
@@ -61,7 +61,7 @@ class WeightedSums:
             raise ValueError(
                 "propensities must lie in (0, 1] as logged and in [0, 1] as aimed at, rewards at 0 or above"
             )
-        with np.errstate(over="ignore"):  # of a propensity near the smallest number; `snips` refuses then
+        with np.errstate(over="ignore"):  # a propensity near 0 overflows; `snips` refuses then
             weights = target / logged
         names = np.arange(len(reward)) if groups is None else np.asarray(groups)
         _, group = np.unique(names, return_inverse=True)
@@ -86,12 +86,12 @@ class WeightedSums:
 
     @property
     def effective(self) -> float:
-        """Kish (1965): (sum w)^2 / sum w^2, records of the target policy that these are worth."""
+        """Kish (1965): (sum w)^2 / sum w^2, how many records of the target policy these are worth."""
         return self.weight**2 / self.weight_squared if self.weight_squared else 0.0
 
     @property
     def coverage(self) -> float:
-        """Mean weight, at most 1: what the target shows and the log never does is missing from it."""
+        """Mean weight, at most 1; it falls short by what the target shows and the log never does."""
         return min(1.0, self.weight / self.records) if self.records else 0.0
 
     def snips(
@@ -123,7 +123,7 @@ def doubly_robust(
     predicted_target: Column,
     groups: npt.ArrayLike | None = None,
 ) -> Estimate | Inconclusive:
-    """Mean of q(target) + w (r - q(shown)): right where either the weights or the predictions are.
+    """Mean of q(target) + w (r - q(shown)): unbiased where the weights or the predictions are right.
 
     Dudík, Langford & Li (2011), "Doubly Robust Policy Evaluation and Learning", eq. 1. All columns float64 (records,);
     `predicted` is the click model's for what was shown, `predicted_target` its mean over what the target would show.
@@ -146,8 +146,8 @@ def doubly_robust(
     if len(n) < 2:
         return Inconclusive(f"{len(n)} users; two are the least that have a spread")
     value = float(rounds.mean())
-    left = np.bincount(group, weights=rounds) - value * n
-    error = math.sqrt(float(left @ left) * len(n) / (len(n) - 1)) / len(rounds)
+    residual = np.bincount(group, weights=rounds) - value * n
+    error = math.sqrt(float(residual @ residual) * len(n) / (len(n) - 1)) / len(rounds)
     return Estimate(value, error, len(n) - 1)
 
 
@@ -155,9 +155,9 @@ def doubly_robust(
 class Slots:
     """The places on the pages that a target ranking would show, float64 (slots,) each.
 
-    `page` numbers the page, int64; `clicks` and `impressions` are what the log holds of the same (query, document,
-    rank); `predicted` is the click model's rate for it; `user` who asked, int64. `cell` numbers the (query, document,
-    rank): slots of one cell share one rate and its error. None: every slot is a cell of its own.
+    `page` numbers the page and `user` who asked, int64. `clicks` and `impressions` are what the log holds of the same
+    (query, document, rank). `predicted` is the click model's rate for it. `cell` numbers the (query, document, rank):
+    slots of one cell share one rate and its error. None: every slot is a cell of its own.
     """
 
     page: npt.NDArray[np.int64]
@@ -174,9 +174,9 @@ def item_position(
     """Expected (satisfied) clicks per page of a ranking, from the rates of each document at each rank.
 
     Li, Abbasi-Yadkori, Kveton et al. (2018), "Offline Evaluation of Ranking Policies with Click Models", the
-    item-position estimator (§4.2); a rate that few impressions support is pulled towards the click model's, worth
-    `strength` impressions. Coverage is the share of predicted clicks in slots that were logged at least once, effective
-    size the harmonic one of their impressions. The interval adds the rates' own error to the spread over users.
+    item-position estimator (§4.2). The click model's rate counts as `strength` impressions, so that it rules where few
+    impressions were logged. Coverage is the share of predicted clicks in slots that were logged at least once; the
+    effective size is harmonic in their impressions. The interval adds the rates' own error to the spread over users.
 
     Raises:
         ValueError: counts or predictions that are no number or below 0, or more clicks than impressions.
@@ -188,8 +188,8 @@ def item_position(
     covered = slots.impressions > 0
     coverage = float(slots.predicted[covered].sum()) / total if total else 0.0
     weight = slots.predicted[covered]
-    known = float((weight**2 / slots.impressions[covered]).sum()) if covered.any() else 0.0
-    effective = float(weight.sum()) ** 2 / known if known else 0.0
+    rate_noise = float((weight**2 / slots.impressions[covered]).sum()) if covered.any() else 0.0
+    effective = float(weight.sum()) ** 2 / rate_noise if rate_noise else 0.0
     refused = _refusal(effective, coverage, MIN_EFFECTIVE, min_coverage)
     if refused:
         return refused
@@ -203,15 +203,15 @@ def item_position(
     if len(by_user) < 2:
         return Inconclusive(f"{len(by_user)} users; two are the least that have a spread")
     value = float(rate.sum()) / pages
-    left = by_user - value * asked
-    variance = float(left @ left) * len(by_user) / (len(by_user) - 1) / pages**2
+    residual = by_user - value * asked
+    variance = float(residual @ residual) * len(by_user) / (len(by_user) - 1) / pages**2
     variance += _cell_noise(slots.cell, rate * (1 - rate) / size) / pages**2
-    found = Estimate(value, math.sqrt(variance))
-    return OffPolicy(value, *found.interval(), effective, coverage)
+    estimate = Estimate(value, math.sqrt(variance))
+    return OffPolicy(value, *estimate.interval(), effective, coverage)
 
 
 def _cell_noise(cell: npt.NDArray[np.int64] | None, noise: Column) -> float:
-    """Variance of the summed rates: a cell that stands on m pages brings its error m times, at once."""
+    """Variance of the summed rates: a cell that stands on m pages brings the same error m times."""
     if cell is None:
         return float(noise.sum())
     _, first, repeats = np.unique(cell, return_index=True, return_counts=True)
@@ -219,7 +219,7 @@ def _cell_noise(cell: npt.NDArray[np.int64] | None, noise: Column) -> float:
 
 
 def _refusal(effective: float, coverage: float, min_effective: float, min_coverage: float) -> Inconclusive | None:
-    if not effective >= min_effective:  # also where it is no number
+    if not effective >= min_effective:  # written so that nan is refused too
         return Inconclusive(f"effective sample size {effective:.1f} is below {min_effective:g}: the log hardly has it")
     if not coverage >= min_coverage:
         return Inconclusive(f"the log covers {coverage:.0%} of what would be shown; {min_coverage:.0%} are the least")
@@ -236,11 +236,11 @@ def _gamma_end(value: float, variance: float, probability: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Challenger and champion on the same log, as totals over groups of users whose difference is to be judged.
+    """Challenger and champion on the same log, as totals over groups of users.
 
-    `sums` holds each group's pages and both totals; where an estimator is no plain mean, a group's total is its share
-    of the value plus its influence on it, so that the sums give value and error alike. `effective` and `coverage` are
-    the challenger's: pages of its own that the log is worth, and the share of what it would show that the log has.
+    `sums` holds each group's pages and both totals. Where an estimator is no plain mean, a group's total is its share
+    of the value plus its influence on it: the sums then give both value and error. `effective` and `coverage` are the
+    challenger's: how many of its own pages the log is worth, and the share of what it would show that the log has.
     """
 
     sums: PairedSums
@@ -278,7 +278,7 @@ def self_normalised(slots: Column, champion: RankWeights, challenger: RankWeight
 
     Swaminathan & Joachims (2015), eq. 6, for each rank, with the item-position weights of Li et al. (2018), §4.2;
     summed over ranks by how many pages have them. A group's influence is the linearised ratio's, (sum w r - V sum w) /
-    total w. Ranks apart, because an unsupported low rank must not be filled with the click rate of a high one.
+    total w. Ranks are kept apart: an unsupported low rank must not be filled with the click rate of a high one.
     """
     if not slots.size or slots[:, 0].sum() <= 0:
         return Inconclusive("no page was logged with propensities")
@@ -302,9 +302,9 @@ def robust(slots: Column, champion: RankWeights, challenger: RankWeights) -> Con
 
 def _by_rank(slots: Column, arm: RankWeights) -> Column:
     """Each group's pages times the value, plus its influence on the value."""
-    pages, there = slots[:, 0], slots.sum(axis=0) > 0
-    share = slots.sum(axis=0)[there] / pages.sum()
-    weight, reward = arm.weight[:, there], arm.reward[:, there]
+    pages, logged = slots[:, 0], slots.sum(axis=0) > 0
+    share = slots.sum(axis=0)[logged] / pages.sum()
+    weight, reward = arm.weight[:, logged], arm.reward[:, logged]
     total = weight.sum(axis=0)
     rate = reward.sum(axis=0) / total
     influence = ((reward - rate * weight) / total) @ share

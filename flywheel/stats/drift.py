@@ -1,4 +1,7 @@
-"""How far what people ask has moved: distances between counts, with the part of it that mere chance explains."""
+"""How far people's queries have moved: distances between counts, and the part of them that chance explains.
+
+It sets no threshold.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Column = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """`distance` is the Jensen-Shannon distance, 0 to 1; `noise` what two samples of one source would show."""
+    """`distance` is the Jensen-Shannon distance, 0 to 1. `noise` is what two samples of one source would show."""
 
     distance: float
     noise: float
@@ -48,9 +51,9 @@ def jensen_shannon(then: Column, now: Column) -> Drift:
 
 
 def query_drift(then: Mapping[str, float], now: Mapping[str, float], *, buckets: int = 100) -> Drift:
-    """Between counts by query: the most frequent stand for themselves, all others for one bucket (new ones among them).
+    """Between counts by query: each of the most frequent is a bucket, and all the others share one.
 
-    The head is chosen by `then` and `now` together, so that a query that appears or dies out is seen.
+    `then` and `now` together say which are frequent, so that a query that appears or dies out is seen.
     """
     names = sorted({*then, *now}, key=lambda name: (-(then.get(name, 0.0) + now.get(name, 0.0)), name))
     head, tail = names[:buckets], names[buckets:]
@@ -67,12 +70,12 @@ def embedding_drift(
     """Between two samples of query vectors (n, d) and (m, d), counted by the nearest of `centres` (buckets, d).
 
     Rabanser, Günnemann & Lipton (2019), "Failing Loudly", compare shift detectors; binning keeps it cheap and bounded.
-    Vectors and centres are of one model and L2-normalised: another model's vectors say nothing.
+    Vectors and centres must be L2-normalised and of one model: vectors of two models cannot be compared.
     """
     sizes = [np.bincount((vectors @ centres.T).argmax(axis=1), minlength=len(centres)) for vectors in (then, now)]
     return jensen_shannon(sizes[0].astype(np.float64), sizes[1].astype(np.float64))
 
 
 def _entropy_to(p: Column, q: Column) -> float:
-    held = p > 0
-    return float(np.sum(p[held] * np.log2(p[held] / q[held])))
+    positive = p > 0
+    return float(np.sum(p[positive] * np.log2(p[positive] / q[positive])))

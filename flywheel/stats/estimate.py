@@ -1,4 +1,4 @@
-"""What a test says: an effect with its uncertainty, or why there is no answer. Never one posing as the other."""
+"""What a test says: an effect with its uncertainty, or why there is no answer. The two are distinct types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import special
 
 @dataclass(frozen=True, slots=True)
 class Inconclusive:
-    """No answer, and why. It has no effect and no p-value, so that nobody takes it for "no difference"."""
+    """No answer, and why. It has no effect and no p-value: it does not mean "no difference"."""
 
     reason: str
 
@@ -44,12 +44,12 @@ class Estimate:
         return 1.0 if self.effect == 0 else min(1.0, 2 * min(self.p_gain(), self.p_loss()))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The two-sided interval that covers the truth in `level` of all such samples."""
+        """The two-sided interval that covers the truth in a share `level` of samples."""
         reach = self.quantile(0.5 + level / 2) * self.standard_error
         return self.effect - reach, self.effect + reach
 
     def quantile(self, probability: float) -> float:
-        """Of the reference distribution, in standard errors."""
+        """The quantile of the reference distribution, in standard errors."""
         if math.isinf(self.degrees):
             return float(special.ndtri(probability))
         return float(special.stdtrit(self.degrees, probability))
@@ -65,14 +65,14 @@ class Estimate:
 
 
 def holm(p_values: dict[str, float], alpha: float) -> set[str]:
-    """Names whose hypotheses fall at family-wise error `alpha`, whatever their dependence.
+    """Names whose hypotheses are rejected at family-wise error `alpha`, whatever their dependence.
 
-    Holm (1979), "A simple sequentially rejective multiple test procedure": the i-th smallest of m is held against
-    alpha / (m - i + 1), and the first that fails ends it.
+    Holm (1979), "A simple sequentially rejective multiple test procedure": the i-th smallest of m is compared with
+    alpha / (m - i + 1), and the first that is above it ends the procedure.
     """
-    fallen: set[str] = set()
+    rejected: set[str] = set()
     for position, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         if p_value > alpha / (len(p_values) - position):
             break
-        fallen.add(name)
-    return fallen
+        rejected.add(name)
+    return rejected

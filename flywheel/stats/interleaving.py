@@ -1,6 +1,6 @@
-"""Two rankings on one page: who drafts which hit, who earns the clicks, and which one users prefer.
+"""Two rankings on one page: which side drafts a hit, which side earns its clicks, and which one users prefer.
 
-Only where the rankers differ is there anything to learn, so a hit that both would draft next earns nobody anything.
+A hit that both would draft next earns neither side anything: only where the rankers differ is there something to learn.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ def team_draft(
     """The page of `k` hits and, for each, the team that drafted it.
 
     Radlinski, Kurup & Joachims (2008), "How does clickthrough data reflect retrieval quality?", alg. 1: in each round a
-    coin says who drafts first, and each side drafts its best hit that is not on the page yet. Where both would draft
-    the same hit next it goes to `both` and the round goes on, after Chapelle et al. (2012), "Large-scale validation and
-    analysis of interleaved search evaluation", §5: such clicks carry noise and no preference.
+    coin says which side drafts first, and each side drafts its best hit that is not on the page yet. A hit that both
+    would draft next goes to `both`, after Chapelle et al. (2012), "Large-scale validation and analysis of interleaved
+    search evaluation", §5: its clicks carry noise and no preference.
     """
     page: list[str] = []
     teams: list[str] = []
     shown: set[str] = set()
     sides = {CHAMPION: champion, CHALLENGER: challenger}
-    at = {CHAMPION: 0, CHALLENGER: 0}
-    owed: list[str] = []
+    next_of = {CHAMPION: 0, CHALLENGER: 0}
+    turns: list[str] = []
     while len(page) < k:
         for side, hits in sides.items():
-            while at[side] < len(hits) and hits[at[side]] in shown:
-                at[side] += 1
-        left = [side for side in sides if at[side] < len(sides[side])]
+            while next_of[side] < len(hits) and hits[next_of[side]] in shown:
+                next_of[side] += 1
+        left = [side for side in sides if next_of[side] < len(sides[side])]
         if not left:
             break
-        if len(left) == 2 and not owed and champion[at[CHAMPION]] == challenger[at[CHALLENGER]]:
+        if len(left) == 2 and not turns and champion[next_of[CHAMPION]] == challenger[next_of[CHALLENGER]]:
             side, team = CHAMPION, BOTH
         else:
-            if not owed:
-                owed = [CHAMPION, CHALLENGER] if rng.random() < 0.5 else [CHALLENGER, CHAMPION]
-            side = owed.pop(0)
+            if not turns:
+                turns = [CHAMPION, CHALLENGER] if rng.random() < 0.5 else [CHALLENGER, CHAMPION]
+            side = turns.pop(0)
             if side not in left:
                 continue
             team = side
-        hit = sides[side][at[side]]
+        hit = sides[side][next_of[side]]
         page.append(hit)
         teams.append(team)
         shown.add(hit)
@@ -58,7 +58,7 @@ def team_draft(
 def credit(teams: Sequence[str], clicked: Mapping[int, float] | Collection[int]) -> tuple[float, float]:
     """What champion and challenger earn on one page; `clicked` holds 1-based ranks, or weights by rank.
 
-    Counted are satisfied clicks, where the caller can tell them, so that clickbait earns nothing.
+    The caller should pass satisfied clicks where it can tell them, so that clickbait earns nothing.
     """
     weights = clicked if isinstance(clicked, Mapping) else dict.fromkeys(clicked, 1.0)
     earned = {CHAMPION: 0.0, CHALLENGER: 0.0, BOTH: 0.0}
@@ -72,8 +72,8 @@ def credit(teams: Sequence[str], clicked: Mapping[int, float] | Collection[int])
 class PreferenceSums:
     """Sums over users of their preference m = (challenger - champion) / (challenger + champion), from -1 to 1.
 
-    Users whose clicks earned nobody anything have none, and are counted in `undecided`. However much one user clicks,
-    the preference is one vote.
+    Users whose clicks earned neither side anything have no preference; `undecided` counts them. Each user is one vote,
+    however much the user clicks.
     """
 
     users: int = 0
@@ -108,8 +108,9 @@ class PreferenceSums:
     def compare(self) -> Estimate | Inconclusive:
         """Mean preference over users who have one: above 0 they prefer the challenger. One-sample t (Student 1908).
 
-        Chapelle et al. (2012), eq. 1, takes users' votes likewise; here a vote says how clear it was. Where all say the
-        same there is no spread to estimate an error from: it is what one more user of the opposite mind would make it.
+        Chapelle et al. (2012), eq. 1, counts users' votes likewise; here a vote also says how clear it was. Where all
+        users say the same there is no spread: the error is then the one that one more user of the opposite mind
+        would bring.
         """
         if self.users < 2:
             return Inconclusive(f"{self.users} users with a preference; two are the least that have a spread")

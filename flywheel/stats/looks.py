@@ -1,4 +1,7 @@
-"""Group-sequential looks: a few planned ones, each with its bound, for less width than a confidence sequence costs."""
+"""Group-sequential looks: a few planned looks, each with its bound.
+
+They find a gain sooner than a confidence sequence. Between them nothing may be tested.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from scipy import optimize, special
 
 Column = npt.NDArray[np.float64]
 _POINTS = 801
-# the grid's points lie closer than the standard deviation of such a step; less information than that counts as much
+# a step of this size is still wider than the grid's spacing; a look that adds less counts as if it added this much
 _LEAST_RISE = 1.005
 
 
@@ -21,13 +24,13 @@ def bounds(information: Sequence[float], alpha: float, *, time: Sequence[float] 
 
     Lan & DeMets (1983), "Discrete sequential boundaries for clinical trials", O'Brien-Fleming-like spending
     alpha(t) = 2 - 2 Phi(z_(1 - alpha/2) / sqrt(t)); bounds by the recursive integration of Armitage, McPherson & Rowe
-    (1969). A plan that drops or moves looks may be recomputed: spending depends on the looks taken alone.
+    (1969). A plan that drops or moves looks may be recomputed: spending depends only on the looks taken.
 
     Args:
         information: 1 / variance of the estimate at each look, rising; any unit.
-        time: share of the plan at each look, rising, at most 1: what is spent goes by it, and the correlation of the
-            looks by `information` (Lan & DeMets 1989, "Group sequential procedures: calendar versus information
-            time"). None: `information` itself, as shares of the final one.
+        time: share of the plan at each look, rising, at most 1. It sets what is spent, while `information` sets the
+            correlation of the looks (Lan & DeMets 1989, "Group sequential procedures: calendar versus information
+            time"). None: `information` itself, which then is in shares of the plan.
 
     Raises:
         ValueError: no looks, or figures that do not rise (times: within (0, 1]).
@@ -37,17 +40,17 @@ def bounds(information: Sequence[float], alpha: float, *, time: Sequence[float] 
     if len(shares) == 0 or len(spans) != len(shares) or spans[-1] > 1 or not (_rises(shares) and _rises(spans)):
         raise ValueError(f"looks need rising information, at rising times within (0, 1], not {information} at {time}")
     shares = shares / shares[-1]
-    edge = float(special.ndtri(1 - alpha / 2))
-    spent = 2 * special.ndtr(-edge / np.sqrt(spans))
-    found: list[float] = []
+    z_edge = float(special.ndtri(1 - alpha / 2))
+    spent = 2 * special.ndtr(-z_edge / np.sqrt(spans))
+    z_values: list[float] = []
     grid: Column = np.zeros(1)
     density: Column = np.ones(1)
-    before, used = 0.0, 0.0
-    for share, upto in zip(shares, spent, strict=True):
+    before, spent_before = 0.0, 0.0
+    for share, spent_now in zip(shares, spent, strict=True):
         step = math.sqrt(share - before)
-        bound = _bound(grid, density, step, float(upto - used))
-        found.append(bound / math.sqrt(share))
-        if len(found) == len(shares):
+        bound = _bound(grid, density, step, float(spent_now - spent_before))
+        z_values.append(bound / math.sqrt(share))
+        if len(z_values) == len(shares):
             break
         # Score process: mass per grid point of paths that stayed below the bound, midpoint rule.
         points = np.linspace(-8 * math.sqrt(share), min(bound, 8 * math.sqrt(share)), _POINTS)
@@ -55,8 +58,8 @@ def bounds(information: Sequence[float], alpha: float, *, time: Sequence[float] 
         width = points[1] - points[0]
         kernel = np.exp(-0.5 * ((middle[:, None] - grid[None, :]) / step) ** 2) / (step * math.sqrt(2 * math.pi))
         density = kernel @ density * width
-        grid, before, used = middle, float(share), float(upto)
-    return found
+        grid, before, spent_before = middle, float(share), float(spent_now)
+    return z_values
 
 
 def _rises(figures: Column) -> bool:
@@ -64,19 +67,19 @@ def _rises(figures: Column) -> bool:
 
 
 def _bound(grid: Column, density: Column, step: float, crossed: float) -> float:
-    """Where a mass of `crossed` ends up above, one step of the score process after `density` on `grid`."""
+    """The bound that a mass of `crossed` exceeds, one step of the score process after `density` on `grid`."""
 
     def short(bound: float) -> float:
         return float(density @ special.ndtr((grid - bound) / step)) - crossed
 
-    if short(12.0) > 0:  # less than 1e-32 is to be spent yet, and that much makes no difference
+    if short(12.0) > 0:  # a mass below 1e-32 is to be spent, which makes no difference
         return 12.0
     return float(optimize.brentq(short, -12.0, 12.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look that was taken: on which event day, and the information (1 / variance) that there was."""
+    """One look that was taken: its event day, and the information (1 / variance) on that day."""
 
     day: float
     information: float
@@ -89,7 +92,7 @@ def due(plan: Sequence[float], taken: Sequence[Look], day: float, max_days: floa
 
 
 def bound(taken: Sequence[Look], alpha: float, max_days: float) -> float:
-    """The z-value that the last of the looks `taken` has to exceed; on the last day whatever is left is spent."""
+    """The z-value that the last of the looks `taken` has to exceed. The last day spends all that is left."""
     information: list[float] = []
     for look in taken:
         information.append(max(look.information, _LEAST_RISE * information[-1] if information else 0.0))

@@ -1,7 +1,7 @@
-"""Ranked ids and judgements in, one score per query out. Averaging is left to whoever compares two models, by pairs.
+"""Ranked ids and judgements in, one score per query out. It never averages: two models are compared by pairs.
 
-Definitions are trec_eval's, so that figures can be checked against it: a document is relevant when its grade is above
-zero, and a document that nobody judged counts as not relevant (see `judged_only` for the other reading).
+Definitions are trec_eval's, so that figures can be checked against it. A document is relevant when its grade is above
+zero. A document that nobody judged counts as not relevant (`judged_only` leaves such documents out instead).
 """
 
 from __future__ import annotations
@@ -55,19 +55,20 @@ def ndcg(ranked: Ranked, judged: Judged, k: int) -> Scores:
 def judged_only(ranked: Ranked, judged: Judged) -> list[list[str]]:
     """The rankings without documents that nobody judged: for collections with few judgements per query.
 
-    Sakai (2007), "Alternatives to Bpref": condensed lists. Flatters what returns much unjudged: say when it is used.
+    Sakai (2007), "Alternatives to Bpref": condensed lists. They flatter rankings with many unjudged documents, so say
+    when they are used.
     """
     return [[doc for doc in hits if doc in grades] for hits, grades in zip(ranked, judged, strict=True)]
 
 
 def overlap(one: Sequence[str], other: Sequence[str], k: int) -> float:
-    """Share of the longer list's first `k` that both lists have among theirs, 0 to 1; two empty lists agree."""
+    """Documents that both lists have in their first `k`, as a share of the longer one; 1 for two empty lists."""
     longest = max(len(one[:k]), len(other[:k]))
     return len(set(one[:k]) & set(other[:k])) / longest if longest else 1.0
 
 
 def rbo(one: Sequence[str], other: Sequence[str], p: float = 0.9) -> float:
-    """Rank-biased overlap of two rankings without repeats, 0 to 1, extrapolated from the depth that both have.
+    """Rank-biased overlap of two rankings without repeats, 0 to 1, extrapolated beyond the depth that both reach.
 
     Webber, Moffat & Zobel (2010), "A similarity measure for indefinite rankings", eq. 30: with X_d common documents
     among the first d, (X_k / k) p^k + (1 - p) / p * sum of (X_d / d) p^d up to k. At p = 0.9 the first ten places
@@ -99,14 +100,14 @@ def parse_metric(name: str) -> Metric:
     """
     kind, _, cut = name.partition("@")
     if kind not in METRICS or not cut.isdecimal() or int(cut) < 1:
-        known = ", ".join(f"{metric}@10" for metric in METRICS)
-        raise ValueError(f"unknown metric {name!r}: write one of {known}, with any cut-off above 0")
+        examples = ", ".join(f"{metric}@10" for metric in METRICS)
+        raise ValueError(f"unknown metric {name!r}: write one of {examples}, with any cut-off above 0")
     function = METRICS[kind]
     return lambda ranked, judged: function(ranked, judged, int(cut))
 
 
 def _each(ranked: Ranked, judged: Judged, score: Callable[[Sequence[str], Mapping[str, float]], float]) -> Scores:
-    """`score` for every query that has a relevant document; a repeated document counts where it first stands."""
+    """`score` for every query that has a relevant document; a repeated document counts at its first rank."""
     scores = np.full(len(judged), np.nan)
     for row, (hits, grades) in enumerate(zip(ranked, judged, strict=True)):
         if _relevant(grades):

@@ -1,4 +1,7 @@
-"""Two models on the same queries: the mean difference, grouped by user or query, from ten sums that SQL can keep."""
+"""Two models on the same queries: the mean difference, grouped by user or query, from ten sums that SQL can keep.
+
+It tests pairs alone; for arms with different users see `flywheel.stats.ratio`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class PairedSums:
-    """Sums over groups; a group's n, x and y are its queries, and the champion's and the challenger's scores summed.
+    """Sums over groups. A group has n queries, and the sums x and y of the champion's and the challenger's scores.
 
     Adding two records merges disjoint groups.
     """
@@ -33,9 +36,9 @@ class PairedSums:
 
     @classmethod
     def of(cls, champion: Scores, challenger: Scores, groups: npt.ArrayLike | None = None) -> PairedSums:
-        """From one score per query, float64 (queries,) each; queries that either model has no score for (nan) drop out.
+        """From one score per query, float64 (queries,) each; a query without a score (nan) of either model drops out.
 
-        `groups` (queries,) names who asked, or whatever makes queries dependent; None: every query stands alone.
+        `groups` (queries,) names who asked, or what else makes queries dependent; None: every query stands alone.
         """
         scored = ~(np.isnan(champion) | np.isnan(challenger))
         names = np.arange(len(scored)) if groups is None else np.asarray(groups)
@@ -69,7 +72,7 @@ class PairedSums:
         return asdict(self)
 
     def compare(self) -> Estimate | Inconclusive:
-        """Mean over queries of challenger minus champion, with an error that holds when a group's queries go together.
+        """Mean over queries of challenger minus champion, with an error that allows for groups of dependent queries.
 
         The mean is a ratio of group sums D/N; its variance is the delta method's, G/(G-1) sum (d_g - mean n_g)^2 / N^2:
         Deng, Knoblich & Lu (2018), "Applying the Delta Method in Metric Analytics", §3.1, with G - 1 degrees of
@@ -81,7 +84,7 @@ class PairedSums:
         squares = self.challenger_squared - 2 * self.champion_challenger + self.champion_squared
         cross = self.challenger_queries - self.champion_queries
         spread = max(0.0, squares - 2 * mean * cross + mean * mean * self.queries_squared)
-        # Differences of large sums leave rounding behind where every query moved alike; that is no spread.
+        # where every query moved alike, differences of large sums leave only rounding: that is no spread
         spread = 0.0 if spread < 1e-12 * (self.champion_squared + self.challenger_squared) else spread
         variance = spread * self.groups / (self.groups - 1) / self.queries**2
         return Estimate(effect=mean, standard_error=float(np.sqrt(variance)), degrees=self.groups - 1)
@@ -121,7 +124,7 @@ def sign_flip_p_gain(
     groups: npt.ArrayLike | None = None,
     samples: int = 10_000,
 ) -> float:
-    """One-sided p-value of "no gain" when swapping the two models' names within a group changes nothing.
+    """One-sided p-value of "no gain", by swapping the two models' names in random groups.
 
     Smucker, Allan & Carterette (2007) for retrieval; never 0, by the +1 of Phipson & Smyth (2010), eq. 2.
     """
@@ -130,11 +133,12 @@ def sign_flip_p_gain(
     _, group = np.unique(names[scored], return_inverse=True)
     d = np.bincount(group, weights=(challenger - champion)[scored])
     flips = (rng.integers(0, 2, size=(size, len(d)), dtype=np.int8) * 2 - 1 for size in _parts(samples, len(d)))
+    # the tolerance keeps rounding from breaking ties with the observed sum
     as_good = sum(int(np.sum(signs @ d >= d.sum() - 1e-12)) for signs in flips)
     return (as_good + 1) / (samples + 1)
 
 
 def _parts(samples: int, groups: int, cells: int = 4_000_000) -> Iterator[int]:
-    """Sizes that add up to `samples`, so that memory does not grow with them."""
+    """Sizes of batches that add up to `samples`; at most `cells` draws at a time bound the memory."""
     step = max(1, cells // max(1, groups))
     yield from (min(step, samples - start) for start in range(0, samples, step))

@@ -1,4 +1,4 @@
-"""How many users or judged queries an effect needs, before anybody waits for them."""
+"""How many users or judged queries an effect needs, before anybody waits for them. It judges no results."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def users_per_arm(
 ) -> int:
     """Users in each of two equal arms to find a relative `effect`, one-sided, from sums of a run or a past week.
 
-    Lachin (1981), "Introduction to sample size determination", eq. 1, with the delta-method spread of the logarithm;
-    `watched` takes the bound of the e-value at that size instead of the fixed-size z, since the experiment is looked at
-    every day; `expected` is the effect that the e-value is tuned to (None: this one).
+    Lachin (1981), "Introduction to sample size determination", eq. 1, with the delta-method spread of the logarithm.
+    `watched`: the experiment is looked at every day, so the bound is the e-value's at that size instead of the
+    fixed-size z. `expected` is the effect that the e-value is tuned to (None: this one).
 
     Raises:
         ValueError: no effect, or an arm without pages or clicks.
@@ -37,10 +37,10 @@ def users_per_arm(
 def preferring_users(
     preference: float, *, alpha: float = 0.05, power: float = 0.8, expected: float | None = None, spread: float = 1.0
 ) -> int:
-    """Users with a preference whom an interleaving needs to find a mean `preference`, at any time one looks.
+    """How many users with a preference an interleaving needs to find a mean `preference`, with looks at any time.
 
     Lachin (1981), eq. 1, one sample, one-sided. A preference lies between -1 and 1, so that its standard deviation is
-    at most 1, the default `spread`; that of users with one click each is nearly so much.
+    at most 1, the default `spread`. For users with one click each it is nearly that.
 
     Raises:
         ValueError: no preference, or one above 1.
@@ -51,13 +51,14 @@ def preferring_users(
 
 
 def _units(spread: float, effect: float, alpha: float, power: float, expected: float | None) -> int:
-    """Units for which an effect is found, whose estimate has the error `spread` over their square root."""
+    """Units that find an effect whose standard error is `spread` over the square root of units."""
     need = float(special.ndtri(power))
 
     def size(z: float) -> int:
         return max(2, math.ceil((spread * (z + need) / effect) ** 2))
 
     units = size(float(special.ndtri(1 - alpha)))
+    # the e-value's bound depends on the size, and the size on the bound: iterate to the fixed point
     for _ in range(0 if expected is None else 50):
         again = size(z_to_win(spread / math.sqrt(units), expected=expected or effect, alpha=alpha))
         if again == units:
@@ -77,7 +78,7 @@ def judged_queries(standard_deviation: float, effect: float, *, alpha: float = 0
 
 
 def smallest_gain(standard_deviation: float, queries: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The other way round: the mean difference that so many judged queries find."""
+    """The reverse of `judged_queries`: the mean difference that so many judged queries find."""
     if queries < 2 or standard_deviation <= 0:
         raise ValueError("planning needs two queries at least, and a standard deviation above 0")
     return float((special.ndtri(1 - alpha) + special.ndtri(power)) * standard_deviation / math.sqrt(queries))

@@ -1,4 +1,7 @@
-"""Two arms, different users: a ratio such as satisfied clicks per page, from sums over users that SQL can keep."""
+"""Two arms with different users: a ratio such as satisfied clicks per page, from sums over users that SQL can keep.
+
+It takes users as the unit, never pages; for the same queries under two models see `flywheel.stats.paired`.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,8 @@ class ArmSums:
     """Sums over one arm's users of pages x, value y (clicks, milliseconds, ...) and what the user did before, z.
 
     `before` is any figure from before the experiment, for CUPED; all its sums are 0 where there is none. For clicks per
-    page take clicks - rate * pages of the time before, with one rate for everybody: then 0 is right for a user who was
-    not there yet. Adding two records merges disjoint users; a user who comes back replaces the own row in whatever
-    keeps the rows.
+    page take clicks - rate * pages of the time before, with one rate for everybody: 0 is then right for a user who was
+    not there yet. Adding two records merges disjoint users. A user who comes back must replace the earlier row.
     """
 
     users: int = 0
@@ -53,9 +55,9 @@ class ArmSums:
 
     @classmethod
     def from_dict(cls, sums: Mapping[str, float]) -> ArmSums:
-        """Back from `as_dict`; names it does not know are left out."""
-        known = {f.name: sums[f.name] for f in fields(cls) if f.name in sums and f.name != "users"}
-        return cls(users=int(sums["users"]), **known)
+        """Back from `as_dict`; unknown names are left out."""
+        columns = {f.name: sums[f.name] for f in fields(cls) if f.name in sums and f.name != "users"}
+        return cls(users=int(sums["users"]), **columns)
 
     def __add__(self, other: ArmSums) -> ArmSums:
         return ArmSums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
@@ -71,7 +73,7 @@ class ArmSums:
 
     @property
     def effective(self) -> float:
-        """Kish (1965): users as busy as each other whom these are worth, (sum x)^2 / sum x^2."""
+        """Kish (1965): how many equally busy users these are worth, (sum x)^2 / sum x^2."""
         return self.pages**2 / self.pages_squared if self.pages_squared else 0.0
 
     def scaled(self, factor: float) -> ArmSums:
@@ -125,10 +127,10 @@ def compare(
     Var(R_b / R_a) = V_b / R_a^2 + V_a R_b^2 / R_a^4: Deng, Knoblich & Lu (2018), §3.2. theta is the regression of the
     linearised metric on `before` in both arms together: Deng et al. (2013), eq. 5.
 
-    `cautious` takes the error under "no difference" instead where that is larger: the spread of all users around their
-    common ratio, as in the score test (Rao 1948). An arm's own spread is small just when its ratio came out small, so
-    that with rare clicks, a small arm or one user with a tenth of the pages the plain error finds differences several
-    times as often as asked (`benchmarks/evaluator.py variants` looks for that).
+    `cautious` takes the error under "no difference" where that is larger: the spread of all users around their common
+    ratio, as in the score test (Rao 1948). An arm's own spread is small just when its ratio came out small. With rare
+    clicks, a small arm or one user with a tenth of the pages, the plain error therefore finds differences several times
+    as often as asked (`benchmarks/evaluator.py variants` measures that).
     """
     refused = _refusal(champion, challenger)
     if refused or (relative and champion.value == 0):
@@ -145,7 +147,7 @@ def compare(
         variance = max(variance, both.spread(theta) * (1 / champion.users + 1 / challenger.users) / scale**2)
     if variance <= 0:
         return _NO_SPREAD
-    # Welch-Satterthwaite on the plain variances, as gbstats has it for relative effects too
+    # Welch-Satterthwaite on the plain variances, for relative effects too, as in gbstats
     parts = [v**2 / (arm.users - 1) for v, arm in zip(variances, (champion, challenger), strict=True)]
     degrees = sum(variances) ** 2 / sum(parts) if sum(variances) > 0 else both.users - 2
     return Estimate(difference / scale, math.sqrt(variance), degrees)
@@ -156,9 +158,9 @@ def log_ratio(champion: ArmSums, challenger: ArmSums) -> Estimate | Inconclusive
 
     Var(ln R) = V / R^2 by the delta method (Katz, Baptista, Azen & Pike 1978, "Obtaining confidence intervals for the
     risk ratio in cohort studies", eq. 2), and at least what it is under "no difference", as in `compare`. On this scale
-    a gain of the one arm is the loss of the other, and an effect of a half or more does not swell its own error, as it
-    does in R_b / R_a - 1. An arm whose metric is 0 counts half a click, with the error that makes the logarithm stand
-    out as far as the difference does in the score test.
+    a gain of one arm is the same loss of the other, and a large effect does not swell its own error as it does in
+    R_b / R_a - 1. An arm whose metric is 0 counts half a click; its error is then such that the logarithm has the same
+    z-value as the difference in the score test.
     """
     refused = _refusal(champion, challenger)
     if refused or champion.value + challenger.value <= 0:
@@ -192,4 +194,5 @@ def _refusal(champion: ArmSums, challenger: ArmSums) -> Inconclusive | None:
 
 def _theta(both: ArmSums) -> float:
     variance = both.before_variance()
+    # a variance that is only the rounding of its sum of squares is none
     return both.pull() / variance if variance > 1e-12 * both.before_squared else 0.0

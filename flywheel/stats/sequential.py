@@ -1,6 +1,6 @@
-"""Tests that may be looked at whenever one likes: confidence sequences and e-values from an estimate and its error.
+"""Tests that hold at any number of looks: confidence sequences and e-values from an estimate and its error.
 
-An asymptotic guarantee: it holds once the estimate is near normal, so nothing is decided below `min_users` users.
+The guarantee is asymptotic: callers must decide nothing before the estimate is near normal (`min_users`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from flywheel.stats.estimate import Estimate
 
 Scales = tuple[tuple[float, float], ...]
 ONE_SCALE: Scales = ((1.0, 1.0),)
-# (multiple of the expected effect, weight): tuned to it, yet effects of ten times its size are found when few people
-# have come. Costs at most ln(1 / 0.6) of the log e-value where a single scale would have been right.
+# (multiple of the expected effect, weight): tuned to that effect, while few people are enough to find one ten times as
+# large. It costs at most ln(1 / 0.6) of the log e-value where a single scale would have been right.
 SCALES: Scales = ((1.0, 0.6), (4.0, 0.2), (16.0, 0.2))
 
 
@@ -29,9 +29,9 @@ def e_gain(estimate: Estimate, *, expected: float, scales: Scales = SCALES) -> f
         E = 2 (1 + v)^(-1/2) exp(z^2 v / (2 (1 + v))) Phi(z sqrt(v / (1 + v)))
 
     averaged over s = `expected` times each of `scales`, by their weights: an average of e-values is an e-value (Vovk &
-    Wang 2021, "E-values: calibration, combination and applications", Prop. 3.1). Time runs in information (1 /
-    variance), not in users, so that users who come back do not break it. `expected` is the size of effect for which it
-    waits least; any value is valid, as long as it is fixed beforehand.
+    Wang 2021, "E-values: calibration, combination and applications", Prop. 3.1). Time is information (1 / variance),
+    not users, so that users who come back do not break it. `expected` is the size of effect that is found soonest; any
+    value is valid that is fixed beforehand.
     """
     if estimate.standard_error == 0:
         return 1.0
@@ -67,8 +67,8 @@ def sequence(
 ) -> tuple[float, float]:
     """Confidence sequence: intervals that all cover the truth at once, with a chance of `level`.
 
-    Every effect whose two-sided e-value stays below 1 / (1 - level). With one scale it is Waudby-Smith et al. (2024),
-    eq. 9 of version 7. Never narrower than the fixed interval.
+    It holds every effect whose two-sided e-value is below 1 / (1 - level). With one scale it is Waudby-Smith et al.
+    (2024), eq. 9 of version 7. It is never narrower than the fixed interval.
     """
     if estimate.standard_error == 0:
         return estimate.effect, estimate.effect
@@ -89,11 +89,11 @@ def _e_two_sided(z: float, unit: float, scales: Scales) -> float:
 
 def _average(log_e: Callable[[float], float], unit: float, scales: Scales) -> float:
     logs = [math.log(weight) + log_e((unit * scale) ** 2) for scale, weight in scales]
-    return math.exp(min(float(special.logsumexp(logs)), 700.0))
+    return math.exp(min(float(special.logsumexp(logs)), 700.0))  # exp overflows a float64 above 709
 
 
 def _farthest(unit: float, scales: Scales, alpha: float) -> float:
-    """A z for which the two-sided e-value is above 1 / `alpha`: just beyond where its best scale alone is."""
+    """A z at which the two-sided e-value exceeds 1 / `alpha`: just beyond the one that its best scale alone needs."""
     return 1e-6 + min(
         math.sqrt(2 * (1 + v) / v * (0.5 * math.log1p(v) - math.log(weight * alpha)))
         for v, weight in (((unit * scale) ** 2, weight) for scale, weight in scales)
@@ -101,8 +101,8 @@ def _farthest(unit: float, scales: Scales, alpha: float) -> float:
 
 
 def expected_for(users: int, spread: float, *, alpha: float = 0.05) -> float:
-    """The `expected` effect for which the sequence is narrowest at so many users, with `spread` the standard deviation
-    of the estimate at one user (standard error times the square root of users).
+    """The `expected` effect for which the sequence is narrowest at so many users. `spread` is the standard deviation of
+    the estimate at one user (standard error times the square root of users).
 
     Waudby-Smith et al. (2024), eq. 161 of version 7: rho = sqrt((-2 log alpha + log(-2 log alpha + 1)) / users).
     """
@@ -111,7 +111,7 @@ def expected_for(users: int, spread: float, *, alpha: float = 0.05) -> float:
 
 
 def z_to_win(standard_error: float, *, expected: float, alpha: float) -> float:
-    """How many standard errors a gain has to be for `e_gain` to reach 1/alpha: for planning."""
+    """How many standard errors a gain needs for `e_gain` to reach 1/alpha; for planning."""
 
     def short(z: float) -> float:
         return math.log(e_gain(Estimate(z * standard_error, standard_error), expected=expected)) + math.log(alpha)

@@ -1,4 +1,4 @@
-"""Did the split send to each arm the share of users that it should? If not, nothing measured on it can be trusted."""
+"""Checks that the split sent each arm its share of users. If it did not, nothing measured on it can be trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import special
 
 @dataclass(frozen=True, slots=True)
 class SampleRatio:
-    """What was counted against what was asked. `deviation` is the largest relative one of any arm."""
+    """Users counted against users asked for. `deviation` is the largest relative one of any arm."""
 
     p_value: float
     deviation: float
@@ -21,7 +21,7 @@ class SampleRatio:
 def sample_ratio(
     users: Mapping[str, int], shares: Mapping[str, float], *, level: float = 0.001, min_deviation: float = 0.002
 ) -> SampleRatio:
-    """Chi-squared test on users by arm; a mismatch also needs `min_deviation`, as millions of users make p tiny.
+    """Chi-squared test on users by arm. A mismatch also needs `min_deviation`: with millions of users any p is tiny.
 
     Pearson (1900); Fabijan et al. (2019), "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", §3, for
     the level. `shares` need not add up to 1.
