@@ -1,7 +1,7 @@
-"""The company that a document's clicks keep: people who click elsewhere as well, or people who click nothing else.
+"""Tells documents whose clickers click elsewhere as well from documents whose clickers click nothing else.
 
-Colluders who only ever click one document look like anybody on the pages that show it. On their other pages they do
-not: nobody else looks at ten pages, clicks nothing on nine of them, and meets again at one document.
+It excludes nobody. On the pages that show their document, colluders look like anybody. Their other pages give them
+away: nobody else looks at ten pages, clicks nothing on nine of them, and meets again at one document.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from flywheel.clicks.evidence import Counts, Floats, sums
 
 SHARES = (0.2, 0.4, 0.6, 0.8)
 STRAY = 0.02
-MOST_ODDS = 6.0  # about as much as being bait is unlikely: groups of people differ, and some click for one thing alone
-_FEW = 20
+# about the log odds against being bait (`model.BAIT`): some honest groups of people click for one thing alone
+MOST_ODDS = 6.0
+_FEW = 20  # people; fewer do not settle the two parameters of their habits
 
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """Rows of (document, other pages, of them with a click): how many `people` clicked the document and did that."""
+    """How many `people` clicked a `document` and had so many other `pages`, `active` of them with a click; by row."""
 
     document: npt.NDArray[np.int64]
     pages: Counts
@@ -35,10 +36,10 @@ class Company:
 def idleness(company: Company, documents: int) -> Floats:
     """(documents,): log odds, at least 0, that some of a document's clickers are people who click nothing else.
 
-    A likelihood ratio: a share of the clickers, one of `SHARES` with equal chances, clicks on `STRAY` of its other
-    pages, the rest as clickers of any document do; against all of them clicking so. What those do is beta-binomial,
-    fitted by maximum likelihood (Skellam, JRSS B 1948) to the clickers of all documents, so that people who seldom
-    click are nothing special. 0 where a document's clickers have no other pages, at most `MOST_ODDS`.
+    A likelihood ratio of two cases. In one, a share of the clickers (one of `SHARES`, with equal chances) clicks on
+    `STRAY` of its other pages, and the rest click as clickers of any document do. In the other, all of them do. Usual
+    habits are beta-binomial, fitted by maximum likelihood (Skellam, JRSS B 1948) to the clickers of all documents, so
+    that people who seldom click do not stand out. 0 where clickers have no other pages, at most `MOST_ODDS`.
     """
     if company.people.sum() < _FEW:
         return np.zeros(documents)
@@ -50,12 +51,12 @@ def idleness(company: Company, documents: int) -> Floats:
     for share in SHARES:
         each = np.logaddexp(np.log1p(-share), np.log(share) + ratio)[which] * company.people
         odds.append(sums(company.document, each, documents))
-    found: Floats = np.clip(logsumexp(np.stack(odds), axis=0) - np.log(len(SHARES)), 0.0, MOST_ODDS)
-    return found
+    log_odds: Floats = np.clip(logsumexp(np.stack(odds), axis=0) - np.log(len(SHARES)), 0.0, MOST_ODDS)
+    return log_odds
 
 
 def _habits(cells: Counts, people: Floats) -> tuple[float, float]:
-    """The beta-binomial's two parameters, from how many did what: `cells` (2, n) of (pages, active)."""
+    """The beta-binomial's two parameters, from the numbers of people (n,) by `cells` (2, n) of (pages, active)."""
     share = float((cells[1] * people).sum() / (cells[0] * people).sum())
     start = np.log([max(share, 0.01) * 4, max(1 - share, 0.01) * 4])
 
@@ -63,6 +64,6 @@ def _habits(cells: Counts, people: Floats) -> tuple[float, float]:
         a, b = np.exp(log_parameters)
         return float(-(people * betabinom.logpmf(cells[1], cells[0], a, b)).sum())
 
-    found = minimize(unlikely, start, method="L-BFGS-B", bounds=[(-5.0, 8.0)] * 2)
-    a, b = np.exp(found.x)
+    fitted = minimize(unlikely, start, method="L-BFGS-B", bounds=[(-5.0, 8.0)] * 2)
+    a, b = np.exp(fitted.x)
     return float(a), float(b)

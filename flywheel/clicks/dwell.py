@@ -1,6 +1,6 @@
 """When a dwell satisfies and when it is a bounce: thresholds by segment, from the dwells themselves.
 
-Nothing here knows what a segment is; it refuses to split dwells that are one heap.
+It refuses to split dwells that form one heap. The caller says what a segment is.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MIN_DWELLS, MIN_IN_SEGMENT, SHRINKAGE = 1_000, 200, 300.0
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What counts in one segment: a dwell below `bounce_ms` is a bounce, one of `satisfied_ms` or more satisfies.
+    """The rule of one segment: a dwell below `bounce_ms` is a bounce, one of `satisfied_ms` or more satisfies.
 
-    `source`: the segment's own dwells, those of all segments, or the settings, where dwells do not fall into two heaps.
+    `source`: the segment's own dwells, those of all segments, or the settings where dwells do not form two heaps.
     """
 
     segment: str
@@ -45,7 +45,7 @@ class _Mixture:
     spread: Floats
 
     def densities(self) -> Floats:
-        """Of each bin's centre, under each part: (2, bins)."""
+        """The density at each bin's centre under each part: (2, bins)."""
         distance = (_CENTRES - self.mean[:, None]) / self.spread[:, None]
         density: Floats = (
             self.weight[:, None] * np.exp(-0.5 * distance**2) / (self.spread[:, None] * np.sqrt(2 * np.pi))
@@ -56,29 +56,31 @@ class _Mixture:
 def thresholds(counts: Mapping[str, Counts], *, bounce_ms: int, satisfied_ms: int) -> tuple[Threshold, ...]:
     """Thresholds of each segment; `counts` holds its histogram of dwells, (BINS,).
 
-    A mixture of two log-normals (dwell by kind of click, after Kim et al., WSDM 2014) over all dwells, then for each
-    segment with its own dwells and 300 more as the whole would have them. A bounce is a dwell that belongs to the
-    longer part with probability below 0.1, a satisfied one with 0.9. Fewer than 1,000 dwells, or parts that do not
-    stand apart (Ashman's D of 2, and by the Bayesian information criterion), leave the settings as they are; a segment
-    of fewer than 200 takes what all of them say.
+    A mixture of two log-normals (dwell by kind of click, after Kim et al., WSDM 2014) is fitted to all dwells. Each
+    segment then has its own fit, on its dwells and 300 more spread as the whole. A dwell is a bounce where it belongs
+    to the longer part with probability below 0.1, and satisfies from 0.9. The settings stay as they are with fewer than
+    1,000 dwells, or where the parts do not stand apart (Ashman's D of 2, and the Bayesian information criterion). A
+    segment of fewer than 200 dwells takes the thresholds of all.
     """
     total = sum(counts.values(), start=np.zeros(BINS, dtype=np.int64)).astype(np.float64)
     whole = _fitted(total, None)
     split = total.sum() >= MIN_DWELLS and _stands_apart(total, whole)
-    made = []
+    by_segment = []
     for segment, own in sorted(counts.items()):
         dwells = int(own.sum())
         if not split:
-            made.append(Threshold(segment, bounce_ms, satisfied_ms, dwells, "settings"))
+            by_segment.append(Threshold(segment, bounce_ms, satisfied_ms, dwells, "settings"))
         elif dwells < MIN_IN_SEGMENT:
-            made.append(Threshold(segment, *_crossings(whole), dwells, "all"))
+            by_segment.append(Threshold(segment, *_crossings(whole), dwells, "all"))
         else:
-            made.append(Threshold(segment, *_crossings(_fitted(own.astype(np.float64), whole)), dwells, "segment"))
-    return tuple(made)
+            by_segment.append(
+                Threshold(segment, *_crossings(_fitted(own.astype(np.float64), whole)), dwells, "segment")
+            )
+    return tuple(by_segment)
 
 
 def _fitted(counts: Floats, prior: _Mixture | None, steps: int = 200) -> _Mixture:
-    """EM over a histogram; `prior` stands for `SHRINKAGE` dwells of its own kind."""
+    """EM over a histogram; `prior` counts as `SHRINKAGE` more dwells that follow it."""
     total = max(1.0, float(counts.sum()))
     middle = float(counts @ _CENTRES) / total
     spread = max(0.3, float(np.sqrt(counts @ (_CENTRES - middle) ** 2 / total)))
@@ -101,7 +103,10 @@ def _fitted(counts: Floats, prior: _Mixture | None, steps: int = 200) -> _Mixtur
 
 
 def _stands_apart(counts: Floats, mixture: _Mixture) -> bool:
-    """Ashman, Bird & Zepf, Astronomical Journal 1994, eq. 4, with 5 % of the dwells at least in the smaller part."""
+    """Whether two parts are distinct: Ashman, Bird & Zepf, Astronomical Journal 1994, eq. 4, and BIC.
+
+    The smaller part must hold at least 5 % of the dwells.
+    """
     total = float(counts.sum())
     middle = float(counts @ _CENTRES) / total
     spread = max(0.15, float(np.sqrt(counts @ (_CENTRES - middle) ** 2 / total)))

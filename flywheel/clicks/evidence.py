@@ -1,6 +1,6 @@
 """What was shown and what people did, aggregated: the click model's input and the facts that explain each pair.
 
-Plain columns, built by the store and by simulations alike; nothing here computes a posterior.
+Plain columns, which the store and simulations build alike; nothing here computes a posterior.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Evidence:
     Rows: `pair` indexes the pairs; `rank` is 1-based; `above` numbers the click set, 0 for none; `impressions` and
     `clicks` are weighted counts. Set s holds `set_pairs[set_start[s]:set_start[s + 1]]` in the order of the page; set 0
     is empty. `distance` counts the places from the last click above, or from the page's top, to the row: 1 is the next
-    result, or rank 1. Without it nobody can tell whether people go down page by page and stop. `idle` (documents,) are
-    log odds that people who click nothing else click the document (see `flywheel.clicks.colluders`).
+    result, or rank 1. The cascade cannot be fitted without it. `idle` (documents,) are the log odds that the document's
+    clickers are people who click nothing else (see `flywheel.clicks.colluders`).
     """
 
     queries: tuple[str, ...]
@@ -78,10 +78,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ScoreFeatures:
-    """The champion's opinion of each pair: its score, how far that is below the query's best, and its own rank for it.
+    """The champion's opinion of each pair: its score, the gap to the query's best score, and its rank.
 
-    `rank` is None where only the ranks are known at which the pair was shown. `words` is a second opinion, of the words
-    that query and document share: 1 for the query's best pair, 0 for none; None where nobody was asked.
+    `rank` is None where only the ranks at which the pair was shown are known. `words` is a second opinion from the
+    words that query and document share: 1 for the query's best pair, 0 for none; None where it was not computed.
     """
 
     score: Floats
@@ -93,8 +93,8 @@ class ScoreFeatures:
     def of(evidence: Evidence, score: Floats, words: Floats | None = None) -> ScoreFeatures:
         """From the scores of the pairs: gap to the best of the query's pairs, and rank among them.
 
-        `words` (pairs,) are scores by words, of any scale. Documents that were never shown are not counted, so that the
-        rank may be better than in the whole index.
+        `words` (pairs,) are scores by words, of any scale. Only documents that were shown have a rank here, so that it
+        may be better than in the whole index.
         """
         score = np.asarray(score, dtype=np.float64)
         top = np.full(len(evidence.queries), -np.inf)
@@ -114,10 +114,10 @@ class ScoreFeatures:
 
 @dataclass(frozen=True, slots=True)
 class PairFacts:
-    """Unweighted counts behind each pair of an `Evidence`, in its order: what provenance shows.
+    """Unweighted counts behind each pair of an `Evidence`, in its order, for provenance.
 
     `thumbs_up`, `thumbs_down` count people by their latest vote; `carts`, `purchases` and `users` count people too.
-    Times are epoch milliseconds, of the earliest and the latest page or event.
+    Times are those of the earliest and the latest page or event, in epoch milliseconds.
     """
 
     impressions: Counts
@@ -136,7 +136,7 @@ class PairFacts:
 
 @dataclass(frozen=True, slots=True)
 class ExcludedUser:
-    """Somebody whose pages and events were left out, and what gave them away."""
+    """A user whose pages and events were left out, and why."""
 
     user_key: str
     reason: str
@@ -149,7 +149,7 @@ class ExcludedUser:
 class Collected:
     """Everything that one pass over the feedback up to `until_ms` yields; `texts` are the queries as people typed them.
 
-    `unplaced_clicks`: clicks on documents that their page does not list; they count for nothing.
+    `unplaced_clicks`: clicks on documents that their page does not list; they are not counted.
     """
 
     evidence: Evidence

@@ -1,6 +1,6 @@
 """How examination shapes clicks: the click rate of a relevant and of an irrelevant document in each row of evidence.
 
-Three schemes with one interface; which of them people follow is for `flywheel.clicks.model` to find out.
+It has three schemes with one interface and chooses none of them; `flywheel.clicks.model` does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from flywheel.clicks.evidence import Counts, Evidence, Floats, sums
 
 Rates = tuple[Floats, Floats]
+# no rank's log ratio falls below this share of the line: two kinds of clicks that differ less show no relevance
 LEAST = 0.75
 CONTEXTS = 3
 """0: no click above; 1: clicks above, none on a likely relevant document; 2: some on one."""
@@ -67,17 +68,17 @@ class Scheme(Protocol):
         """(rows,) each: the click rate if relevant, and if not."""
 
     def update(self, posterior: Floats, pull: Floats) -> None:
-        """Fit the rates to the posterior of each pair; `pull` is the chance that one is clicked whatever it is."""
+        """Fit the rates to the posterior of each pair; `pull` is its chance of a click that ignores relevance."""
 
 
 @dataclass
 class Ranks:
-    """Rates by rank alone: examination and trust in one, as a position-based model whose two rates are both free.
+    """Rates by rank alone: examination and trust in one, as free rates of the position-based model.
 
-    b_k = (Σ(1-r)c + 6 ctr_k)/(Σ(1-r)n + 6), ρ = max(1.5, Σrc/Σ r n b_k), a_k = (Σrc + 20 min(.95, ρ b_k))/(Σrn + 20)
-    smoothed over the ranks and at least min(.97, 1.2 b_k), for relevant (a) and irrelevant (b) documents at rank k.
-    Free a_k and b_k hold both
-    the examination hypothesis (Craswell et al., WSDM 2008) and trust bias (Agarwal et al., WWW 2019).
+    b_k = (Σ(1-r)c + 6 ctr_k)/(Σ(1-r)n + 6), ρ = max(1.5, Σrc/Σ r n b_k), a_k = (Σrc + 20 min(.95, ρ b_k))/(Σrn + 20),
+    for relevant (a) and irrelevant (b) documents at rank k. a_k is smoothed over the ranks and at least
+    min(.97, 1.2 b_k). Free a_k and b_k hold both the examination hypothesis (Craswell et al., WSDM 2008) and trust bias
+    (Agarwal et al., WWW 2019).
     """
 
     rows: Rows
@@ -154,11 +155,11 @@ class Cascade:
     """People who go down from the top and stop: examination of a row given the last click and all skips since.
 
     Dynamic Bayesian network (Chapelle & Zhang, WWW 2009, section 3) with its filter written out. Right after the last
-    click the next result is examined with `after[R]`, R the clicked document's relevance; from there on, and from the
+    click the next result is examined with `after[R]`, R the clicked document's relevance. From there on, and from the
     top, Bayes' rule gives after a skip of j  e_{j+1} = `onward` e_j (1 - α_j)/(1 - e_j α_j)  (their eq. 6 without the
-    click). α_j is the attraction of the query's documents at rank j, averaged over its pages: exact where a query's
-    ranking stands still. Given e, clicks follow a_k e and b_k e, with a_k and b_k shrunk to one attraction for all
-    ranks by 100 impressions; the dependent click model and the click chain lie near enough to be caught too.
+    click). α_j is the attraction of the query's documents at rank j, averaged over its pages, which is exact while a
+    query's ranking does not change. Given e, clicks follow a_k e and b_k e, with a_k and b_k shrunk to one attraction
+    for all ranks by 100 impressions. The dependent click model and the click chain are near enough to fit as well.
     """
 
     name: ClassVar[str] = "cascade"
@@ -204,7 +205,7 @@ class Cascade:
         self._examine(posterior)
 
     def _continue(self, posterior: Floats, share: Floats, clicks: Floats) -> None:
-        """Match clicks right after a click of either kind, and clicks after skips, to what is expected of them."""
+        """Fit `after` to clicks right after a click of either kind, and `onward` to clicks after skips."""
         evidence, place = self.rows.evidence, self.rows.place
         drawn = evidence.impressions * (share * self.relevant[place] + (1 - share) * self.irrelevant[place])
         at_once = np.flatnonzero(~self.none & (self.skips == 0))
@@ -233,13 +234,13 @@ class Cascade:
 
 
 def pulled(rate: Floats, pull: Floats) -> Floats:
-    """The click rate where some click the document whatever it is: either they do, or it is clicked as others are."""
-    found: Floats = rate + pull * (1 - rate)
-    return found
+    """The click rate where some people click whatever is shown: with chance `pull` they do, else at `rate`."""
+    rate_with_pull: Floats = rate + pull * (1 - rate)
+    return rate_with_pull
 
 
 def own_clicks(evidence: Evidence, share: Floats, pull: Floats, irrelevant: Floats) -> Floats:
-    """The clicks (rows,) less those expected to come of pull: of an irrelevant document's clicks, b/(b + p(1 - b))."""
+    """The clicks (rows,) without those that pull explains: an irrelevant document keeps the share b/(b + p(1 - b))."""
     own = irrelevant / pulled(irrelevant, pull[evidence.pair])
     kept: Floats = evidence.clicks * (share + (1 - share) * own)
     return kept
@@ -250,8 +251,8 @@ def smoothed(relevant: Floats, irrelevant: Floats, clicks: Floats) -> Floats:
 
     Examination cancels out of the ratio and trust bends it slowly with the rank, while a_k alone rests on the few
     relevant documents at a low rank. The variance between ranks beyond sampling is DerSimonian and Laird's (Controlled
-    Clinical Trials 1986, eq. 8), with the line's two degrees of freedom: no variance, and all ranks lie on the line. No
-    rank falls below three quarters of the line: two kinds of clicks that differ less than that are no relevance.
+    Clinical Trials 1986, eq. 8), with the line's two degrees of freedom. Without such variance all ranks lie on the
+    line. No rank falls below `LEAST` of the line.
     """
     if len(relevant) < 4:
         return relevant
@@ -260,15 +261,15 @@ def smoothed(relevant: Floats, irrelevant: Floats, clicks: Floats) -> Floats:
     columns = np.stack([np.ones(len(ratio)), np.log(np.arange(1, len(ratio) + 1))], axis=1)
     gram = columns.T @ (columns * weight[:, None])
     line = columns @ np.linalg.solve(gram, columns.T @ (weight * ratio))
-    apart = float(weight @ (ratio - line) ** 2)
+    chi_squared = float(weight @ (ratio - line) ** 2)
     squares = np.linalg.solve(gram, columns.T @ (columns * (weight**2)[:, None]))
-    between = max(0.0, (apart - (len(ratio) - 2)) / max(1e-9, float(weight.sum() - np.trace(squares))))
+    between = max(0.0, (chi_squared - (len(ratio) - 2)) / max(1e-9, float(weight.sum() - np.trace(squares))))
     kept = between * weight / (1 + between * weight)
     drawn: Floats = irrelevant * np.exp(np.maximum(kept * ratio + (1 - kept) * line, LEAST * line))
     return drawn
 
 
 def ordered(relevant: Floats, irrelevant: Floats) -> Rates:
-    """Rates within bounds, a relevant document's at least a fifth above an irrelevant one's."""
+    """Rates within bounds; a relevant document's is at least a fifth above an irrelevant one's."""
     b = np.clip(irrelevant, 1e-6, 0.9)
     return np.clip(np.maximum(relevant, np.minimum(0.97, 1.2 * b)), 1e-6, 0.98), b

@@ -1,6 +1,7 @@
 """What clicks say about relevance: how people examine a page, and from that the posterior of each document.
 
-Regression EM over aggregates. It refuses to call anything relevant where clicks do not tell documents apart.
+It refuses to call anything relevant where clicks do not tell documents apart. The method is regression EM over
+aggregates.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ class Curve:
 
     @property
     def examination(self) -> Floats:
-        """Chance to be looked at by rank, relative to the first rank, as far as clicks without context tell."""
+        """Chance to be examined by rank, relative to the first rank, from clicks without a click above."""
         first: Floats = self.relevant[:, 0] / self.relevant[0, 0]
         return first
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to fit. `session_context`: let what was clicked above count. `min_impressions`: below it a rank has no curve
-    of its own."""
+    """How to fit. `session_context`: use what was clicked above. `min_impressions`: a rank with fewer has no curve of
+    its own."""
 
     session_context: bool = True
     iterations: int = 200
@@ -56,13 +57,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ClickModel:
-    """The fit: posterior and prior relevance by pair, the curve, and whether any of it is to be trusted.
+    """The fit: posterior and prior relevance by pair, the curve, and whether any of it can be trusted.
 
-    `gain` is the log likelihood above that of clicks which do not depend on relevance; `separable` says whether it is
-    more than chance and free parameters explain. `pull` is the chance that people click the pair's document wherever
-    they see it, as far as its other queries tell. `scheme` is how people examine a page, as far as their clicks tell:
-    by rank, by context or as a cascade; a cascade goes on after a click on an irrelevant or a relevant document, and
-    after a skip, with the probabilities `onward`.
+    `gain` is the log likelihood above that of clicks which do not depend on relevance. `separable`: it is more than
+    chance and free parameters explain. `pull` is the chance that people click the pair's document wherever they see
+    it, judged by its other queries. `scheme` is how people examine a page, judged by their clicks: by rank, by context
+    or as a cascade. `onward` are a cascade's probabilities to go on: after a click on an irrelevant document, after a
+    click on a relevant one, and after a skip.
     """
 
     curve: Curve
@@ -87,10 +88,10 @@ def fit(
 ) -> ClickModel:
     """Regression EM over aggregates, for each scheme of examination; the one that explains the clicks best is kept.
 
-    Deterministic. Relevance is one unknown for each pair, whatever the rank it was shown at, with a logistic prior on
-    the champion's score, gap and rank (Wang et al., WSDM 2018, section 3.3, with a regression on soft labels). The
-    schemes (see `flywheel.clicks.examination`) are compared by log likelihood less half their parameters times the log
-    of the pairs (Schwarz 1978). `previous` lends its rates to ranks with fewer than `options.min_impressions`.
+    The fit is deterministic. Each pair has one relevance, at whatever rank it was shown, with a logistic prior on the
+    champion's score, gap and rank (Wang et al., WSDM 2018, section 3.3, with a regression on soft labels). The schemes
+    (see `flywheel.clicks.examination`) are compared by log likelihood less half their parameters times the log of the
+    pairs (Schwarz 1978). `previous` lends its rates to ranks with fewer than `options.min_impressions`.
 
     Raises:
         NoEvidenceError: no impressions.
@@ -119,14 +120,14 @@ def fit(
 
 
 def _weak_ranks(rows: Rows, options: Options, previous: Curve | None) -> tuple[dict[int, Rates], list[str]]:
-    """Rates for the ranks that were shown too rarely, taken from the last curve where it knows them."""
+    """Rates of the last curve for ranks that were shown too rarely, and a warning for each such rank."""
     lent: dict[int, Rates] = {}
     warnings = []
     for rank in np.flatnonzero((rows.shown < options.min_impressions) & (rows.shown > 0)):
-        known = previous is not None and rank < len(previous.relevant)
-        if previous is not None and known:
+        has_rate = previous is not None and rank < len(previous.relevant)
+        if previous is not None and has_rate:
             lent[int(rank)] = (previous.relevant[rank], previous.irrelevant[rank])
-        source = "the last curve is used" if known else "there is no last curve, the shrunken estimate is used"
+        source = "the last curve is used" if has_rate else "there is no last curve, the shrunken estimate is used"
         warnings.append(
             f"rank {rank + 1}: {rows.shown[rank]:.0f} weighted impressions,"
             f" fewer than {options.min_impressions:.0f}: {source}"
@@ -135,31 +136,32 @@ def _weak_ranks(rows: Rows, options: Options, previous: Curve | None) -> tuple[d
 
 
 def _best(rows: Rows, columns: Floats, options: Options, lent: dict[int, Rates]) -> _Em:
-    """The scheme with the highest likelihood less its parameters' price, at its own estimate."""
+    """The fit of the scheme with the highest likelihood less the price of its parameters."""
     evidence = rows.evidence
     ranks = Ranks(rows, lent)
     by_rank = _Em(rows, columns, options, ranks)
     by_rank.run()
-    found = [by_rank]
+    fits = [by_rank]
     if options.session_context and len(evidence.set_start) > 2:
         by_context = by_rank.copy()
-        for _ in range(2):
+        for _ in range(2):  # contexts depend on which pairs are likely relevant, and the first fit changes that
             likely = by_context.posterior > options.likely
             by_context.scheme = Contexts(rows, Ranks(rows, lent), likely, options.context_shrinkage)
             by_context.scheme.ranks.relevant, by_context.scheme.ranks.irrelevant = ranks.relevant, ranks.irrelevant
             by_context.run()
-        found.append(by_context)
+        fits.append(by_context)
         if evidence.distance is not None:
             cascade = _Em(rows, columns, options, Cascade(rows, evidence.distance))
             cascade.run()
-            found.append(cascade)
-    return max(found, key=_Em.score)
+            fits.append(cascade)
+    return max(fits, key=_Em.score)
 
 
 START_PRIOR = 0.1
 PULLS = np.array([0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
 SIEGES = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 0.85])
 ASKED = np.array([1.5, 3.0])
+# prior chances of a document: clicked wherever it is shown, besieged by colluders, answers more than its scores say
 BAIT, BESIEGED, SOUGHT = 5e-3, 1e-4, 1e-4
 _BLIND_STEPS = 15
 PULL_PRIOR = np.log(
@@ -212,14 +214,15 @@ class _Em:
         return self.log_likelihood() - 0.5 * self.scheme.parameters * math.log(max(2, self.rows.evidence.pairs))
 
     def log_likelihood(self) -> float:
-        """Of all clicks and skips, relevance summed out."""
+        """The log likelihood of all clicks and skips, relevance summed out."""
         if_relevant, if_not = self._likelihoods()
         return float(np.logaddexp(np.log(self.prior) + if_relevant, np.log1p(-self.prior) + if_not).sum())
 
     def _likelihoods(self) -> Rates:
-        """Log likelihood of each pair's clicks if relevant, and if not; pull makes no click speak against it."""
+        """Log likelihood of each pair's clicks if relevant, and if not."""
         evidence = self.rows.evidence
         relevant, irrelevant = self.scheme.rates()
+        # capped by the relevant rate: however strong the pull, a click never speaks against relevance
         irrelevant = np.minimum(pulled(irrelevant, self.pull[evidence.pair]), relevant)
         return self._told(relevant), self._told(irrelevant)
 
@@ -235,16 +238,15 @@ class _Em:
         self.prior = np.clip(expit(self.columns @ self.coefficients), 0.001, 0.95)
 
     def _draw(self) -> None:
-        """How many click a document wherever it is shown, whatever it answers: from its other queries alone.
+        """Estimate each pair's pull: the chance that people click its document wherever it is shown.
 
-        Colluding users show as one document that is clicked under many queries that it does not answer, with the same
-        chance at every rank: their clicks add to an irrelevant document's, where a factor on its rate (Yue, Patel &
-        Roehrig, WWW 2010) would take documents that answer several queries for bait. For each query of a document, the
-        mean pull given what its other queries say, relevance summed out of each. One document in 200 is thought to
-        be bait before any click, and one in 10,000 to be besieged: by colluders who search what shows it, so that
-        their share is another one in each query, and its own clicks tell which. Either is the more likely, the more of
-        its clickers click nothing else. As rare is a document that answers far more queries than its scores say: the
-        logit of its prior is higher by one of `ASKED`, and clicks there are no pull.
+        Colluders show as one document that is clicked under many queries which it does not answer, with the same chance
+        at every rank. Their clicks add to an irrelevant document's; a factor on its rate (Yue, Patel & Roehrig, WWW
+        2010) would take documents that answer several queries for bait. A pair's pull is the mean given the document's
+        other queries, relevance summed out of each. A priori one document in 200 is bait, and the likelier so the more
+        of its clickers click nothing else. One in 10,000 is besieged by colluders who search what shows it: their share
+        then differs by query, and the query's own clicks tell it. Another one in 10,000 answers far more queries than
+        its scores say: the logit of its prior is higher by one of `ASKED`, and clicks there are no pull.
         """
         evidence, count = self.rows.evidence, len(self.rows.evidence.documents)
         relevant, irrelevant = self.scheme.rates()
@@ -257,12 +259,12 @@ class _Em:
             for grid in (PULLS, SIEGES)
         )
         siege = np.logaddexp.reduce(sieges, axis=0)
-        said = [np.logaddexp(good, unlike + told) for told in (*drawn, siege - math.log(len(SIEGES)))]
+        by_case = [np.logaddexp(good, unlike + if_pulled) for if_pulled in (*drawn, siege - math.log(len(SIEGES)))]
         for more in ASKED:  # without any pull
             likely = logit(self.prior) + more
-            said.append(np.logaddexp(np.log(expit(likely)) + answered, np.log(expit(-likely)) + drawn[0]))
+            by_case.append(np.logaddexp(np.log(expit(likely)) + answered, np.log(expit(-likely)) + drawn[0]))
         of = evidence.pair_document
-        others = np.stack([sums(of, own, count)[of] - own for own in said]) + PULL_PRIOR[:, None]
+        others = np.stack([sums(of, own, count)[of] - own for own in by_case]) + PULL_PRIOR[:, None]
         if evidence.idle is not None:
             others[1 : len(PULLS) + 1] += evidence.idle[of]
         weight = np.exp(others - others.max(axis=0))
@@ -275,10 +277,10 @@ class _Em:
 
 
 def _separability(em: _Em) -> tuple[float, bool]:
-    """Log likelihood gained over rates that ignore relevance, against what its parameters gain by chance.
+    """The gain in log likelihood over rates that ignore relevance, and whether relevance explains it.
 
-    Relevance must also explain more than that some queries draw more clicks than others, on whatever they show, and
-    than that people click less, or more, after a click, or stop.
+    It must exceed what the parameters gain by chance. Relevance must also explain more than three things without it:
+    some queries draw more clicks on whatever they show, a click changes the chance of the next, and people stop.
     """
     rows, evidence = em.rows, em.rows.evidence
 
@@ -312,7 +314,7 @@ def _curve(em: _Em) -> Curve:
     shown = rows.evidence.impressions
     total = sums(cell, shown, rows.ranks * CONTEXTS)
     means = [sums(cell, shown * rates, len(total)) / np.maximum(total, 1e-12) for rates in scheme.rates()]
-    # where nothing was shown in a context, the rank's first context that was
+    # a context without impressions takes the rates of the rank's first context that has some
     first = (total.reshape(-1, CONTEXTS) > 0).argmax(axis=1)
     relevant, irrelevant = (
         np.where(total.reshape(-1, CONTEXTS) > 0, mean, mean[np.arange(rows.ranks), first][:, None])

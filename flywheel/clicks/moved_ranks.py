@@ -1,8 +1,8 @@
 """Examination by rank from documents that were shown at several ranks: a second opinion that needs no relevance.
 
-It is a check on the click model, and not its anchor: where a ranking moves because of the very clicks that are counted,
-documents that were clicked by chance rise, and lower ranks look better than they are (0.06 too high in our simulation).
-Moves that clicks did not cause (exploration, interleaving, a new champion's first day) have no such bias.
+It checks the click model and does not replace it. Where the counted clicks themselves move the ranking, documents that
+were clicked by chance rise, and lower ranks look better than they are (0.06 too high in our simulation). Moves that
+clicks did not cause (exploration, interleaving, a new champion's first day) have no such bias.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MIN_CLICKS = 100.0
 @dataclass(frozen=True, slots=True)
 class Harvest:
     """Chance to be examined relative to rank 1, and its standard error, (ranks,); NaN at ranks that no document moved
-    to or from. `pairs` moved and were clicked `clicks` times."""
+    to or from. `pairs` is how many pairs moved and were clicked, `clicks` how often."""
 
     examination: Floats
     standard_error: Floats
@@ -30,10 +30,10 @@ class Harvest:
 def harvest(evidence: Evidence, max_rank: int = 20, iterations: int = 200) -> Harvest | None:
     """Conditional maximum likelihood of E[clicks of pair i at rank k] = n_ik p_k g_i, over pairs seen at two ranks.
 
-    The intervention harvesting of Agarwal et al. (WSDM 2019, AllPairs) with each pair's attraction g_i as a nuisance in
-    place of one for each two ranks; Poisson with fixed effects, in which conditioning on a pair's clicks removes g_i
-    without bias (Hausman, Hall & Griliches, Econometrica 1984, eq. 2.7). Its standard errors are on the safe side where
-    click rates are high. Fewer than 100 clicks, or none at rank 1: None.
+    Intervention harvesting after Agarwal et al. (WSDM 2019, AllPairs), with one nuisance for each pair, its attraction
+    g_i, instead of one for each two ranks. It is Poisson with fixed effects: conditioning on a pair's clicks removes
+    g_i without bias (Hausman, Hall & Griliches, Econometrica 1984, eq. 2.7). The standard errors are on the safe side
+    where click rates are high. Returns None with fewer than 100 clicks, or with none at rank 1.
     """
     ranks = int(min(max_rank, evidence.rank.max(initial=0)))
     inside = evidence.rank <= ranks
@@ -42,9 +42,9 @@ def harvest(evidence: Evidence, max_rank: int = 20, iterations: int = 200) -> Ha
     shown = np.bincount(which, weights=evidence.impressions[inside])
     clicks = np.bincount(which, weights=evidence.clicks[inside])
     pair, rank = cells // max(1, ranks), cells % max(1, ranks)
-    told = (np.bincount(pair)[pair] > 1) & (np.bincount(pair, weights=clicks)[pair] > 0) & (shown > 0)
-    _, pair = np.unique(pair[told], return_inverse=True)
-    rank, shown, clicks = rank[told], shown[told], clicks[told]
+    informative = (np.bincount(pair)[pair] > 1) & (np.bincount(pair, weights=clicks)[pair] > 0) & (shown > 0)
+    _, pair = np.unique(pair[informative], return_inverse=True)
+    rank, shown, clicks = rank[informative], shown[informative], clicks[informative]
     at_rank = np.bincount(rank, weights=clicks, minlength=ranks)
     of_pair = np.bincount(pair, weights=clicks).astype(np.float64)
     if clicks.sum() < MIN_CLICKS or at_rank[0] <= 0:
@@ -53,7 +53,7 @@ def harvest(evidence: Evidence, max_rank: int = 20, iterations: int = 200) -> Ha
     for _ in range(iterations):
         attraction = of_pair / np.bincount(pair, weights=shown * examined[rank])
         looked = np.bincount(rank, weights=shown * attraction[pair], minlength=ranks)
-        # a rank without a click is nearly, and not exactly, never examined: 0 would leave pairs with nothing to explain
+        # a rank without a click is examined almost never, not never: 0 would leave its pairs with nothing to explain
         after = np.maximum(at_rank, 1e-3) / np.maximum(looked, 1e-12)
         after /= after[0]
         settled = np.abs(after - examined)[looked > 0].max() < 1e-5
@@ -61,8 +61,10 @@ def harvest(evidence: Evidence, max_rank: int = 20, iterations: int = 200) -> Ha
         if settled:
             break
     error = _standard_error(examined, pair, rank, shown, of_pair)
-    known = np.bincount(rank, minlength=ranks) > 0
-    return Harvest(np.where(known, examined, np.nan), np.where(known, error, np.nan), len(of_pair), float(clicks.sum()))
+    reached = np.bincount(rank, minlength=ranks) > 0
+    return Harvest(
+        np.where(reached, examined, np.nan), np.where(reached, error, np.nan), len(of_pair), float(clicks.sum())
+    )
 
 
 def _standard_error(examined: Floats, pair: Counts, rank: Counts, shown: Floats, of_pair: Floats) -> Floats:

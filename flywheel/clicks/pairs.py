@@ -1,6 +1,6 @@
-"""Posteriors and explicit feedback into labelled, weighted training pairs, each with the counts that it rests on.
+"""Turns posteriors and explicit feedback into labelled, weighted training pairs, with the counts behind each.
 
-Documents that were merely not clicked get no label at all: not clicked is not irrelevant.
+It gives no label to documents that were merely not clicked: not clicked is not irrelevant.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from flywheel.clicks.model import ClickModel
 Label = Literal["positive", "ambiguous", "negative"]
 Labels = npt.NDArray[np.str_]
 
+# right four times in five: learned, however unsure all the other pairs are
 SURE = 0.8
+# a pull from which a document's clicks may come from colluders
 SUSPECT = 0.03
 COUNTS = ("impressions", "clicks", "satisfied", "bounced", "thumbs_up", "thumbs_down", "carts", "purchases", "users")
 
@@ -27,9 +29,9 @@ COUNTS = ("impressions", "clicks", "satisfied", "bounced", "thumbs_up", "thumbs_
 class Rules:
     """How posterior and explicit feedback make a label.
 
-    Positives lie above `posterior_threshold`, and above whatever higher threshold keeps their mean posterior at
+    Positives lie above `posterior_threshold`, or above the higher threshold that keeps their mean posterior at
     `expected_precision`: the Bayesian false discovery rate (Newton et al., Biostatistics 2004, eq. 2.2). A document
-    that people seem to click wherever they see it (a pull of `SUSPECT` or more) is a positive above `SURE` alone.
+    that people seem to click wherever they see it (a pull of `SUSPECT` or more) is a positive only above `SURE`.
     A cart or a purchase multiplies the odds of relevance once for each person. Votes, one a person, override the
     clicks: more up than down is a positive of at least `vote_posterior`, more down than up a negative.
     """
@@ -46,10 +48,10 @@ class Rules:
 class Pairs:
     """Labelled pairs as columns of one length, ordered by (query key, document).
 
-    `weight` is what a positive or negative counts in the loss, 0 for an ambiguous pair, which is only masked. `prior`
-    and `pull` are the click model's: what was expected before the pair's clicks, and what is held against them.
-    `impressions` and `clicks` are what counted after caps and age; `facts` are the plain counts. `source` is `explicit`
-    where votes, carts or purchases made the label, else `clicks`.
+    `weight` is the pair's weight in the loss; 0 for an ambiguous pair, which is only masked. `prior` and `pull` are the
+    click model's: the relevance expected before the pair's clicks, and how suspect the clicks are. `impressions` and
+    `clicks` are weighted by caps and age; `facts` are the plain counts. `source` is `explicit` where votes, carts or
+    purchases made the label, else `clicks`.
     """
 
     query_key: tuple[str, ...]
@@ -74,8 +76,8 @@ class Pairs:
 
     def positives(self) -> set[tuple[str, str]]:
         """(query key, document) of every positive."""
-        found = zip(self.query_key, self.doc_id, self.label, strict=True)
-        return {(query, document) for query, document, label in found if label == "positive"}
+        rows = zip(self.query_key, self.doc_id, self.label, strict=True)
+        return {(query, document) for query, document, label in rows if label == "positive"}
 
 
 def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -> Pairs:
@@ -117,20 +119,20 @@ def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -
 
 
 def threshold(posterior: Floats, rules: Rules) -> float:
-    """The lowest threshold, of the rules' or above, over which the mean posterior reaches the expected precision.
+    """The lowest threshold, at least the rules', above which the mean posterior reaches the expected precision.
 
-    Never above `SURE`: a document that is right four times in five is learned, however unsure all the others are.
+    It is never above `SURE`.
     """
     likely = np.sort(posterior[posterior > rules.posterior_threshold])[::-1]
     good = np.cumsum(likely) >= rules.expected_precision * np.arange(1, len(likely) + 1)
     if good.all():
         return rules.posterior_threshold
-    # the first that is left out; ties with it are left out too
+    # the highest posterior that is left out; ties with it are left out too
     return max(rules.posterior_threshold, min(SURE, float(likely[int(good.sum())])))
 
 
 def _with_purchases(posterior: Floats, facts: PairFacts, rules: Rules) -> Floats:
-    """Independent witnesses: each person's purchase, or else cart, adds its log odds."""
+    """Each person's purchase, or else cart, adds its log odds, as an independent witness."""
     carts_alone = np.maximum(0, facts.carts - facts.purchases)
     more = facts.purchases * np.log(rules.purchase_odds) + carts_alone * np.log(rules.cart_odds)
     odds = logit(np.clip(posterior, 1e-9, 1 - 1e-9)) + more
