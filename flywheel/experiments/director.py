@@ -1,7 +1,7 @@
 """Moves challengers through the live stages: queued, tried beside the champion, then promoted, rejected or given up.
 
-One is live at a time. Every move is one transaction, so that a process that dies anywhere is followed by one that goes
-on. `flywheel.experiments.stages` gathers what the pages brought, `flywheel.gates.live` says what it proves.
+It judges nothing: `flywheel.experiments.stages` gathers the evidence, and `flywheel.gates` decides. One challenger is
+live at a time. Every move is one transaction, so that the next process goes on wherever one died.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flywheel.store.store import Store
 
 log = logging.getLogger(__name__)
 
-# a live experiment that hears of nobody ends after this many times its event days, by the clock
+# by the clock, a live experiment lasts at most this many times its event days: without pages event time stands still
 _DEAD_AIR = 2.0
 
 
@@ -31,11 +31,11 @@ class Director:
     """The state machine of every challenger.
 
     Args:
-        stages: by name, each of `settings.stages` after `offline` and `confirmation`.
-        ready: loads a version and fills its index, before anybody is shown it; raises OSError or ValueError.
+        stages: by name, all of `settings.stages` except `offline`, and `confirmation`.
+        ready: loads a version and fills its index before it is served; raises OSError or ValueError.
 
     Raises:
-        ConfigError: a stage is configured that is not there.
+        ConfigError: a configured stage is missing in `stages`.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Director:
         self._looked: tuple[str, int, int] | None = None
 
     def step(self) -> bool:
-        """One look: begin what waits, or see how the live one does; returns whether anything moved.
+        """One look: begin a waiting challenger, or judge the live one; returns whether anything moved.
 
         Steps, each one transaction or none: 1. give up what waited too long, 2. begin the next, a confirmation first,
-        3. end the live one where the champion has changed under it, 4. fold in closed pages, 5. judge, 6. conclude:
+        3. end the live one where the champion has changed meanwhile, 4. fold in closed pages, 5. judge, 6. conclude:
         the decision with its switch and what follows it, 7. or go on, and grow the split.
         """
         if self._store.state.get(PAUSED, False):
@@ -105,7 +105,7 @@ class Director:
         log.info("%s of %s beside %s has begun", row.stage, row.version, row.champion)
 
     def _entry(self, stage: str) -> dict[str, Any]:
-        """What a stage begins with. Only the deciding one takes its level from the error budget."""
+        """The values that a stage begins with. Only the deciding stage takes its level from the error budget."""
         from_ms = self._store.feedback.watermark_ms()
         shares = {"interleaving": self._settings.interleaving_share, "split": self._settings.ramp[0]}
         shares[CONFIRMATION] = self._settings.holdback
@@ -160,7 +160,7 @@ class Director:
         return share != row.share
 
     def _conclude(self, row: Experiment, decision: GateDecision) -> None:
-        """End the stage with all that follows, in one transaction, and tell who serves."""
+        """End the stage with all that follows, in one transaction, and tell the listeners."""
         store, now_ms = self._store, self._now_ms()
         following = self._follower(row.stage)
         if following is not None and self._stages[row.stage].passes(decision):
@@ -183,7 +183,7 @@ class Director:
         expired = "expired" in decision.evidence and row.stage != CONFIRMATION
         with store.database.write():
             if self._overtaken(row) or not self._end(row, decision, "expired" if expired else "decided"):
-                return  # somebody switched by hand this moment: the next look stops it
+                return  # somebody has just switched by hand: the next look stops it
             if row.stage == CONFIRMATION:
                 switch = verdicts.confirmed(store, row, decision, now_ms)
             else:
@@ -193,7 +193,7 @@ class Director:
             tell(str(switch))
 
     def _end(self, row: Experiment, decision: GateDecision, state: str) -> bool:
-        """Close the row with its sums; False where that was done. Rows by person have served."""
+        """Close the row with its sums; False where it was closed already. Rows by person are no longer needed."""
         store, now_ms = self._store, self._now_ms()
         if not store.experiments.end(
             row.experiment_id, state, now_ms, verdict=decision.verdict.value, reasons=decision.reasons
@@ -206,7 +206,10 @@ class Director:
         return True
 
     def _stop(self, row: Experiment, reason: str) -> bool:
-        """End without a verdict on the model: it is a candidate again. What was looked at is paid for."""
+        """End without a verdict on the model, which becomes a candidate again.
+
+        A deciding stage that was live has looked at its data, so its level is spent.
+        """
         spent = row.alpha or 0.0 if row.state == "live" and self._follower(row.stage) is None else 0.0
         evidence = {"until_ms": self._store.feedback.watermark_ms()}
         decision = GateDecision(Verdict.INCONCLUSIVE, (reason,), evidence, 0.0 if row.stage == CONFIRMATION else spent)
@@ -243,7 +246,7 @@ class Director:
 
 
 def report(store: Store) -> dict[str, Any]:
-    """For `status`: how many wait, and 1 where the last experiment was void, or the last switch took a model back."""
+    """For `status`: how many wait; 1 where the last experiment was void; 1 where the last switch was our rollback."""
     rows = store.experiments.all()
     ended = [row for row in rows if row.ended_at_ms is not None and row.stage != "offline"]
     last = max(ended, key=lambda row: row.ended_at_ms or 0, default=None)
@@ -257,16 +260,16 @@ def report(store: Store) -> dict[str, Any]:
 
 
 def problems(store: Store) -> dict[str, str]:
-    """What an alert of ours means, in words."""
+    """The meaning of each alert that `report` raises, in words."""
     rows = [row for row in store.experiments.all() if row.progress.get("void") and row.ended_at_ms is not None]
-    found = report(store)
-    told = {}
-    if found["void"]:
-        told["experiment"] = f"{rows[-1].experiment_id} is void: {rows[-1].progress['void']}"
-    if found["rolled_back"]:
+    flags = report(store)
+    meanings = {}
+    if flags["void"]:
+        meanings["experiment"] = f"{rows[-1].experiment_id} is void: {rows[-1].progress['void']}"
+    if flags["rolled_back"]:
         last = [row for row in store.decisions.all() if row.alias == CHAMPION][-1]
-        told["rollback"] = f"{last.previous} was taken back for {last.version}: {last.reasons[0]}"
-    return told
+        meanings["rollback"] = f"{last.previous} was taken back for {last.version}: {last.reasons[0]}"
+    return meanings
 
 
 def _root(row: Experiment) -> str:

@@ -1,6 +1,7 @@
-"""A share of the people who keep one model for ever, and what the loop has gained over it since: a watch without end.
+"""A share of the people keeps one frozen model for ever; this measures what the loop has gained over it.
 
-It promotes and ends nothing. `flywheel.experiments.lineup` serves them; here their pages become rows of `ab_outcomes`.
+It promotes and ends nothing. `flywheel.experiments.lineup` serves these people; here their pages become rows of
+`ab_outcomes`.
 """
 
 from __future__ import annotations
@@ -23,45 +24,45 @@ from flywheel.store.store import Store
 STAGE = "frozen"
 STATE = "watched"
 LEVEL = 0.05
-# over years people see more pages than any experiment lasts; who sees most of them all is told by effective users
+# over years people see more pages than in any experiment; the effective number of users shows where few see most
 _CAP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """Who is kept: `version` for `share` of the people, and as many beside them who always have the champion."""
+    """`share` of the people keeps `version`; as many others always have the champion, for comparison."""
 
     version: str
     share: float
 
     @property
     def experiment_id(self) -> str:
-        """Also the salt of the split, so that these people are nobody's in particular elsewhere."""
+        """Also the salt of the split, so that in other experiments these people are spread over all arms."""
         return f"{STAGE}-{self.version}"
 
 
 def frozen_of(settings: Promotion) -> Frozen | None:
-    """What the settings ask for; None: nobody is kept."""
+    """What the settings ask for; None: nobody keeps a frozen model."""
     return Frozen(settings.frozen_version, settings.frozen_share) if settings.frozen_share > 0 else None
 
 
 def check(store: Store, settings: Promotion) -> None:
-    """Refuse a version that is not there.
+    """Refuse a version that does not exist.
 
     Raises:
         ConfigError: with what to set instead.
     """
     wanted = frozen_of(settings)
     if wanted is not None and store.models.get(wanted.version) is None:
-        known = ", ".join(model.version for model in store.models.all())
+        names = ", ".join(model.version for model in store.models.all())
         raise ConfigError(
-            f"promotion.frozen_version names {wanted.version}, and there is no such model; there are {known}. Set one "
+            f"promotion.frozen_version names {wanted.version}, and there is no such model; there are {names}. Set one "
             "of these, or promotion.frozen_share = 0"
         )
 
 
 class FrozenWatch:
-    """Folds in closed pages of both groups and writes what they say; the interval holds whenever one looks."""
+    """Folds in closed pages of both groups and writes their outcomes; the interval holds at any number of looks."""
 
     def __init__(self, store: Store, config: Config, now_ms: Callable[[], int]) -> None:
         self._store, self._config, self._now_ms = store, config, now_ms
@@ -70,31 +71,31 @@ class FrozenWatch:
         self._looked: tuple[int, int] | None = None
 
     def step(self) -> bool:
-        """One look, where there is something new since the last; returns whether there was."""
+        """One look, if there is something new since the last one; returns whether there was."""
         key = (self._store.feedback.watermark_ms(), self._store.feedback.last_batch())
         if self._wanted is None or key == self._looked:
             return False
         name, until_ms = self._wanted.experiment_id, key[0]
         row = self._row(self._wanted)
         self._store.tally.advance(self._comparison(self._wanted), until_ms)
-        found = self._store.tally.sums(name)
-        days = max(0.0, (until_ms - (found.first_ms or until_ms)) / DAY_MS)
-        evidence = arms(self._policy.live_metric, dict.fromkeys(ROLES, 1.0))(found, days)
+        tallied = self._store.tally.sums(name)
+        days = max(0.0, (until_ms - (tallied.first_ms or until_ms)) / DAY_MS)
+        evidence = arms(self._policy.live_metric, dict.fromkeys(ROLES, 1.0))(tallied, days)
         decision = decide_live(evidence, self._policy, LEVEL)
         with self._store.database.write():
-            told = {"primary": decision.evidence.get("primary"), "users": dict(evidence.users), "days": days}
-            self._store.experiments.update(name, share=self._wanted.share, progress={"look": told})
+            look = {"primary": decision.evidence.get("primary"), "users": dict(evidence.users), "days": days}
+            self._store.experiments.update(name, share=self._wanted.share, progress={"look": look})
             self._store.outcomes.record(outcomes.live(row, decision, self._policy, self._now_ms()))
         self._looked = key
         return True
 
     def _row(self, wanted: Frozen) -> Experiment:
         now_ms = self._now_ms()
-        made = Experiment(
+        experiment = Experiment(
             wanted.experiment_id, "champion", wanted.version, STAGE, now_ms, STATE, None, now_ms, share=wanted.share
         )
-        self._store.experiments.add(made)
-        return self._store.experiments.get(wanted.experiment_id) or made
+        self._store.experiments.add(experiment)
+        return self._store.experiments.get(wanted.experiment_id) or experiment
 
     def _comparison(self, wanted: Frozen) -> Comparison:
         satisfied_ms = self._config.signals.satisfied_ms

@@ -1,4 +1,4 @@
-"""Decisions of the gates as rows that last: written once with what they switch, read back after a crash.
+"""Writes the gates' decisions as rows, once and together with what they switch, and reads them back after a crash.
 
 It judges nothing itself.
 """
@@ -18,14 +18,14 @@ from flywheel.store.store import Store
 from flywheel.store.training.runs import TrainingRun
 
 ACTOR = "flywheel"
-# in the evidence of a decision that passed a screen: the stage that it waits for
+# key in the evidence of a decision that passed a screen: the stage that the challenger waits for
 NEXT = "next"
-# a promotion that nobody may make by itself stays a candidate, for `flywheel promote`
+# a verdict of promote without a switch leaves a candidate, for `flywheel promote`
 _STATES = {Verdict.PROMOTE: "candidate", Verdict.REJECT: "rejected", Verdict.INCONCLUSIVE: "candidate"}
 
 
 def decision_id(run: TrainingRun) -> str:
-    """The id of a run's offline decision: the same after any crash, so that it is written once."""
+    """The id of a run's offline decision: it is the same after any crash, so that the row is written once."""
     return f"{run.run_id}-offline"
 
 
@@ -41,14 +41,14 @@ def record(
     """Write a run's decision with all that it changes, in one transaction; repeating it changes nothing.
 
     `switch_to` is the version that a verdict of promote makes the champion; None leaves the champion as it is.
-    `settings` say whether live stages follow: then what passes waits for them, and a screen spends nothing. Else a
-    promotion is watched.
-    Returns the decision that stands: a gain over a champion that is none any more is inconclusive.
+    `settings` say whether live stages follow. If they do, what passes waits for them, and a screen spends nothing. If
+    not, a promotion is watched by a confirmation. Returns the decision that holds: a gain over a version that is no
+    longer the champion is inconclusive.
     """
     with store.database.write():
-        known = recall(store, run)
-        if known is not None:
-            return known
+        recorded = recall(store, run)
+        if recorded is not None:
+            return recorded
         following = None if settings is None else next((name for name in settings.stages if name != "offline"), None)
         decision = _screened(decision, following) if following else _standing(store, run, decision)
         _write(store, run, decision, switch_to, now_ms, settings)
@@ -81,9 +81,9 @@ def _queue(store: Store, run: TrainingRun, stage: str, now_ms: int) -> None:
 def concluded(
     store: Store, experiment: Experiment, decision: GateDecision, settings: Promotion, now_ms: int
 ) -> str | None:
-    """Within the transaction that ends a challenger's last stage: its decision, the switch, and the watch after it.
+    """Within the transaction that ends a challenger's last stage: its decision, the switch, and the confirmation.
 
-    Returns the new champion, where there is one.
+    Returns the new champion, or None.
     """
     promoted = decision.verdict is Verdict.PROMOTE
     if promoted and not settings.auto:
@@ -92,9 +92,9 @@ def concluded(
     switching = promoted and settings.auto
     row = _row_of(experiment, decision, decision.verdict.value, now_ms)
     row = dataclasses.replace(row, alias=CHAMPION if switching else None)
-    held = store.models.get(experiment.version)
-    keeps = held is not None and held.state in {"champion", "retired"}
-    states = {} if switching or keeps else {experiment.version: _STATES[decision.verdict]}
+    model = store.models.get(experiment.version)
+    keeps_state = model is not None and model.state in {"champion", "retired"}
+    states = {} if switching or keeps_state else {experiment.version: _STATES[decision.verdict]}
     challenging = store.models.aliases().get("challenger") == experiment.version
     if not store.decisions.decide(row, states=states, clear=("challenger",) if challenging else ()) or not switching:
         return None
@@ -103,7 +103,7 @@ def concluded(
 
 
 def confirmed(store: Store, experiment: Experiment, decision: GateDecision, now_ms: int) -> str | None:
-    """Within the transaction that ends the watch over a promotion: REJECT takes it back. Returns the champion then."""
+    """Within the transaction that ends a confirmation: REJECT rolls back. Returns the champion after a rollback."""
     if decision.verdict is not Verdict.REJECT:
         return None
     row = _row_of(experiment, dataclasses.replace(decision, spent=0.0), "rollback", now_ms)
@@ -129,20 +129,20 @@ def _row_of(experiment: Experiment, decision: GateDecision, kind: str, now_ms: i
 
 
 def _watch(store: Store, run_id: str | None, version: str, previous: str, holdback: float, now_ms: int) -> None:
-    """Let a promotion be watched: a share of the people keeps the version before it."""
+    """Queue the confirmation of a promotion, in which a share of the people keeps the version before it."""
     if holdback > 0 and run_id is not None:
         name = f"{run_id}-{CONFIRMATION}"
         store.experiments.add(Experiment(name, version, previous, CONFIRMATION, now_ms, run_id=run_id))
 
 
 def newcomer(store: Store, champion: str | None) -> str | None:
-    """The version that has become the champion since `champion` was; None where that one still is."""
+    """The present champion, if it is another version than `champion`; else None."""
     present = store.models.aliases().get(CHAMPION)
     return None if present == champion else str(present)
 
 
 def _standing(store: Store, run: TrainingRun, decision: GateDecision) -> GateDecision:
-    """The decision, or what is left of it where somebody changed the champion while it was being made."""
+    """The decision, or an inconclusive one where the champion changed while a promotion was being decided."""
     since = newcomer(store, run.parent)
     if decision.verdict is not Verdict.PROMOTE or since is None:
         return decision
@@ -201,7 +201,7 @@ def _record_outcomes(store: Store, run: TrainingRun, decision: GateDecision, now
 
 
 def recall(store: Store, run: TrainingRun) -> GateDecision | None:
-    """A run's decision, where it was made already."""
+    """A run's decision, if it was made already."""
     row = store.decisions.get(decision_id(run))
     if row is None:
         return None

@@ -1,4 +1,7 @@
-"""What is to be served, from what the database says: the champion, and whom the live experiment tries beside it."""
+"""What is to be served, by the database: the champion, and the version that the live experiment tries beside it.
+
+It decides nothing about experiments; `flywheel.experiments.director` does.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ class Lineup:
     """Builds what the search engine serves.
 
     Args:
-        encoder: a version, loaded.
-        indexers: indexes, and what keeps a challenger's own equal to the documents.
-        frozen: who keeps which version for ever; None: nobody.
+        encoder: loads a version's encoder.
+        indexers: indexes, and what keeps a challenger's own index equal to the documents.
+        frozen: the share of the people that keeps one version for ever; None: nobody does.
     """
 
     def __init__(
@@ -43,7 +46,11 @@ class Lineup:
         self._caught_up = False
 
     def build(self) -> Live:
-        """The champion serves alone where the other one cannot be loaded. Raises what loading the champion raises."""
+        """What to serve now: the champion serves alone where the other version cannot be loaded.
+
+        Raises:
+            OSError, ValueError: the champion itself cannot be loaded.
+        """
         champion = self._ranker(self._store.models.aliases()[CHAMPION])
         alone = Live(champion.version, champion.encoder, champion.index)
         alone = dataclasses.replace(alone, frozen=self._beside_frozen(alone))
@@ -61,7 +68,7 @@ class Lineup:
         return dataclasses.replace(alone, challenger=other, experiment=experiment)
 
     def _beside_frozen(self, alone: Live) -> Live | None:
-        """The champion, and the frozen version as the one that the arm called champion keeps, as in a watch."""
+        """The champion beside the frozen version, served as a holdback: the frozen one is the arm called champion."""
         wanted = self._frozen_now()
         if wanted is None:
             return None
@@ -70,11 +77,11 @@ class Lineup:
         except (OSError, ValueError):
             log.exception("%s cannot be loaded; nobody keeps it", wanted.version)
             return None
-        held = LiveExperiment(wanted.experiment_id, "holdback", wanted.share)
-        return dataclasses.replace(alone, challenger=kept, experiment=held)
+        holdback = LiveExperiment(wanted.experiment_id, "holdback", wanted.share)
+        return dataclasses.replace(alone, challenger=kept, experiment=holdback)
 
     def _frozen_now(self) -> Frozen | None:
-        """Who is to be kept at this moment: nobody before an index of its own is filled."""
+        """The frozen version, once an index of its own is filled; None before that, or where nobody keeps one."""
         if self._frozen is None:
             return None
         kept = self._kept()
@@ -82,14 +89,14 @@ class Lineup:
         return self._frozen if kept is None or shared or self._caught_up else None
 
     def _kept(self) -> Indexer | None:
-        """The frozen version's indexer; None where nobody is kept, or the version cannot be loaded."""
+        """The frozen version's indexer; None where there is no frozen version, or it cannot be loaded."""
         try:
             return None if self._frozen is None else self._indexers.of(self._frozen.version)
         except (OSError, ValueError):
             return None
 
     def tried(self) -> Row | None:
-        """The live experiment, where it has to do with the champion of this moment."""
+        """The live experiment, if it is about the present champion."""
         row = self._store.experiments.live()
         if row is None:
             return None
@@ -97,15 +104,14 @@ class Lineup:
         return row if champion == (row.version if row.stage == CONFIRMATION else row.champion) else None
 
     def make_ready(self, version: str) -> None:
-        """Load it and fill its index, before anybody is shown it."""
+        """Load a version and fill its index, before it is served."""
         self._ranker(version)
         self._indexers.of(version).catch_up()
 
     def follow(self) -> bool:
-        """Keep the index of whoever is tried beside the champion, and of the frozen version, equal to the documents;
-        whether there is more to do.
+        """Keep the indexes of the frozen version and of the one that is tried equal to the documents.
 
-        An index that the two share is the champion's, and is kept by whoever keeps that one.
+        Returns whether there is more to do. An index shared with the champion is left to those who keep the champion's.
         """
         champion = self._indexers.of(self._store.models.aliases()[CHAMPION])
         row, more = self.tried(), False
@@ -126,7 +132,7 @@ class Lineup:
         return Ranker(version, self._encoder(version), self._indexers.of(version).index)
 
     def stale(self, live: Live | None) -> bool:
-        """Whether what is served is not what should be: another champion, challenger, experiment, or share of it."""
+        """Whether `live` differs from what should be served: in champion, challenger, experiment, share or frozen."""
         if live is None:
             return True
         kept = live.frozen.experiment if live.frozen else None
@@ -134,15 +140,15 @@ class Lineup:
         if (kept and (kept.experiment_id, kept.share)) != (frozen and (frozen.experiment_id, frozen.share)):
             return True
         row = self.tried()
-        wanted = [self._store.models.aliases()[CHAMPION], row and _other(row), None, None]
+        due = [self._store.models.aliases()[CHAMPION], row and _other(row), None, None]
         if row is not None and row.stage in METHODS:
-            wanted[2:] = [row.experiment_id, str(row.share or 0.0)]
+            due[2:] = [row.experiment_id, str(row.share or 0.0)]
         served = [live.version, live.challenger and live.challenger.version, None, None]
         if live.experiment is not None:
             served[2:] = [live.experiment.experiment_id, str(live.experiment.share)]
-        return wanted != served
+        return due != served
 
 
 def _other(row: Row) -> str:
-    """Who stands beside the champion: in a confirmation the champion before it."""
+    """The version beside the champion; in a confirmation this is the champion before it."""
     return row.champion if row.stage == CONFIRMATION else row.version

@@ -1,5 +1,7 @@
-"""A live decision's evidence as rows of `ab_outcomes`: for each metric the sums, the effect, and what the decision said
-of it. It tests nothing that the decision has tested already."""
+"""A live decision's evidence as rows of `ab_outcomes`: the sums, the effect and the verdict of each metric.
+
+It tests nothing that the decision has tested already.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,9 @@ _BETTER_HIGH = ("satisfied_ctr", "ctr")
 def live(experiment: Experiment, decision: GateDecision, policy: PromotionPolicy, now_ms: int) -> list[Outcome]:
     """Rows of one look; the next look replaces them. Intervals hold at every look.
 
-    The live metric, and clicks, are on the decision's own scale: the logarithm of the ratio, with what users did before
-    taken out where the policy does. Guardrails are differences by page. Where the decision tested a metric, its row has
-    the e-values of that test, and says better or worse just when the test did.
+    The live metric and clicks are on the decision's own scale: the logarithm of the ratio, adjusted for what users did
+    before where the policy does so. Guardrails are differences by page. Where the decision tested a metric, its row has
+    the e-values of that test, and says better or worse only if the test did.
     """
     evidence = decision.evidence
     if "estimates" in evidence:
@@ -59,13 +61,13 @@ def _metric(
     filled = _filled(row, compare(champion, challenger, relative=False), expected, decision.reasons)
     if filled.effect is None:
         return filled
-    less = BETTER if filled.verdict == WORSE else UNDECIDED
-    said = WORSE if guard and guard["broken"] else less
+    verdict_if_unbroken = BETTER if filled.verdict == WORSE else UNDECIDED
+    said = WORSE if guard and guard["broken"] else verdict_if_unbroken
     return dataclasses.replace(filled, verdict=said, e_value=guard["e_value"] if guard else None, e_loss=None)
 
 
 def _preference(row: Outcome, sums: Mapping[str, float], decision: GateDecision, policy: PromotionPolicy) -> Outcome:
-    """A person is a unit with one page: nothing under the champion, the preference under the challenger."""
+    """A row whose units are people with one page each: 0 under the champion, the preference under the challenger."""
     votes = PreferenceSums(**{name: sums[name] for name in sums})  # type: ignore[arg-type]
     users = votes.users
     nothing = StoredSums(users, users, users, 0.0, 0.0, 0.0)
@@ -76,7 +78,7 @@ def _preference(row: Outcome, sums: Mapping[str, float], decision: GateDecision,
 
 
 def _as_decided(row: Outcome, decision: GateDecision) -> Outcome:
-    """The row with the test that the decision made; where it made none, there is no verdict on the metric."""
+    """The row with the decision's own test; without one there is no verdict on the metric."""
     tested = decision.evidence.get("primary") or {}
     verdict = tested.get("verdict", UNDECIDED)
     return dataclasses.replace(row, verdict=verdict, e_value=tested.get("e_gain"), e_loss=tested.get("e_loss"))
@@ -98,7 +100,7 @@ def _blank(experiment: Experiment, metric: str, now_ms: int) -> Outcome:
 
 
 def _filled(row: Outcome, found: Estimate | Inconclusive, expected: float, reasons: tuple[str, ...]) -> Outcome:
-    """With effect, sequence and e-values; better means above 0."""
+    """The row with effect, sequence and e-values; an effect above 0 is better."""
     if isinstance(found, Inconclusive):
         return dataclasses.replace(row, reasons=(found.reason,))
     if found.standard_error == 0:

@@ -1,7 +1,7 @@
 """The shadow: a challenger ranks live queries that it does not serve, off the request path, a bounded step at a time.
 
-It can reject a challenger that is slower or clearly worse, or pass it on. It never promotes: what nobody saw is
-estimated, and outside what the log holds it is not even that.
+It never promotes: it rejects a challenger that is slower or clearly worse, or passes it on. What nobody saw can only be
+estimated, and only within what the log holds.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Shadow:
-    """One experiment's shadow. All its state is in the store: after a crash the same calls go on from there.
+    """One experiment's shadow. All its state is in the store, so that the same calls go on after a crash.
 
     Args:
-        seconds: monotonic clock, for the latency of either model.
+        seconds: monotonic clock, to time both models.
     """
 
     shadows: Shadows
@@ -60,13 +60,13 @@ class Shadow:
     seconds: Callable[[], float]
 
     def begin(self, run_id: str, since_ms: int) -> None:
-        """Start at the first page after `since_ms`, up to which the challenger's training took feedback."""
+        """Start with the first page after `since_ms`, where the feedback of the challenger's training ended."""
         self.shadows.begin(self.experiment_id, run_id, since_ms)
 
     def step(self, champion: Side, challenger: Side, until_ms: int) -> bool:
-        """Rank some queries that are new, or else count the pages that wait; returns whether there is more to do now.
+        """Rank some new queries or, when there are none, count the waiting pages; returns whether there is more to do.
 
-        Only batches that came before `until_ms`, usually the watermark, are read: feedback on them is in.
+        It reads only batches that came before `until_ms`, usually the watermark: feedback on them is complete.
         """
         progress = self._progress()
         window = self.shadows.window(progress, until_ms, self.policy.step_pages)
@@ -81,13 +81,13 @@ class Shadow:
         return True
 
     def done(self) -> bool:
-        """Whether enough pages, or days of them, were counted for the one look."""
+        """Whether enough pages, or enough days of them, are counted for the one look."""
         progress = self._progress()
         days = ((progress.last_ms or 0) - (progress.first_ms or 0)) / DAY_MS
         return progress.pages >= self.policy.pages or days >= self.policy.days
 
     def verdict(self) -> GateDecision:
-        """What the shadow says now; not final while it goes on. See `decide_shadow`."""
+        """The decision so far; not final while the shadow goes on. See `decide_shadow`."""
         progress = self._progress()
         if not self.done():
             waits = f"{progress.pages} pages ranked in the shadow; {self.policy.pages} are waited for"
@@ -111,7 +111,7 @@ class Shadow:
         ]
 
     def _time(self, texts: Sequence[str], champion: Side, challenger: Side) -> dict[int, tuple[float, float]]:
-        """Milliseconds of the first queries alone, as they would be served; the two take turns in going first."""
+        """Milliseconds by row of some queries, one at a time as they are served; the models take turns to go first."""
         left = self.policy.timed - self.shadows.timed(self.experiment_id)
         wanted = min(len(texts), self.policy.step_timed, left)
         if wanted <= 0:
@@ -119,7 +119,7 @@ class Shadow:
         depth = self.policy.reading.depth
         sides = (champion, challenger)
         for side in sides:
-            side.rank(texts[:1], depth)  # the first call pays for what later ones find ready
+            side.rank(texts[:1], depth)  # warm up: the first call is slower than the ones that serve
         times = {}
         for row in range(wanted):
             spent = [0.0, 0.0]

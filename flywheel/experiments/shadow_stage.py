@@ -1,4 +1,4 @@
-"""The shadow as a stage of a challenger's way: it may reject, and passes on whatever it cannot."""
+"""The shadow as a stage of a challenger's way: it rejects, or passes the challenger on. It never promotes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class ShadowStage:
     """See `flywheel.experiments.stages.Stage`.
 
     Args:
-        side: a version, loaded, with its index.
+        side: loads a version with its index.
         seconds: monotonic clock.
-        stopping: asked between steps; what is left then is done at the next look.
+        stopping: whether to stop, asked between steps; the next look does the rest.
     """
 
     def __init__(
@@ -37,26 +37,26 @@ class ShadowStage:
         self._stopping = stopping
 
     def begin(self, experiment: Experiment) -> None:
-        """From the first page that the challenger's training did not see."""
+        """Start with the first page that the challenger's training did not see."""
         run = self._store.runs.get(str(experiment.run_id))
         self._shadow(experiment).begin(str(experiment.run_id), (run.until_ms if run else None) or 0)
 
     def step(self, experiment: Experiment, until_ms: int) -> None:
-        """Rank and count what is closed, until it is enough."""
+        """Rank and count closed pages until there are enough."""
         shadow = self._shadow(experiment)
         champion, challenger = self._side(experiment.champion), self._side(experiment.version)
         while not self._stopping() and not shadow.done() and shadow.step(champion, challenger, until_ms):
             pass
 
     def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> GateDecision:
-        """Once, when enough was counted; it has its own level and spends none."""
+        """The shadow's decision, final when enough was counted. It has its own level and spends none of `alpha`."""
         del alpha
         decision = self._shadow(experiment).verdict()
         decision.evidence.setdefault("until_ms", until_ms)
         return decision
 
     def passes(self, decision: GateDecision) -> bool:
-        """What is not rejected goes on, unless it ran out of time."""
+        """Whether the challenger goes on: it was not rejected, and did not run out of time."""
         return decision.verdict is not Verdict.REJECT and "expired" not in decision.evidence
 
     def outcomes(self, experiment: Experiment, decision: GateDecision, now_ms: int) -> list[Outcome]:

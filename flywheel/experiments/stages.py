@@ -1,6 +1,6 @@
 """The live stages of a comparison: each gathers evidence up to the watermark and says what it proves.
 
-A stage begins nothing, promotes nothing and keeps no state but its tally's. The director moves challengers.
+A stage promotes nothing and keeps no state but its tally's; `flywheel.experiments.director` moves challengers.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Stage(Protocol):
         """Get ready for a challenger; called again after a crash."""
 
     def step(self, experiment: Experiment, until_ms: int) -> None:
-        """Take in what happened before the event time `until_ms` and is not taken in yet."""
+        """Take in whatever is new before the event time `until_ms`."""
 
     def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> GateDecision:
-        """What all of it says at level `alpha`; not final while it goes on. Looking is free."""
+        """The decision on all of it at level `alpha`; not final while the stage goes on. Looking is free."""
 
     def passes(self, decision: GateDecision) -> bool:
-        """Whether a final decision lets the challenger go on, where another stage follows."""
+        """Whether a final decision lets the challenger go on to the next stage."""
 
     def outcomes(self, experiment: Experiment, decision: GateDecision, now_ms: int) -> list[Outcome]:
-        """The figures behind a decision, as rows of `ab_outcomes`; the next look's replace them."""
+        """The figures behind a decision, as rows of `ab_outcomes`; those of the next look replace them."""
 
 
 Gather = Callable[[Tallied, float], LiveEvidence]
@@ -59,7 +59,7 @@ class TalliedStage:
     decide: Decide = decide_live
 
     def begin(self, experiment: Experiment) -> None:
-        """Note what people did before, so that it can be taken out; pages are counted from the first look on."""
+        """Note what people did before, for CUPED; pages are counted from the first look on."""
         if self.policy.cuped:
             self.tally.begin(self.compared(experiment), int(experiment.progress.get(FROM, 0)))
 
@@ -70,7 +70,7 @@ class TalliedStage:
     def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> GateDecision:
         """See `flywheel.gates.live`."""
         tallied = self.tally.sums(experiment.experiment_id)
-        # a watermark that stood still for long before the first page says nothing about how long this has run
+        # days count from the first page: the watermark may have stood still for long before it
         since_ms = max(int(experiment.progress.get(FROM, 0)), tallied.first_ms or until_ms)
         days = max(0.0, (until_ms - since_ms) / DAY_MS)
         looks = tuple(Look(**look) for look in experiment.progress.get("looks", ()))
@@ -80,7 +80,7 @@ class TalliedStage:
         return dataclasses.replace(decision, evidence={**decision.evidence, **counted, "anonymous": tallied.anonymous})
 
     def passes(self, decision: GateDecision) -> bool:
-        """A gain does."""
+        """Only a gain passes."""
         return decision.verdict is Verdict.PROMOTE
 
     def outcomes(self, experiment: Experiment, decision: GateDecision, now_ms: int) -> list[Outcome]:
@@ -89,7 +89,7 @@ class TalliedStage:
 
 
 def live_stages(tally: Tally, config: Config, policy: PromotionPolicy) -> dict[str, Stage]:
-    """The stages that feedback decides, by name."""
+    """The stages that people's feedback decides, by name."""
     settings, signals = config.promotion, config.signals
     spellings = {**SPELLINGS, **{name.lower(): role for name, role in signals.arm_names.items()}}
 
@@ -123,7 +123,7 @@ def live_stages(tally: Tally, config: Config, policy: PromotionPolicy) -> dict[s
 
 
 def arms(live_metric: str, shares: Mapping[str, float]) -> Gather:
-    """Two arms' sums as evidence; without `shares` the users by arm are not checked against anything."""
+    """A function that makes evidence of two arms' sums; without `shares` there is no sample ratio check."""
 
     def gather(found: Tallied, days: float) -> LiveEvidence:
         return LiveEvidence(
