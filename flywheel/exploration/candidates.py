@@ -1,7 +1,7 @@
-"""Who might answer a query besides the page it gets: a row for each document that anybody proposes, with its reasons.
+"""Documents that might answer a query besides those on its page: a row for each that any source proposes.
 
-The champion's own list below the page, words (BM25), another model, and documents that answered similar queries. It
-judges nothing; `flywheel.exploration.plan` does.
+It judges nothing; `flywheel.exploration.plan` does. The sources are the champion's own list below the page, words
+(BM25), another model, and documents that answered similar queries.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ CHAMPION_DEPTH, LEXICAL_DEPTH, RIVAL_DEPTH = 50, 30, 30
 _BEYOND = 2
 """A document that a list does not name stands at this multiple of the list's depth."""
 _NEIGHBOURS = 6
+# cosine from which another query is similar
 _SIMILAR = 0.4
+# rows at a time, which bounds the memory of the copied vectors
 _CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """What each ranker says, one list of document ids a query, best first; None: that ranker is not there.
+    """Each ranker's lists, one list of document ids a query, best first; None: that ranker is missing.
 
-    `answers`: query number -> document -> posterior, of the pairs that clicks speak for.
+    `answers`: query number -> document -> posterior, of the pairs that are likely relevant by clicks.
     `known`: query number -> documents that need a row in any case: shown ones and those being explored.
     """
 
@@ -41,8 +43,8 @@ class Lists:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """A row for each (query, document), ordered by query. `place`: rank on the page of `k`, 0 off it. `source`: who
-    proposed it. `features`: (rows, m), see `_FEATURES`."""
+    """A row for each (query, document), ordered by query. `place`: rank on the page of `k`, 0 off it. `source`: what
+    proposed the document. `features`: (rows, m), see `_FEATURES`."""
 
     query: Ints
     documents: tuple[str, ...]
@@ -85,8 +87,8 @@ def _of_query(
     rival = {} if lists.rival is None else {doc_id: rank for rank, doc_id in enumerate(lists.rival[number], 1)}
     words: dict[str, tuple[int, float]] = {}
     if lists.lexical is not None:
-        found, scores = lists.lexical[0][number], lists.lexical[1][number]
-        words = {doc_id: (rank, float(scores[rank - 1] / scores[0])) for rank, doc_id in enumerate(found, 1)}
+        lexical_ids, scores = lists.lexical[0][number], lists.lexical[1][number]
+        words = {doc_id: (rank, float(scores[rank - 1] / scores[0])) for rank, doc_id in enumerate(lexical_ids, 1)}
     neighbour: dict[str, float] = {}
     for other, similarity in near:
         for doc_id, posterior in lists.answers.get(other, {}).items():
@@ -113,24 +115,24 @@ def _source(champion: float, lexical: float, rival: float, neighbour: float, k: 
 
 
 def _similar(queries: Vectors) -> list[list[tuple[int, float]]]:
-    """The nearest other queries of each, with their cosines."""
+    """For each query the nearest other queries, with their cosines."""
     index = Index("queries", queries.shape[1])
     index.add([str(number) for number in range(len(queries))], queries)
-    found, scores = index.search(queries, _NEIGHBOURS)
+    nearest, scores = index.search(queries, _NEIGHBOURS)
     return [
         [
             (int(name), float(score))
             for name, score in zip(names, row, strict=False)
             if int(name) != number and score > _SIMILAR
         ]
-        for number, (names, row) in enumerate(zip(found, scores, strict=True))
+        for number, (names, row) in enumerate(zip(nearest, scores, strict=True))
     ]
 
 
 def scores(queries: Vectors, index: Index, numbers: npt.NDArray[np.integer], documents: Sequence[str]) -> Floats:
     """Cosine of query `numbers[i]` and document i, which the index holds: (n,)."""
-    found = np.empty(len(documents))
+    cosines = np.empty(len(documents))
     for start in range(0, len(documents), _CHUNK):
         part = slice(start, start + _CHUNK)
-        found[part] = np.einsum("ij,ij->i", queries[numbers[part]], index.vectors(documents[part]))
-    return found
+        cosines[part] = np.einsum("ij,ij->i", queries[numbers[part]], index.vectors(documents[part]))
+    return cosines

@@ -1,7 +1,7 @@
 """Directed exploration: which document is worth showing for which query, in whose place, and on what share of pages.
 
-Pure. A place costs clicks only where what stood there might have been clicked more, so places of documents that people
-have already found wanting are free. It plans within two caps: a share of all slots, and a share of all clicks.
+It never plans beyond two caps: a share of all slots, and a share of all clicks. A place costs clicks only where the
+document that stood there is likelier to be clicked, so places of documents that people keep passing over are free.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _STAYING = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ExplorationPolicy:
-    """How much to explore. `share` and `max_ctr_cost` cap slots and clicks; a planned document is shown on
-    `probability` of the query's pages, so that the others tell what would have been. A document is explored until its
-    posterior is above `confirm` or below `drop`, or it had `max_impressions` that settled nothing."""
+    """How much to explore. `share` and `max_ctr_cost` cap slots and clicks. A planned document is shown on
+    `probability` of the query's pages; the other pages are the comparison. A document is explored until its posterior
+    is above `confirm` or below `drop`, or until it had `max_impressions` without either."""
 
     share: float = 0.1
     max_ctr_cost: float = 0.02
@@ -42,9 +42,9 @@ class ExplorationPolicy:
 class Pool:
     """Documents that each query's page holds or could hold, a row each, ordered by query.
 
-    `query` numbers the queries; `place` is the rank on the page as the champion makes it, 0 for a document off it;
-    `impressions` are those it had, weighted; `open` marks the documents that have a slot in the plan before. `pages`:
-    (queries,), how many pages each query is expected to have, on the scale of `clicks`, which all pages draw together.
+    `query` numbers the queries. `place` is the rank on the champion's page, 0 for a document off it. `impressions` are
+    those it had, weighted. `open` marks the documents that have a slot in the last plan. `pages` (queries,): how many
+    pages each query is expected to have, on the scale of `clicks`, the clicks of all pages together.
     """
 
     query: Ints
@@ -61,7 +61,7 @@ class SlotPlan:
     """Slots as columns: `row` of the pool takes the place of row `displaced` at `rank` on `probability` of the pages.
 
     A document from further down the page changes places with it. `cost` is the expected loss of clicks on such a page,
-    below 0 where the newcomer is likelier to be clicked; `information` is what its reaction tells, in nats.
+    below 0 where the newcomer is likelier to be clicked. `information` is what people's reaction tells, in nats.
     """
 
     query: Ints
@@ -77,7 +77,7 @@ class SlotPlan:
 
 
 def state(posterior: float, impressions: float, policy: ExplorationPolicy) -> State:
-    """Where the sequential test of one document stands: Wald (1945), with posterior odds for likelihood ratios."""
+    """The state of one document's sequential test: Wald (1945), with posterior odds in place of likelihood ratios."""
     if posterior >= policy.confirm:
         return "confirmed"
     if posterior < policy.drop:
@@ -101,11 +101,12 @@ def _binary_entropy(rate: Floats) -> Floats:
 
 
 def plan(pool: Pool, relevant: Floats, irrelevant: Floats, policy: ExplorationPolicy) -> SlotPlan:
-    """The slots worth most within both caps, at most `policy.slots` a query; the same pool gives the same plan.
+    """The most valuable slots within both caps, at most `policy.slots` a query; the same pool gives the same plan.
 
-    `relevant`, `irrelevant`: click rates by rank (k,). A document stays as long as it is open and has a place. A price
-    on clicks is raised until the plan's losses fit `max_ctr_cost`; then the least informative slots go until what is
-    left fits `share`. No document that is more likely relevant than not, and than the newcomer, loses its place.
+    `relevant`, `irrelevant`: click rates by rank (k,). Documents with a slot in the last plan come first until they are
+    settled. A price on clicks is raised until the plan's losses fit `max_ctr_cost`; then the least informative slots
+    are dropped until the rest fits `share`. A document keeps its place if it is more likely relevant than not, and more
+    likely than the newcomer.
     """
     if not len(pool.query):
         return _empty()
@@ -129,7 +130,7 @@ def _empty() -> SlotPlan:
 
 
 class _Moves:
-    """All exchanges of a document with one that stands higher: (rows, ranks) arrays of what each tells and costs."""
+    """All exchanges of a document with one at a higher place: what each tells and costs, in arrays (rows, ranks)."""
 
     def __init__(self, pool: Pool, relevant: Floats, irrelevant: Floats, policy: ExplorationPolicy) -> None:
         self.pool, self.policy = pool, policy
@@ -147,14 +148,14 @@ class _Moves:
         pull = relevant - irrelevant
         place = np.where(pool.place <= ranks, pool.place, 0)
         padded = np.concatenate([np.zeros((len(telling), 1)), telling], axis=1)
-        here = padded[np.arange(len(place)), place][:, None]
-        gone = padded[self.there, place[:, None]]
-        self.tells = telling + gone - telling[self.there, np.arange(ranks)] - here
-        lost = pool.posterior[self.there] - pool.posterior[:, None]
-        self.costs = (pull - np.concatenate([[0.0], pull])[place][:, None]) * lost
+        told_now = padded[np.arange(len(place)), place][:, None]
+        told_by_displaced = padded[self.there, place[:, None]]
+        self.tells = telling + told_by_displaced - telling[self.there, np.arange(ranks)] - told_now
+        posterior_lost = pool.posterior[self.there] - pool.posterior[:, None]
+        self.costs = (pull - np.concatenate([[0.0], pull])[place][:, None]) * posterior_lost
         higher = (place == 0)[:, None] | (np.arange(1, ranks + 1) < place[:, None])
-        protected = (pool.posterior[self.there] > 0.5) & (lost > 0)
-        # evidence spread over many settles none: who is being explored goes before whatever else could be learned
+        protected = (pool.posterior[self.there] > 0.5) & (posterior_lost > 0)
+        # evidence spread over many documents settles none, so open documents come before new ones
         self.worth = self.tells + np.where(pool.open, _STAYING, 0.0)[:, None]
         self.allowed = (self.there != MISSING) & higher & ~protected & ~settled[:, None] & (self.worth > 0)
         self.starts = np.flatnonzero(np.diff(pool.query, prepend=-1))
@@ -175,14 +176,14 @@ class _Moves:
         return SlotPlan(*columns)
 
     def _best(self, worth: Floats) -> SlotPlan:
-        at = worth.argmax(axis=1)
-        value = worth[np.arange(len(at)), at]
-        ranked = np.where(value > 0, value, -np.inf)
+        best_rank = worth.argmax(axis=1)
+        best_worth = worth[np.arange(len(best_rank)), best_rank]
+        ranked = np.where(best_worth > 0, best_worth, -np.inf)
         best = np.maximum.reduceat(ranked, self.starts)
         winners = np.flatnonzero((ranked == best[self._segment()]) & np.isfinite(ranked))
         _, first = np.unique(self.pool.query[winners], return_index=True)
         rows = winners[first]
-        rank = at[rows]
+        rank = best_rank[rows]
         chance = np.full(len(rows), self.policy.probability)
         cells = rows, rank
         return SlotPlan(
@@ -193,19 +194,19 @@ class _Moves:
         return np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=len(self.pool.query)))
 
     def _close(self, worth: Floats, taken: SlotPlan) -> None:
-        """Neither document of a slot, nor its rank, is free for the query's next one."""
+        """Bar both documents of each slot, and their ranks, from the query's next slot."""
         worth[taken.row] = -np.inf
         worth[taken.displaced] = -np.inf
         rank_of = np.full(len(self.pool.pages), MISSING, np.int64)
         other_of = rank_of.copy()
         rank_of[taken.query] = taken.rank
-        other_of[taken.query] = self.pool.place[taken.row]  # a document from the page leaves its place to the other
+        other_of[taken.query] = self.pool.place[taken.row]  # the displaced document moves there
         ranks = np.arange(1, worth.shape[1] + 1)
         for used in (rank_of, other_of):
             worth[used[self.pool.query][:, None] == ranks] = -np.inf
 
     def loss(self, chosen: SlotPlan) -> float:
-        """Clicks that the plan is expected to lose over all pages; what it may win is not set against them."""
+        """Clicks that the plan is expected to lose over all pages, without subtracting what it may win."""
         weight = self.pool.pages[chosen.query] * chosen.probability
         return float((weight * np.maximum(0.0, chosen.cost)).sum())
 
@@ -214,7 +215,7 @@ class _Moves:
         slots = self.pool.pages[chosen.query] * chosen.probability
         order = np.lexsort((chosen.row, -chosen.information, ~self.pool.open[chosen.row]))
         room = self.policy.share * self.pool.pages.sum() * self.page.shape[1]
-        # newcomers leave a little room, so that traffic that shifts puts nobody out before their test has ended
+        # newcomers leave 5 % free, so that shifting traffic does not push out documents whose test has not ended
         kept = order[np.cumsum(slots[order]) <= room * np.where(self.pool.open[chosen.row[order]], 1.0, 0.95)]
         kept = kept[np.lexsort((chosen.rank[kept], chosen.query[kept]))]
         return SlotPlan(*(getattr(chosen, name)[kept] for name in SlotPlan.__slots__))
@@ -223,9 +224,9 @@ class _Moves:
 def believe(query: Ints, features: Floats, evidence: Floats, shown: Bools, start: Floats) -> tuple[Floats, Floats]:
     """Prior and posterior relevance of every row, shown or not: regression EM with the click rates held fixed.
 
-    The prior is logistic in the features and in how relevant the query's other documents are; it is fitted on the rows
-    that were shown and carried over to the others. `evidence`: log likelihood ratio of each row's clicks, 0 where none;
-    `start`: posteriors to begin with; `query` is sorted.
+    The prior is logistic in the features and in how relevant the query's other documents are. It is fitted on the rows
+    that were shown and applied to the others. `evidence`: log likelihood ratio of each row's clicks, 0 without any.
+    `start`: posteriors to begin with. `query` is sorted.
     """
     posterior = np.where(shown, start, 0.0)
     prior = posterior

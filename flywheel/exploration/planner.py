@@ -1,7 +1,7 @@
-"""Makes the plan of exploration from the feedback there is, keeps it in the store, and hands it to serving.
+"""Makes the plan of exploration from the feedback, keeps it in the store, and hands it to serving.
 
-A plan is made anew every few minutes and after each change of champion. It refuses to explore where clicks do not tell
-relevant documents from others: nothing could be learned there.
+It refuses to explore where clicks do not tell relevant documents from others: nothing could be learned there. It makes
+a new plan when feedback has come or the champion has changed, at most every few minutes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CHALLENGER = "challenger"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one planning found. `share` of all slots and `ctr_cost` are what the plan is expected to take."""
+    """The result of one planning. The plan is expected to take `share` of all slots and `ctr_cost` of all clicks."""
 
     queries: int
     candidates: int
@@ -56,7 +56,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """The queries that are planned for, and what feedback says of their pairs."""
+    """The queries that are planned for, and what feedback says about their pairs."""
 
     keys: list[str]
     texts: list[str]
@@ -66,22 +66,22 @@ class _Asked:
 
 
 class Planner:
-    """One at a time; `explorer` may be asked by any number of threads meanwhile."""
+    """Plans on one thread; any number of threads may ask `explorer` meanwhile."""
 
     def __init__(self, config: Config, store: Store, registry: Registry, indexers: Indexers, words: Words) -> None:
         self._config, self._store, self._words = config, store, words
         self._registry, self._indexers = registry, indexers
         self._encoded: dict[str, dict[str, Vectors]] = {}
         self._settings = config.exploration
-        known = {name: getattr(self._settings, name) for name in ExplorationPolicy.__slots__}
-        self._policy = ExplorationPolicy(**known)
+        values = {name: getattr(self._settings, name) for name in ExplorationPolicy.__slots__}
+        self._policy = ExplorationPolicy(**values)
         self._seen: tuple[int, str] | None = None
         self._report: Report | None = None
         self.explorer = PlannedExplorer(config.trainer.seed)
         self._serve(store.exploration.slots() if self._settings.enabled else [])
 
     def step(self, now_ms: int) -> float:
-        """Plan where feedback or the champion changed since the last time; returns the seconds until the next look."""
+        """Plan if feedback or the champion changed since the last time; returns the seconds until the next look."""
         seen = self._store.feedback.watermark_ms(), self._store.models.aliases()[CHAMPION]
         if seen != self._seen:
             try:
@@ -92,7 +92,7 @@ class Planner:
         return self._settings.refresh_minutes * 60
 
     def status(self) -> dict[str, Any]:
-        """The last plan's report; nothing before the first one."""
+        """The last plan's report; empty before the first one."""
         return {} if self._report is None else asdict(self._report)
 
     def replan(self, until_ms: int, now_ms: int) -> Report:
@@ -106,7 +106,7 @@ class Planner:
         if not evidence.pairs:
             return self._nothing("nothing was shown yet", now_ms)
         asked = set(collected.texts)
-        self._encoded = {v: {t: x for t, x in known.items() if t in asked} for v, known in self._encoded.items()}
+        self._encoded = {v: {t: x for t, x in vectors.items() if t in asked} for v, vectors in self._encoded.items()}
         try:
             options = Options(session_context=self._config.signals.session_context)
             model = fit(evidence, self._features(champion, evidence, collected.texts), options)
@@ -121,8 +121,8 @@ class Planner:
 
     def _plan(self, asked: _Asked, champion: str, now_ms: int) -> Report:
         k = min(self._config.serving.default_k, len(asked.model.curve.relevant))
-        known = {(row.query_key, row.doc_id): row.rank is not None for row in self._store.exploration.all()}
-        candidates = self._candidates(asked, champion, known, k)
+        has_slot = {(row.query_key, row.doc_id): row.rank is not None for row in self._store.exploration.all()}
+        candidates = self._candidates(asked, champion, has_slot, k)
         counts, evidence, posterior, shown = _feedback(asked, candidates)
         prior, posterior = believe(candidates.query, candidates.features, evidence, shown, posterior)
         names = [(asked.keys[q], doc) for q, doc in zip(candidates.query, candidates.documents, strict=True)]
@@ -131,72 +131,72 @@ class Planner:
             place=candidates.place,
             posterior=posterior,
             impressions=counts[:, 0],
-            open=np.array([known.get(name, False) for name in names], np.bool_),
+            open=np.array([has_slot.get(name, False) for name in names], np.bool_),
             pages=np.bincount(candidates.query, weights=counts[:, 0], minlength=len(asked.keys)) / k,
             clicks=float(asked.evidence.clicks.sum()),
         )
         relevant, irrelevant = _rates(asked.model.curve, k)
-        made = plan(pool, relevant, irrelevant, self._policy)
-        wanted = np.union1d(made.row, np.flatnonzero([name in known for name in names]))
+        slots = plan(pool, relevant, irrelevant, self._policy)
+        wanted = np.union1d(slots.row, np.flatnonzero([name in has_slot for name in names]))
         rows = _rows(
-            asked, candidates, made, np.column_stack([prior, posterior, counts]), wanted, self._policy, champion
+            asked, candidates, slots, np.column_stack([prior, posterior, counts]), wanted, self._policy, champion
         )
         self._store.exploration.replan(rows, now_ms)
         self._serve([row for row in rows if row.rank is not None])
-        weight = pool.pages[made.query] * made.probability
+        weight = pool.pages[slots.query] * slots.probability
         return self._told(
             Report(
                 queries=len(asked.keys),
                 candidates=len(names),
-                slots=len(made),
+                slots=len(slots),
                 share=float(weight.sum() / max(1e-9, pool.pages.sum() * k)),
-                ctr_cost=float((weight * made.cost).sum() / max(1e-9, pool.clicks)),
+                ctr_cost=float((weight * slots.cost).sum() / max(1e-9, pool.clicks)),
             )
         )
 
     def _candidates(self, asked: _Asked, champion: str, explored: Iterable[tuple[str, str]], k: int) -> Candidates:
         index, queries = self._index(champion), self._vectors(champion, asked.texts)
-        known: list[list[str]] = [[] for _ in asked.keys]
+        required: list[list[str]] = [[] for _ in asked.keys]
         number = {key: i for i, key in enumerate(asked.keys)}
         answers: dict[int, dict[str, float]] = {}
-        place = np.full(len(asked.evidence.queries), -1)
-        place[asked.numbers] = np.arange(len(asked.numbers))
+        planned = np.full(len(asked.evidence.queries), -1)
+        planned[asked.numbers] = np.arange(len(asked.numbers))
         evidence, posterior = asked.evidence, asked.model.posterior
-        for pair in np.flatnonzero(place[evidence.pair_query] >= 0):
-            at, doc_id = int(place[evidence.pair_query[pair]]), evidence.documents[evidence.pair_document[pair]]
-            known[at].append(doc_id)
+        for pair in np.flatnonzero(planned[evidence.pair_query] >= 0):
+            at, doc_id = int(planned[evidence.pair_query[pair]]), evidence.documents[evidence.pair_document[pair]]
+            required[at].append(doc_id)
             if posterior[pair] > 0.5:
                 answers.setdefault(at, {})[doc_id] = float(posterior[pair])
         for key, doc_id in explored:
             if key in number:
-                known[number[key]].append(doc_id)
+                required[number[key]].append(doc_id)
         lexical = self._words.now()
         lists = Lists(
             champion=index.search(queries, max(k, CHAMPION_DEPTH))[0],
             lexical=None if lexical is None else lexical.search(asked.texts, LEXICAL_DEPTH),
             rival=self._rival(champion, index, asked.texts),
             answers=answers,
-            known=known,
+            known=required,
         )
         return gather(lists, queries, index, k)
 
     def _features(self, version: str, evidence: Evidence, texts: tuple[str, ...]) -> ScoreFeatures:
         index = self._index(version)
-        known = np.array([doc_id in index.hashes for doc_id in evidence.documents], np.bool_)[evidence.pair_document]
-        found = np.zeros(evidence.pairs)
-        documents = [evidence.documents[document] for document in evidence.pair_document[known]]
-        found[known] = scores(self._vectors(version, texts), index, evidence.pair_query[known], documents)
-        return ScoreFeatures.of(evidence, found, self._words.scores(evidence, texts))
+        indexed = np.array([doc_id in index.hashes for doc_id in evidence.documents], np.bool_)[evidence.pair_document]
+        cosines = np.zeros(evidence.pairs)
+        documents = [evidence.documents[document] for document in evidence.pair_document[indexed]]
+        cosines[indexed] = scores(self._vectors(version, texts), index, evidence.pair_query[indexed], documents)
+        return ScoreFeatures.of(evidence, cosines, self._words.scores(evidence, texts))
 
     def _vectors(self, version: str, texts: Sequence[str]) -> Vectors:
         """Query vectors of a version (n, d); those of the last two versions asked for stay in memory."""
         if version not in self._encoded:
             self._encoded = dict([*self._encoded.items()][-1:]) | {version: {}}
-        known = self._encoded[version]
-        absent = [text for text in texts if text not in known]
+        vectors = self._encoded[version]
+        absent = [text for text in texts if text not in vectors]
         if absent:
-            known.update(zip(absent, self._registry.encoder(version).encode_queries(absent), strict=True))
-        return np.stack([known[text] for text in texts])
+            vectors.update(zip(absent, self._registry.encoder(version).encode_queries(absent), strict=True))
+        return np.stack([vectors[text] for text in texts])
 
     def _index(self, version: str) -> Index:
         indexer = self._indexers.of(version)
@@ -204,7 +204,7 @@ class Planner:
         return indexer.index
 
     def _rival(self, champion: str, index: Index, texts: list[str]) -> list[list[str]] | None:
-        """Another model's lists: the challenger's where there is one, else the base model's; in the same space."""
+        """Lists of the first of challenger and base model that shares the champion's index; None: neither does."""
         aliases = self._store.models.aliases()
         for version in (aliases.get(_CHALLENGER), BASE):
             if version in (None, champion):
@@ -265,18 +265,18 @@ def _rows(
     policy: ExplorationPolicy,
     version: str,
 ) -> list[Explored]:
-    """The wanted candidates as rows of the table, with their slots where they have one."""
+    """The wanted candidates as rows of the table, with the slots of those that have one."""
     slot = {int(row): number for number, row in enumerate(made.row)}
-    found = []
+    rows = []
     for i in map(int, wanted):
         number, (prior, posterior, impressions, clicks) = slot.get(i), map(float, figures[i])
-        query, at = int(candidates.query[i]), state(posterior, impressions, policy)
+        query, stands = int(candidates.query[i]), state(posterior, impressions, policy)
         row = Explored(
             query_key=asked.keys[query],
             query=asked.texts[query],
             doc_id=candidates.documents[i],
             source=candidates.source[i],
-            state="waiting" if at == "open" and number is None else at,
+            state="waiting" if stands == "open" and number is None else stands,
             prior=prior,
             posterior=posterior,
             impressions=impressions,
@@ -287,5 +287,5 @@ def _rows(
             cost=None if number is None else float(made.cost[number]),
             model_version=version,
         )
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
