@@ -1,6 +1,6 @@
-"""One turn of the wheel: evidence, pairs, training, gate, decision. It resumes where a killed process left it.
+"""One turn of the wheel: evidence, pairs, training, gate, decision. It resumes where a killed process stopped.
 
-Everything that it touches is handed in; `flywheel.app` builds the real parts.
+It builds none of its parts; `flywheel.app` does.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from trainer.process.launch import launch, read_report
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+# how long a stop may come after the trainer's death where one signal reached both
 _FAREWELL_SECONDS = 1.0
 _SNAPSHOTS_KEPT = 3
 
@@ -47,7 +48,7 @@ class Indexers(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a cycle works with."""
+    """All that a cycle works with."""
 
     home: Home
     config: Config
@@ -77,7 +78,7 @@ class Cycle:
         """Shown every run that has ended, however it did."""
 
     def resume(self) -> None:
-        """Finish the run that an earlier process left, or this one where even its end could not be written down."""
+        """Finish the run that an earlier process left, or that this one could not record as ended."""
         run = self._store.runs.active()
         if run is not None:
             log.warning("going on with run %s, left in state %s", run.run_id, run.state)
@@ -141,15 +142,15 @@ class Cycle:
         except Stopped:
             raise
         except Exception as error:
-            if self._parts.stop.is_set():  # whatever it was, it may come from the stop: the next process tries again
+            if self._parts.stop.is_set():  # the stop may have caused it: the next process tries again
                 raise
             runs.finish(run.run_id, "failed", now_ms(), error=f"{type(error).__name__}: {error}")
             raise
 
     def _steps(self, run: TrainingRun) -> Json:
         runs, now_ms = self._store.runs, self._parts.now_ms
-        known = verdicts.recall(self._store, run)
-        if known is None:
+        decision = verdicts.recall(self._store, run)
+        if decision is None:
             if run.state == "started":
                 gathered = self._parts.learning.gather(run)  # 2
                 runs.update(run.run_id, state="evidence", pairs_new=gathered.new, pairs_replay=gathered.replay)
@@ -158,32 +159,32 @@ class Cycle:
             self._train(run, snapshot.name)  # 4
             self._parts.registry.adopt(str(run.version))  # 5
             runs.update(run.run_id, state="gate", report=read_report(self._parts.registry.path(str(run.version))))
-            known = self._gate(run)  # 6
-            known = self._decide(run, known)  # 7
+            decision = self._gate(run)  # 6
+            decision = self._decide(run, decision)  # 7
         if self._store.models.aliases()["champion"] == run.version:
             for tell in self.listeners:
                 tell(str(run.version))  # 8
         learned = self._store.models.get(str(run.version)) is not None
         runs.finish(run.run_id, "done" if learned else "refused", now_ms())  # 9
-        return self._answer(run, known)
+        return self._answer(run, decision)
 
     def _decide(self, run: TrainingRun, found: GateDecision) -> GateDecision:
-        """Write the decision and, unless promotions wait for a person now, switch to what it promotes."""
+        """Write the decision and switch to what it promotes, unless promotions wait for a person."""
         settings = self._parts.config.promotion
         if self._screens:
             return verdicts.record(self._store, run, found, None, self._parts.now_ms(), settings=settings)
-        held = None if settings.auto else "promotion.auto is false"
+        obstacle = None if settings.auto else "promotion.auto is false"
         if run.trigger != "manual" and self._store.state.get(PAUSED, False):
-            held = "the wheel is paused"
-        if held and found.verdict is Verdict.PROMOTE:
-            waits = f"{held}: it waits for `flywheel promote {run.version}`"
+            obstacle = "the wheel is paused"
+        if obstacle and found.verdict is Verdict.PROMOTE:
+            waits = f"{obstacle}: it waits for `flywheel promote {run.version}`"
             found = dataclasses.replace(found, reasons=(*found.reasons, waits))
-        switch_to = None if held else run.version
+        switch_to = None if obstacle else run.version
         return verdicts.record(self._store, run, found, switch_to, self._parts.now_ms(), settings=settings)
 
     @property
     def _screens(self) -> bool:
-        """Whether live stages decide, and the offline gate, if it is asked for at all, only keeps out what is worse."""
+        """Whether live stages decide; the offline gate, if there is one, then only keeps out what is worse."""
         return self._parts.config.promotion.stages != ("offline",)
 
     def _train(self, run: TrainingRun, snapshot: str) -> None:
@@ -204,7 +205,7 @@ class Cycle:
                 process.kill()
                 process.wait()
         if not (out / MANIFEST).exists():
-            # a signal to the whole group ends the trainer too, perhaps before it is noticed here
+            # a signal to the whole group ends the trainer too, perhaps before this process notices the signal
             if process.returncode < 0 and self._parts.stop.wait(_FAREWELL_SECONDS):
                 raise Stopped("stopping; training goes on from its checkpoint next time")
             report = read_report(out) or {}
@@ -236,8 +237,8 @@ class Cycle:
     def judged_sets(self) -> list[JudgedSet]:
         """The current golden and anchor sets."""
         return [
-            JudgedSet(found.name, found.version, found.kind, found.queries, found.judgements)
-            for found in self._store.golden.current()
+            JudgedSet(judged.name, judged.version, judged.kind, judged.queries, judged.judgements)
+            for judged in self._store.golden.current()
         ]
 
     def ranker(self, version: str) -> Callable[[Any], list[list[str]]]:

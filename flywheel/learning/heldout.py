@@ -1,6 +1,6 @@
 """Held-out feedback for the offline gate: both models rank what people were shown for queries that never train.
 
-A guard and no more: it can hold a challenger back, and says nothing for one (see `flywheel.gates.scores.Feedback`).
+It speaks for no challenger. It is a guard that can only hold one back (see `flywheel.gates.scores.HeldOutScores`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from flywheel.store.training.runs import TrainingRun
 from trainer.data.dataset import held_out
 
 DEPTH = 10
+# one rank for all pairs, worse than any at which a pair was shown, so that `relevance.design` takes it for each
 _EVEN = 1e6
 Scorer = Callable[[Evidence], Floats]
 """A model's score of each pair, (pairs,); 0 for a document that is not indexed."""
@@ -28,8 +29,8 @@ Scorer = Callable[[Evidence], Floats]
 
 @dataclass(frozen=True, slots=True)
 class HeldOutRules:
-    """How held-out evidence is read: `rules` and `options` are those of training, `trained` the documents that training
-    touched, `askers` by query key whoever has over half of its pages."""
+    """How held-out evidence is read. `rules` and `options` are those of training. `trained`: the documents that
+    training touched. `askers`: query key -> the user who has over half of its pages."""
 
     rules: Rules
     options: Options
@@ -40,8 +41,8 @@ class HeldOutRules:
 def gather(store: Store, config: Config, run: TrainingRun, champion: Scorer, challenger: Scorer) -> HeldOutScores:
     """What people did for held-out queries up to `run.until_ms`, scored for both models.
 
-    Of our models' pages those of the champion alone: whose first ten were shown stands out least among them, so that
-    pages of an earlier model that the challenger takes after would speak against it (`tests/test_heldout.py`).
+    Of our models' pages only the champion's count. A model stands out least among its own first ten, so the pages of
+    an earlier model would speak against a challenger that resembles it (see the tests of this module).
     """
     share, until_ms = config.trainer.dev_share, run.until_ms or 0
     if share <= 0:
@@ -66,11 +67,10 @@ def gather(store: Store, config: Config, run: TrainingRun, champion: Scorer, cha
 def score(collected: Collected, ours: Floats, theirs: Floats, reading: HeldOutRules) -> HeldOutScores:
     """nDCG@10 of both models' orders of the documents that were shown, by their posterior relevance.
 
-    Both models stand on equal terms. Neither is asked about a document that nobody was shown. The posteriors come from
-    a click model of these queries alone, whose prior sees the mean of both models' scores (`ours`, `theirs`: (pairs,),
-    each by its own spread) and no rank: swapping the models' names changes nothing but the sign. A query without a
-    likely relevant document is not scored. Evidence is capped by user as in training, and queries that are mostly one
-    person's are one group.
+    Both models are treated alike: swapping their names changes only the sign. Neither ranks a document that nobody was
+    shown. The posteriors come from a click model of these queries alone. Its prior sees the mean of both models' scores
+    (`ours`, `theirs`: (pairs,), each by its own spread) and no rank. A query without a likely relevant document is not
+    scored. Evidence is capped by user as in training. Queries that mostly one person asked are one group.
     """
     evidence = collected.evidence
     try:
@@ -95,28 +95,28 @@ def score(collected: Collected, ours: Floats, theirs: Floats, reading: HeldOutRu
 
 
 def even_features(evidence: Evidence, ours: Floats, theirs: Floats) -> ScoreFeatures:
-    """The click model's features with both models in them alike, and one rank for all: the pages' own order, which is
-    mostly the champion's, must not count as relevance."""
+    """The click model's features from the mean of both models, with one rank for all pairs: the order of the pages is
+    mostly the champion's and must not count as relevance."""
     both = (_standard(ours) + _standard(theirs)) / 2
-    found = ScoreFeatures.of(evidence, both)
-    return ScoreFeatures(found.score, found.gap, np.full(evidence.pairs, _EVEN))
+    features = ScoreFeatures.of(evidence, both)
+    return ScoreFeatures(features.score, features.gap, np.full(evidence.pairs, _EVEN))
 
 
 def _standard(scores: Floats) -> Floats:
-    known = scores[scores != 0]
-    spread = float(known.std()) if len(known) else 0.0
-    centred: Floats = np.where(scores != 0, scores - (known.mean() if len(known) else 0.0), 0.0)
+    indexed = scores[scores != 0]
+    spread = float(indexed.std()) if len(indexed) else 0.0
+    centred: Floats = np.where(scores != 0, scores - (indexed.mean() if len(indexed) else 0.0), 0.0)
     return centred / spread if spread > 0 else centred
 
 
 def _ranked(evidence: Evidence, ours: Floats, theirs: Floats) -> tuple[list[list[str]], list[list[str]]]:
-    """By query, each model's order of the shown documents that both know; ties in the order of the documents' ids."""
-    known = (ours != 0) & (theirs != 0)
+    """By query, each model's order of the shown documents that both indexes hold; ties in the order of document ids."""
+    indexed = (ours != 0) & (theirs != 0)
     orders = []
     for scores in (ours, theirs):
         ranked: list[list[str]] = [[] for _ in evidence.queries]
         for row in np.lexsort((evidence.pair_document, -scores, evidence.pair_query)):
-            if known[row]:
+            if indexed[row]:
                 ranked[evidence.pair_query[row]].append(evidence.documents[evidence.pair_document[row]])
         orders.append(ranked)
     return orders[0], orders[1]

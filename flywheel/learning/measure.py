@@ -1,6 +1,6 @@
-"""What the retrain thresholds are held against: new evidence, satisfied CTR, query drift, and the golden sets.
+"""Measures what the retrain thresholds apply to: new evidence, satisfied CTR, query drift, and the golden sets.
 
-Reads the store and ranks golden queries; whether that asks for a retrain is for `triggers` to say.
+It does not say whether to retrain; `flywheel.gates.triggers` does.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Meter:
         self._golden: tuple[tuple[str, ...], float] | None = None
 
     def measure(self, now_ms: int) -> Measurements:
-        """By event time up to the watermark; `now_ms` serves the cooldown and the daily budget alone."""
+        """All measurements, by event time up to the watermark; `now_ms` is for cooldown and daily budget only."""
         runs = self._store.runs.all()
         ended = [run.finished_at_ms for run in runs if run.finished_at_ms is not None]
         trained = [run for run in runs if run.state in {"done", "refused"}]
@@ -91,10 +91,10 @@ class Meter:
         return self._golden[1]
 
     def _golden_at_promotion(self, now: float, now_ms: int) -> float:
-        """The figure when this champion was first measured; it survives restarts."""
+        """The golden figure when this champion was first measured; the store keeps it over restarts."""
         champion = self._store.models.aliases()["champion"]
-        known = self._store.state.get(_FIRST_GOLDEN)
-        if known is None or known["champion"] != champion:
-            known = {"champion": champion, _METRIC: now}
-            self._store.state.set(_FIRST_GOLDEN, known, now_ms)
-        return float(known[_METRIC])
+        first = self._store.state.get(_FIRST_GOLDEN)
+        if first is None or first["champion"] != champion:
+            first = {"champion": champion, _METRIC: now}
+            self._store.state.set(_FIRST_GOLDEN, first, now_ms)
+        return float(first[_METRIC])

@@ -1,6 +1,6 @@
-"""From feedback to a training snapshot: evidence, click model, pairs, and what of them is new to the champion.
+"""From feedback to a training snapshot: evidence, click model, pairs, and which of them are new to the champion.
 
-It trains nothing; the snapshot is all that the trainer ever sees of the store.
+It trains nothing. The snapshot is all that the trainer ever sees of the store.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainer.data.recipe import Header, Recipe, ResourceBudget
 Vectors = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
 
-_CHUNK = 65_536
+_CHUNK = 65_536  # pairs at a time, which bounds the memory of the copied vectors
 _PROBE_WORDS = 16  # about a title
 _COLUMNS = ("query", "doc_id", "label", "weight", "posterior")
 
@@ -63,7 +63,7 @@ class Learning:
     registry: Registry
     indexers: Indexers
     words: Words
-    # The champion's vectors of a run's queries, from reading the evidence until its snapshot is written.
+    # the champion's query vectors of a run, kept from `gather` to `snapshot` so that they are encoded once
     _asked: dict[str, tuple[Sequence[str], Vectors]] = field(default_factory=dict, repr=False, compare=False)
 
     def gather(self, run: TrainingRun) -> Gathered:
@@ -108,7 +108,7 @@ class Learning:
         return Gathered(new, len(self._replay(run, since)))
 
     def snapshot(self, run: TrainingRun) -> Path:
-        """The run's snapshot folder, written now unless an earlier process did; a complete one is never touched."""
+        """The run's snapshot folder, written now unless it is complete already; a complete one is never changed."""
         folder = self.home.snapshots / run.run_id
         if (folder / MANIFEST).exists():
             return folder
@@ -118,8 +118,8 @@ class Learning:
         doc_ids = indexer.index.doc_ids
         texts = self.store.documents.contents(doc_ids) if tier == "full" else None
         settings, limits = self.config.trainer.model_dump(), self.config.limits
-        known = {field.name for field in fields(Recipe)}
-        recipe = Recipe.parse({key: value for key, value in {**settings, "tier": tier}.items() if key in known})
+        recipe_keys = {field.name for field in fields(Recipe)}
+        recipe = Recipe.parse({key: value for key, value in {**settings, "tier": tier}.items() if key in recipe_keys})
         pairs = self._pairs(run)
         return write_snapshot(
             folder,
@@ -135,7 +135,7 @@ class Learning:
         )
 
     def _asked_in(self, run: TrainingRun, pairs: pa.Table) -> tuple[Sequence[str], Vectors] | None:
-        """The champion's vectors of these pairs' queries, where reading the evidence left them."""
+        """The champion's vectors of these pairs' queries, if `gather` kept them."""
         texts, vectors = self._asked.pop(run.run_id, ((), np.empty((0, 0), np.float32)))
         wanted = set(pairs["query"].to_pylist())
         rows = [row for row, text in enumerate(texts) if text in wanted]
@@ -166,7 +166,7 @@ class Learning:
         return self.store.pairs.replay(run.run_id, since, size=size, seed=self.config.trainer.seed)
 
     def _trained_on(self, run: TrainingRun) -> str | None:
-        """The run whose pairs the champion was trained on; what it had is replayed, the rest is new to it."""
+        """The run whose pairs the champion was trained on: those are replayed, all others are new to it."""
         champion = self.store.models.get(str(run.parent))
         return None if champion is None else champion.run_id
 
@@ -177,7 +177,7 @@ class Learning:
         return pa.table({"query": texts, "doc_id": pa.array([None] * len(texts), pa.string())})
 
     def _probes(self, run: TrainingRun, doc_ids: Sequence[str]) -> list[str]:
-        """The first words of some documents, others for each run."""
+        """The first words of some documents; each run draws others."""
         settings = self.config.trainer
         wanted = settings.probes if settings.probe_weight and run.tier != "full" else 0
         count = min(len(doc_ids), wanted)
@@ -191,33 +191,33 @@ class Learning:
         indexer.catch_up()
         queries = self.registry.encoder(str(run.parent)).encode_queries(list(texts))
         self._asked.clear()
-        if run.tier == "adapter":  # all that this tier needs of a query; the others read its words
+        if run.tier == "adapter":  # this tier needs only the vectors; the others encode the words themselves
             self._asked[run.run_id] = texts, queries
         words = self.words.scores(evidence, texts)
         return ScoreFeatures.of(evidence, scores(queries, indexer.index, evidence), words)
 
     def _last_curve(self, run: TrainingRun) -> Curve | None:
-        """The curve of the run before, for ranks that are seldom shown now."""
+        """The curve of the last run, for ranks that are seldom shown now."""
         last = [past for past in self.store.runs.all() if past.run_id != run.run_id]
         return self.store.pairs.curve(last[-1].run_id) if last else None
 
 
 def scores(queries: Vectors, index: Index, evidence: Evidence) -> npt.NDArray[np.float64]:
-    """The cosine (pairs,) of each pair's query, by `queries` (n, d), and document; 0 for one that is not indexed."""
-    known = set(index.doc_ids)
+    """Cosines (pairs,) of each pair's query (vectors `queries`, (n, d)) and document; 0 for one that is not indexed."""
+    indexed = set(index.doc_ids)
     documents = np.zeros((len(evidence.documents), index.dimension), np.float32)
-    rows = [row for row, doc_id in enumerate(evidence.documents) if doc_id in known]
+    rows = [row for row, doc_id in enumerate(evidence.documents) if doc_id in indexed]
     documents[rows] = index.vectors([evidence.documents[row] for row in rows])
-    found = np.empty(evidence.pairs)
+    cosines = np.empty(evidence.pairs)
     for start in range(0, evidence.pairs, _CHUNK):
         part = slice(start, start + _CHUNK)
         left, right = queries[evidence.pair_query[part]], documents[evidence.pair_document[part]]
-        found[part] = np.einsum("ij,ij->i", left, right)
-    return found
+        cosines[part] = np.einsum("ij,ij->i", left, right)
+    return cosines
 
 
 def _labelled(pairs: pa.Table, source: str) -> pa.Table:
-    """The trainer's columns; what the table calls source, clicks or explicit, is the pair's origin there."""
+    """The trainer's columns. The table's `source` (clicks or explicit) becomes the trainer's `origin`."""
     labelled = pairs.select(_COLUMNS).append_column("source", pa.array([source] * len(pairs), pa.string()))
     return labelled.append_column("origin", pairs["source"].combine_chunks().cast(pa.string()))
 
