@@ -64,6 +64,7 @@ def _habits(cells: Counts, people: Floats) -> tuple[float, float]:
         a, b = np.exp(log_parameters)
         return float(-(people * betabinom.logpmf(cells[1], cells[0], a, b)).sum())
 
+    # bounded: where people differ no more than by chance, the likelihood rises towards infinite parameters
     fitted = minimize(unlikely, start, method="L-BFGS-B", bounds=[(-5.0, 8.0)] * 2)
     a, b = np.exp(fitted.x)
     return float(a), float(b)

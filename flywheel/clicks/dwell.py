@@ -96,6 +96,7 @@ def _fitted(counts: Floats, prior: _Mixture | None, steps: int = 200) -> _Mixtur
             second = second + more * (prior.spread**2 + prior.mean**2)
         number = np.maximum(number, 1e-6)
         mean = first / number
+        # about a bin (0.17 in log ms) at least: else a part could shrink onto a single bin
         spreads = np.sqrt(np.maximum(second / number - mean**2, 0.15**2))
         mixture = _Mixture(number / number.sum(), mean, spreads)
     order = np.argsort(mixture.mean)
@@ -115,6 +116,7 @@ def _stands_apart(counts: Floats, mixture: _Mixture) -> bool:
         counts @ (np.log(np.maximum(mixture.densities().sum(axis=0), 1e-300)) - np.log(np.maximum(one, 1e-300)))
     )
     apart = abs(mixture.mean[1] - mixture.mean[0]) * np.sqrt(2 / (mixture.spread**2).sum())
+    # BIC: the second part has three parameters more
     return bool(apart > 2 and mixture.weight.min() >= 0.05 and gain > 1.5 * np.log(total))
 
 

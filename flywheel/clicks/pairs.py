@@ -99,6 +99,7 @@ def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -
     posterior = np.where(votes < 0, np.minimum(posterior, 1 - rules.vote_posterior), posterior)
     label = _labels(posterior, votes, least, rules)
     by_clicks = _labels(model.posterior, np.zeros_like(votes), least, rules)
+    # a negative of one vote counts a half; each further vote halves what is missing to one
     weight = np.select([label == "positive", label == "negative"], [posterior, 1 - 0.5 ** np.abs(votes)], 0.0)
     kept = np.flatnonzero(label != "")
     queries, documents = evidence.pair_query[kept], evidence.pair_document[kept]

@@ -131,6 +131,7 @@ class Director:
             reason = f"{_DEAD_AIR * self._policy.max_days:.0f} days by the clock, and its pages have not brought enough"
             evidence = {**decision.evidence, "expired": True}
             decision = GateDecision(Verdict.INCONCLUSIVE, (reason, *decision.reasons), evidence, alpha)
+        # a gain at a small share does not end a split: the share grows first
         growing = row.stage == "split" and (row.share or 0.0) < self._settings.ramp[-1]
         if decision.final and not (growing and decision.verdict is Verdict.PROMOTE):
             self._conclude(row, decision)  # 6
@@ -173,7 +174,7 @@ class Director:
                 started_at_ms=now_ms,
                 **entry,
             )
-            self._stages[following].begin(added)
+            self._stages[following].begin(added)  # outside the transaction: it may be repeated after a crash
             with store.database.write():
                 if self._end(row, decision, "decided"):
                     store.experiments.add(added)

@@ -231,6 +231,7 @@ def believe(query: Ints, features: Floats, evidence: Floats, shown: Bools, start
     posterior = np.where(shown, start, 0.0)
     prior = posterior
     centre, spread = features[shown].mean(axis=0), features[shown].std(axis=0)
+    # clipped: documents off the page lie far outside the features on which the prior is fitted
     scaled = np.clip((features - centre) / np.where(spread > 1e-9, spread, 1.0), -4, 4)
     weights = np.zeros(scaled.shape[1] + 2)
     weights[0] = logit(0.1)

@@ -106,6 +106,7 @@ class Planner:
         if not evidence.pairs:
             return self._nothing("nothing was shown yet", now_ms)
         asked = set(collected.texts)
+        # vectors of queries that left the feedback leave memory
         self._encoded = {v: {t: x for t, x in vectors.items() if t in asked} for v, vectors in self._encoded.items()}
         try:
             options = Options(session_context=self._config.signals.session_context)

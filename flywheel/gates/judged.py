@@ -17,6 +17,7 @@ from flywheel.settings.load import Config
 from flywheel.stats.metrics import parse_metric
 
 Ranker = Callable[[Sequence[str]], list[list[str]]]
+# what a ranker returns a query: a metric with a larger cut-off sees no more
 DEPTH = 100
 
 

@@ -22,6 +22,7 @@ from flywheel.stats.srm import sample_ratio
 Arms = tuple[ArmSums, ArmSums]
 # the chance that a harmless challenger is ended for a loss, and as much for its guardrails together
 WATCH_LEVEL = 0.05
+# with more users than this in both arms the split is not sticky
 CROSSED_SHARE = 0.05
 # looked at every day for four weeks, it voids fewer than one clean split in a hundred
 SRM_LEVEL = 0.0005
@@ -85,6 +86,7 @@ def _decide(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, *, wa
         return GateDecision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
     tripped, unsure = _guardrails(evidence, policy, watch, facts)
     facts["doubts"] = list(unsure)
+    # before the guardrails reject, so that the record of a rejection holds the live metric too
     verdict, reason = _primary(evidence, policy, _Levels(alpha, watch), facts)
     if tripped:
         return GateDecision(Verdict.REJECT, tripped, facts, alpha)

@@ -180,7 +180,7 @@ def _arm(rows: np.ndarray[tuple[int, int], np.dtype[np.float64]], nobody: Mappin
     metrics, steady = {}, {}
     for column, name in enumerate(METRICS, 1):
         whole = nobody.get(name, ArmSums()) + ArmSums.of(rows[:, column], rows[:, 0], rows[:, 3])
-        if not math.isnan(whole.value):
+        if not math.isnan(whole.value):  # one page without the figure makes the sum nan: the arm has no such metric
             metrics[name] = whole
             steady[name] = ArmSums.of(calm[:, column], calm[:, 0], calm[:, 3])
     return Arm(metrics, steady if len(rows) else {}, nobody.get("ctr", ArmSums()).pages)
@@ -205,6 +205,7 @@ def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
     nobody = NO_USERS if any(arm.anonymous_pages for arm in test.arms.values()) else None
     others = [name for name in test.arms if name != control]
     estimates = {name: log_ratio(*_pair(test, policy, (control, name))) for name in others}
+    # Holm: the strongest evidence first, and every promotion leaves a larger level to the rest
     ranked = sorted(others, key=lambda name: -_evidence_for(estimates[name], policy))
     comparisons: dict[str, dict[str, Any]] = {}
     remaining = len(others)

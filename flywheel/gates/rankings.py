@@ -20,7 +20,7 @@ from flywheel.stats.paired import PairedSums
 Vectors = npt.NDArray[np.float32]
 METRICS = ("ndcg@10", "recall@10", "mrr@10")
 DEPTH = 10
-_CHUNK = 256
+_CHUNK = 256  # queries at a time, which bounds the matrix of scores
 
 
 class TextEncoder(Protocol):
@@ -88,6 +88,7 @@ def score(
     judged_only: bool = False,
 ) -> Scored:
     """Rank all documents for each query by inner product, and score the first ten."""
+    # taking documents out moves others up, so then all are ranked
     ranked = rank(queries, documents, doc_ids, depth=len(doc_ids) if judged_only else DEPTH)
     if judged_only:
         ranked = condensed(ranked, judgements)
@@ -109,6 +110,7 @@ def rank(queries: Vectors, documents: Vectors, doc_ids: Sequence[str], *, depth:
         if depth == len(doc_ids):
             order = np.argsort(-scores, axis=1, kind="stable")
         else:
+            # columns in the order of the corpus, so that the stable sort keeps it among equal scores
             best = np.sort(np.argpartition(-scores, depth - 1, axis=1)[:, :depth], axis=1)
             inner = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
             order = np.take_along_axis(best, inner, axis=1)

@@ -96,7 +96,7 @@ class Cycle:
             self.resume()
         except Stopped:
             raise
-        except Exception:
+        except Exception:  # an old run that cannot be finished must not stop the new one
             log.exception("a run that was left could not be finished")
         answer = self._drive(self._begin(trigger, tier))
         kept = [run.run_id for run in self._store.runs.all()[-_SNAPSHOTS_KEPT:]]

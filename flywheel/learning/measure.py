@@ -73,6 +73,7 @@ class Meter:
             return None
         now = self._store.traffic.query_counts(since, until)
         before = self._store.traffic.query_counts(since - WEEK_MS, since)
+        # with fewer queries the distance is mostly noise
         if sum(now.values()) < 100 or sum(before.values()) < 100:
             return None
         return query_drift(before, now).excess

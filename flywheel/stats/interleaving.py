@@ -39,6 +39,7 @@ def team_draft(
         left = [side for side in sides if next_of[side] < len(sides[side])]
         if not left:
             break
+        # a shared hit is nobody's only at the start of a round: in its middle the other side is owed a draft
         if len(left) == 2 and not turns and champion[next_of[CHAMPION]] == challenger[next_of[CHALLENGER]]:
             side, team = CHAMPION, BOTH
         else:

@@ -52,7 +52,7 @@ def bounds(information: Sequence[float], alpha: float, *, time: Sequence[float] 
         z_values.append(bound / math.sqrt(share))
         if len(z_values) == len(shares):
             break
-        # Score process: mass per grid point of paths that stayed below the bound, midpoint rule.
+        # score process: mass per grid point of paths that stayed below the bound, midpoint rule; none is beyond 8 sigma
         points = np.linspace(-8 * math.sqrt(share), min(bound, 8 * math.sqrt(share)), _POINTS)
         middle = (points[1:] + points[:-1]) / 2
         width = points[1] - points[0]
