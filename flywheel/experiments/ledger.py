@@ -98,7 +98,7 @@ def concluded(
     challenging = store.models.aliases().get("challenger") == experiment.version
     if not store.decisions.decide(row, states=states, clear=("challenger",) if challenging else ()) or not switching:
         return None
-    _watch(store, experiment.run_id, experiment.version, experiment.champion, settings.holdback, now_ms)
+    _begin_confirmation(store, experiment.run_id, experiment.version, experiment.champion, settings.holdback, now_ms)
     return experiment.version
 
 
@@ -128,7 +128,9 @@ def _row_of(experiment: Experiment, decision: GateDecision, kind: str, now_ms: i
     )
 
 
-def _watch(store: Store, run_id: str | None, version: str, previous: str, holdback: float, now_ms: int) -> None:
+def _begin_confirmation(
+    store: Store, run_id: str | None, version: str, previous: str, holdback: float, now_ms: int
+) -> None:
     """Queue the confirmation of a promotion, in which a share of the people keeps the version before it."""
     if holdback > 0 and run_id is not None:
         name = f"{run_id}-{CONFIRMATION}"
@@ -176,7 +178,7 @@ def _write(
     if store.decisions.decide(row, states=states) and row.version is not None:
         _record_outcomes(store, run, decision, now_ms)
     if promoted and settings is not None:
-        _watch(store, run.run_id, str(run.version), str(run.parent), settings.holdback, now_ms)
+        _begin_confirmation(store, run.run_id, str(run.version), str(run.parent), settings.holdback, now_ms)
 
 
 def _record_outcomes(store: Store, run: TrainingRun, decision: GateDecision, now_ms: int) -> None:

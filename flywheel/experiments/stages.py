@@ -44,7 +44,7 @@ class Stage(Protocol):
         """The figures behind a decision, as rows of `ab_outcomes`; those of the next look replace them."""
 
 
-Gather = Callable[[Tallied, float], LiveEvidence]
+EvidenceOf = Callable[[Tallied, float], LiveEvidence]
 Decide = Callable[[LiveEvidence, PromotionPolicy, float], GateDecision]
 
 
@@ -54,7 +54,7 @@ class TalliedStage:
 
     tally: Tally
     compared: Callable[[Experiment], Comparison]
-    gather: Gather
+    evidence_of: EvidenceOf
     policy: PromotionPolicy
     decide: Decide = decide_live
 
@@ -74,7 +74,7 @@ class TalliedStage:
         since_ms = max(int(experiment.progress.get(FROM, 0)), tallied.first_ms or until_ms)
         days = max(0.0, (until_ms - since_ms) / DAY_MS)
         looks = tuple(Look(**look) for look in experiment.progress.get("looks", ()))
-        evidence = dataclasses.replace(self.gather(tallied, days), looks=looks)
+        evidence = dataclasses.replace(self.evidence_of(tallied, days), looks=looks)
         decision = self.decide(evidence, self.policy, alpha)
         counted = {"until_ms": until_ms, "pages": tallied.pages, "over_cap": tallied.over_cap}
         return dataclasses.replace(decision, evidence={**decision.evidence, **counted, "anonymous": tallied.anonymous})
@@ -113,19 +113,19 @@ def live_stages(tally: Tally, config: Config, policy: PromotionPolicy) -> dict[s
     share = settings.observe_share
     asked = None if share is None else {"champion": 1 - share, "challenger": share}
     split = arms(policy.live_metric, dict.fromkeys(ROLES, 1.0))
-    watch = dataclasses.replace(policy, max_days=settings.holdback_days)
+    confirmation = dataclasses.replace(policy, max_days=settings.holdback_days)
     return {
         "interleaving": TalliedStage(tally, compared(tagged=False), preferred, policy),
         "split": TalliedStage(tally, compared(tagged=False), split, policy),
         "observe": TalliedStage(tally, compared(tagged=True), arms(policy.live_metric, asked or {}), policy),
-        CONFIRMATION: TalliedStage(tally, compared(tagged=False), split, watch, decide_rollback),
+        CONFIRMATION: TalliedStage(tally, compared(tagged=False), split, confirmation, decide_rollback),
     }
 
 
-def arms(live_metric: str, shares: Mapping[str, float]) -> Gather:
+def arms(live_metric: str, shares: Mapping[str, float]) -> EvidenceOf:
     """A function that makes evidence of two arms' sums; without `shares` there is no sample ratio check."""
 
-    def gather(found: Tallied, days: float) -> LiveEvidence:
+    def evidence_of(found: Tallied, days: float) -> LiveEvidence:
         return LiveEvidence(
             metrics=found.metrics,
             steady=found.steady.get(live_metric),
@@ -135,4 +135,4 @@ def arms(live_metric: str, shares: Mapping[str, float]) -> Gather:
             days=days,
         )
 
-    return gather
+    return evidence_of

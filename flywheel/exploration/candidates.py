@@ -56,7 +56,7 @@ class Candidates:
 _FEATURES = ("score", "gap", "log champion rank", "log lexical rank", "lexical score", "log rival rank", "neighbour")
 
 
-def gather(lists: Lists, queries: Vectors, index: Index, k: int) -> Candidates:
+def candidates_of(lists: Lists, queries: Vectors, index: Index, k: int) -> Candidates:
     """One row for each document that a list, a similar query or `known` names, and that the index holds."""
     near = _similar(queries)
     query: list[int] = []

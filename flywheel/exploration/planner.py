@@ -23,7 +23,7 @@ from flywheel.exploration.candidates import (
     Candidates,
     Lists,
     Vectors,
-    gather,
+    candidates_of,
     scores,
 )
 from flywheel.exploration.plan import Bools, ExplorationPolicy, Floats, Ints, Pool, SlotPlan, believe, plan, state
@@ -179,7 +179,7 @@ class Planner:
             answers=answers,
             known=required,
         )
-        return gather(lists, queries, index, k)
+        return candidates_of(lists, queries, index, k)
 
     def _features(self, version: str, evidence: Evidence, texts: tuple[str, ...]) -> ScoreFeatures:
         index = self._index(version)

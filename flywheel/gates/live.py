@@ -21,7 +21,7 @@ from flywheel.stats.srm import sample_ratio
 
 Arms = tuple[ArmSums, ArmSums]
 # the chance that a harmless challenger is ended for a loss, and as much for its guardrails together
-WATCH_LEVEL = 0.05
+GUARD_LEVEL = 0.05
 # with more users than this in both arms the split is not sticky
 CROSSED_SHARE = 0.05
 # looked at every day for four weeks, it voids fewer than one clean split in a hundred
@@ -64,7 +64,7 @@ def decide_live(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -
        the effect is the users' preference.
     4. After `max_days`: inconclusive, expired. Before: inconclusive and not final.
     """
-    return _decide(evidence, policy, alpha, watch=WATCH_LEVEL)
+    return _decide(evidence, policy, alpha, guard_level=GUARD_LEVEL)
 
 
 def decide_rollback(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
@@ -73,10 +73,10 @@ def decide_rollback(evidence: LiveEvidence, policy: PromotionPolicy, alpha: floa
     REJECT means: roll back. However often one looks, a promotion that was right is taken back with a chance of at most
     `alpha` for its metric, and as much for its guardrails together. PROMOTE means confirmed: a gain at `alpha`.
     """
-    return _decide(evidence, policy, alpha, watch=alpha)
+    return _decide(evidence, policy, alpha, guard_level=alpha)
 
 
-def _decide(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, *, watch: float) -> GateDecision:
+def _decide(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, *, guard_level: float) -> GateDecision:
     """`decide_live`, with the level at which losses and broken guardrails end it."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
@@ -84,10 +84,10 @@ def _decide(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, *, wa
     void = _void(evidence)
     if void:
         return GateDecision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
-    tripped, unsure = _guardrails(evidence, policy, watch, facts)
+    tripped, unsure = _guardrails(evidence, policy, guard_level, facts)
     facts["doubts"] = list(unsure)
     # before the guardrails reject, so that the record of a rejection holds the live metric too
-    verdict, reason = _primary(evidence, policy, _Levels(alpha, watch), facts)
+    verdict, reason = _primary(evidence, policy, _Levels(alpha, guard_level), facts)
     if tripped:
         return GateDecision(Verdict.REJECT, tripped, facts, alpha)
     if verdict is Verdict.REJECT:

@@ -229,7 +229,7 @@ class Cycle:
             policy=policy,
             alpha=alpha,
             base=self.ranker(BASE) if anchored else None,
-            feedback=heldout.gather(
+            feedback=heldout.held_out_scores(
                 self._store, self._parts.config, run, self._scorer(str(run.parent)), self._scorer(str(run.version))
             ),
         )

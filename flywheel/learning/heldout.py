@@ -38,7 +38,9 @@ class HeldOutRules:
     askers: Mapping[str, str]
 
 
-def gather(store: Store, config: Config, run: TrainingRun, champion: Scorer, challenger: Scorer) -> HeldOutScores:
+def held_out_scores(
+    store: Store, config: Config, run: TrainingRun, champion: Scorer, challenger: Scorer
+) -> HeldOutScores:
     """What people did for held-out queries up to `run.until_ms`, scored for both models.
 
     Of our models' pages only the champion's count. A model stands out least among its own first ten, so the pages of

@@ -21,7 +21,7 @@ from flywheel.gates.offline import (
     decide_offline,
 )
 from flywheel.gates.scores import SHOWN
-from flywheel.learning.heldout import HeldOutRules, even_features, gather, score
+from flywheel.learning.heldout import HeldOutRules, even_features, held_out_scores, score
 from flywheel.rehearsal.people import SILENT, Habit, People
 from flywheel.settings.load import parse
 from flywheel.stats.metrics import ndcg
@@ -217,9 +217,9 @@ def test_what_the_gate_gathers(tmp_path: Path) -> None:
             NOW,
         )
         run = TrainingRun("run-1", "manual", "query_tower", "gate", NOW, parent="v1", version="v3", until_ms=NOW)
-        found = gather(store, config, run, scorer, scorer)
+        found = held_out_scores(store, config, run, scorer, scorer)
         assert store.heldout.askers([held[0], held[2]], NOW) == {held[0]: "a", held[2]: "b"}
-        nothing = gather(store, parse({"trainer": {"dev_share": 0.0}}), run, scorer, scorer)
+        nothing = held_out_scores(store, parse({"trainer": {"dev_share": 0.0}}), run, scorer, scorer)
     assert set(asked[0].queries) == {held[0], held[2], held[3]}
     assert found.groups[list(asked[0].queries).index(held[0])] == found.groups[list(asked[0].queries).index(held[3])]
     assert "dev_share" in nothing.note
