@@ -29,11 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.click_habits import CLICKS, EXAMINATION
 from benchmarks.harness import print_result
+from benchmarks.references import positives
 from flywheel.clicks.evidence import Collected, Evidence, ScoreFeatures
-from flywheel.clicks.model import ClickModel, fit
-from flywheel.clicks.pairs import Pairs, Rules, build
+from flywheel.clicks.model import ClickModel, Options, fit
+from flywheel.clicks.pairs import Pairs, build
 from flywheel.events import normalise_query
 from flywheel.files.beir import read_corpus, read_split
+from flywheel.learning.snapshot import rules_of
 from flywheel.settings.load import Signals
 from flywheel.store.feedback.rows import FEEDBACK, QUERIES
 from flywheel.store.store import Store
@@ -204,9 +206,9 @@ class Play:
         query, document = self.numbers(evidence)
         score = np.einsum("ij,ij->i", self.queries[query], self.world.documents[document]).astype(np.float64)
         started = time.perf_counter()
-        model = fit(evidence, ScoreFeatures.of(evidence, score))
+        model = fit(evidence, ScoreFeatures.of(evidence, score), Options(session_context=Signals().session_context))
         seconds = time.perf_counter() - started
-        pairs = build(collected, model, Rules(expected_precision=Signals().expected_precision))
+        pairs = build(collected, model, rules_of(Signals()))
         found = self._judge(collected, model, pairs, self.world.relevant[query, document])
         self._move(pairs, number)
         return found | {"seconds": seconds}
@@ -218,7 +220,7 @@ class Play:
         return rows[evidence.pair_query], places[evidence.pair_document]
 
     def _judge(self, collected: Collected, model: ClickModel, pairs: Pairs, truth: Any) -> dict[str, Any]:
-        positive = [(self.row[key], self.place[doc]) for key, doc in pairs.positives()]
+        positive = [(self.row[key], self.place[doc]) for key, doc in positives(pairs)]
         right = sum(bool(self.world.relevant[pair]) for pair in positive)
         expected = [p for p, label in zip(pairs.posterior, pairs.label, strict=True) if label == "positive"]
         which = np.digitize(model.posterior, BINS[1:-1])

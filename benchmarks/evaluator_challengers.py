@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evaluator_worlds import BUDGET, DAY_MS, POLICY, Column, Visitors
+from benchmarks.references import expected_false_promotions
 from flywheel.gates.live import Arms, LiveEvidence, decide_live
 from flywheel.gates.offline import GateDecision, OfflineEvidence, Verdict, decide_offline
 from flywheel.stats.budget import Spent
@@ -106,7 +107,7 @@ def _evidence(sums: Mapping[str, Column], treated: Column, days: float) -> LiveE
 def stream(seed: int, years: int = 30, queries: int = 200) -> dict[str, Any]:
     """Weekly challengers, none better, on one golden set, each promotion becoming what the next is held against: how
     many a year pass the offline gate when they are independent, and when most of their luck is common."""
-    found: dict[str, Any] = {"alpha": BUDGET.alpha, "bound": BUDGET.expected_false_promotions(), "years": years}
+    found: dict[str, Any] = {"alpha": BUDGET.alpha, "bound": expected_false_promotions(BUDGET), "years": years}
     for name, common in (("independent", 0.0), ("alike", 0.9)):
         rng = np.random.default_rng([seed, int(common * 10)])
         found[name] = sum(_null_year(rng, common, queries) for _ in range(years)) / years

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,15 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.references import ranked
 from flywheel.app import now_ms, open_installation
 from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.events import normalise_query
 from flywheel.experiments.shadow import Shadow, Side
+from flywheel.experiments.shadow_stage import shadow_policy
 from flywheel.files.beir import read_corpus
+from flywheel.gates.judged import policy_of
 from flywheel.gates.live import LiveEvidence, decide_live
-from flywheel.gates.offline import PromotionPolicy
-from flywheel.gates.shadow import PageRules, ShadowPolicy
 from flywheel.rehearsal.corpus import build
 from flywheel.rehearsal.people import People
 from flywheel.settings.home import Home
@@ -136,9 +137,9 @@ def _prepare(room: Room) -> None:
         rows = [{"doc_id": d.doc_id, "title": d.title, "text": d.text} for d in documents]
         operations.import_records("documents", rows)
         _say(f"encoding {len(rows)} documents")
-        operations.index_now()
+        parts.indexers.of("base").catch_up()
         asked = _questions(rows, np.random.default_rng(room.seed))
-        tops = operations.ranked([text for text, _ in asked], K)
+        tops = ranked(parts, [text for text, _ in asked], K)
         _save(room, "base", asked, tops)
         _write_pages(parts, room, [tops], ["base"], (0, EARLIER), (START_MS, SPLIT_MS))
         version = _challenger(parts)
@@ -173,7 +174,7 @@ def _challenger(parts: Installation) -> str:
     parts.store.runs.start(run, "benchmark")
     parts.learning.gather(run)
     folder, out = parts.learning.snapshot(run), parts.registry.path("v1")
-    if launch(folder, out, ResourceBudget(threads=2)).wait():
+    if launch(folder, out, replace(ResourceBudget.of(parts.config.limits), threads=2)).wait():
         raise RuntimeError(f"training failed: {(read_report(out) or {}).get('error')}")
     parts.registry.adopt("v1")
     parts.store.runs.finish(run.run_id, "done", now_ms())
@@ -265,7 +266,9 @@ def _judge(room: Room, name: str) -> dict[str, Any]:
         started = time.perf_counter()
         champion, challenger = _side(parts, "base"), _side(parts, "v1")
         loaded, models_peak = time.perf_counter(), _peak_mb()
-        policy = ShadowPolicy(step_pages=50_000, step_queries=256, reading=PageRules(cap=10_000_000))
+        policy = shadow_policy(parts.config)
+        reading = replace(policy.reading, cap=10_000_000)
+        policy = replace(policy, step_pages=50_000, step_queries=256, reading=reading)
         shadow = Shadow(parts.store.shadows, name, policy, time.perf_counter)
         shadow.begin("run-0001", SPLIT_MS)
         steps = 0
@@ -274,14 +277,15 @@ def _judge(room: Room, name: str) -> dict[str, Any]:
         read, shadow_peak = time.perf_counter(), _peak_mb()
         screened = shadow.verdict()
         screened_at = time.perf_counter()
-        comparison = Comparison(name, "base", "v1", from_ms=SPLIT_MS, tagged=True, cap=10_000_000)
+        satisfied_ms = parts.config.signals.satisfied_ms
+        comparison = Comparison(name, "base", "v1", satisfied_ms, cap=10_000_000, from_ms=SPLIT_MS, tagged=True)
         parts.store.tally.advance(comparison, END_MS + DAY_MS)
         counted = time.perf_counter()
         tallied = parts.store.tally.sums(name)
         evidence = LiveEvidence(
             tallied.metrics, tallied.steady.get("satisfied_ctr"), users=tallied.users, crossed=tallied.crossed
         )
-        decision = decide_live(evidence, PromotionPolicy(), 0.05)
+        decision = decide_live(evidence, policy_of(parts.config), 0.05)
         ended = time.perf_counter()
         progress = parts.store.shadows.progress(name)
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import print_result
 from flywheel.retrieval.encoder import Encoder, has_bf16, resolve_base_model
+from flywheel.settings.load import Limits
 from trainer.data.dataset import Corpus, held_out, write_snapshot
 from trainer.data.examples import ranked_ndcg
 from trainer.data.recipe import Header, Recipe, ResourceBudget
@@ -140,15 +142,16 @@ def ours(
         {"query": query, "doc_id": doc_id, "label": "positive", "weight": 1.0, "posterior": 1.0}
         for query, doc_id in world.train
     ]
+    budget = replace(ResourceBudget.of(Limits()), threads=arguments.threads)
     snapshot = write_snapshot(
         folder / "s",
         header=Header("benchmark", "m", "base", base, base, index_id, seed=seed, tier="full"),
-        recipe=Recipe.parse(settings | changed),
-        budget=ResourceBudget(threads=arguments.threads),
+        recipe=Recipe.model_validate(settings | changed),
+        budget=budget,
         pairs=pa.Table.from_pylist(rows),
         documents=Corpus(list(world.documents), vectors, world.documents),
     )
-    if launch(snapshot, folder / "m", ResourceBudget(threads=arguments.threads)).wait():
+    if launch(snapshot, folder / "m", budget).wait():
         raise SystemExit(f"training failed: {(read_report(folder / 'm') or {}).get('error')}")
     return Encoder.load(folder / "m", device="cpu", max_seq_length=world.max_seq_length)
 

@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.exploration_arm import Arm
 from benchmarks.harness import Daemon, print_result
 from benchmarks.learning_world import Searchers, labelled, truth
+from benchmarks.references import ranked
 from flywheel.app import now_ms, open_installation
 from flywheel.clicks.pairs import Pairs
 from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
@@ -92,7 +93,7 @@ class Line:
         """Snapshot, training process, promotion; returns the trainer's report."""
         parts, version = self.parts, str(run.version)
         folder, out = parts.learning.snapshot(run), parts.registry.path(version)
-        process = launch(folder, out, ResourceBudget(threads=2))
+        process = launch(folder, out, replace(ResourceBudget.of(parts.config.limits), threads=2))
         if process.wait():
             raise RuntimeError(f"training failed: {(read_report(out) or {}).get('error')}")
         parts.registry.adopt(version)
@@ -129,7 +130,7 @@ def line(name: str, room: Path, options: argparse.Namespace, seed: int) -> Itera
     settings = {f"FLYWHEEL__{key.replace('.', '__').upper()}": value for key, value in options.set}
     with open_installation(Home(home), load(home, settings), threading.Event()) as parts:
         operations = LocalOperations(parts, DaemonHooks(turn=lambda *_: {}))
-        operations.index_now()
+        parts.indexers.of("base").catch_up()
         if options.indexes is not None:
             shutil.copytree(home / "indexes", options.indexes, dirs_exist_ok=True)
         yield Line(name, parts, operations, options.tier, seed)
@@ -138,14 +139,14 @@ def line(name: str, room: Path, options: argparse.Namespace, seed: int) -> Itera
 
 def scores(made: Line, judged: Judged, seen: Sequence[bool]) -> dict[str, float]:
     """nDCG@10 of the line's latest version over all queries, and apart."""
-    found = parse_metric(METRIC)(made.operations.ranked(list(judged.texts), 10), judged.judgements)
+    found = parse_metric(METRIC)(ranked(made.parts, list(judged.texts), 10), judged.judgements)
     parts = {"all": np.ones(len(found), bool), "seen": np.asarray(seen, bool), "unseen": ~np.asarray(seen, bool)}
     return {name: float(found[chosen].mean()) for name, chosen in parts.items() if chosen.any()}
 
 
 def ask(ours: Line, people: Searchers, number: int, arm: Arm | None) -> None:
     """One round of people's searches on the champion's pages, and on what exploration puts into them."""
-    pages = ours.operations.ranked(people.texts, 10)
+    pages = ranked(ours.parts, people.texts, 10)
     for part in range(1 if arm is None else arm.parts):
         if arm is not None:
             arm.plan()

@@ -17,7 +17,9 @@ from flywheel.clicks.model import CONTEXTS, ClickModel, Curve
 from flywheel.clicks.pairs import COUNTS, Pairs, build
 from flywheel.events import normalise_query
 from flywheel.files.beir import Judged, read_split
+from flywheel.learning.snapshot import rules_of
 from flywheel.rehearsal.people import SILENT, Habit, People, Reactions
+from flywheel.settings.load import Signals
 
 START_MS = 1_700_000_000_000
 PEOPLE = 3_000
@@ -185,4 +187,5 @@ def _with(collected: Collected, posterior: np.ndarray[Any, np.dtype[np.float64]]
     flat = np.full((1, CONTEXTS), 0.5)
     curve = Curve(flat, flat, flat, np.full(3, 1 / 3), np.full(3, 1 / 3))
     none = np.zeros(len(posterior))
-    return build(collected, ClickModel(curve, posterior, posterior, none, 0, converged=True, gain=0.0, separable=True))
+    model = ClickModel(curve, posterior, posterior, none, 0, converged=True, gain=0.0, separable=True)
+    return build(collected, model, rules_of(Signals()))

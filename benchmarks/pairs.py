@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness import print_result
 from flywheel.clicks import model as clicks
 from flywheel.clicks import pairs
+from flywheel.learning.snapshot import rules_of
 from flywheel.rehearsal.people import SILENT, People
 from flywheel.settings.load import Signals
 from flywheel.store.feedback.rows import FEEDBACK, QUERIES
@@ -101,9 +102,10 @@ def learn(store: Store) -> dict[str, object]:
     collected_at = time.perf_counter()
     # stands for the champion's cosine, which the cycle computes for all pairs in one matrix product
     score = np.random.default_rng(1).normal(0.5, 0.1, collected.evidence.pairs)
-    model = clicks.fit(collected.evidence, clicks.ScoreFeatures.of(collected.evidence, score))
+    options = clicks.Options(session_context=Signals().session_context)
+    model = clicks.fit(collected.evidence, clicks.ScoreFeatures.of(collected.evidence, score), options)
     fitted_at = time.perf_counter()
-    made = pairs.build(collected, model)
+    made = pairs.build(collected, model, rules_of(Signals()))
     store.pairs.write("run-0001", made, excluded=collected.excluded, model=model)
     ended = time.perf_counter()
     return {

@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import training_adapter
 from benchmarks.harness import print_result
 from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.settings.load import Limits
 from trainer.data import examples as pairs
 from trainer.data.dataset import Corpus, Snapshot, held_out, read_snapshot, write_snapshot
 from trainer.data.recipe import Header, Recipe, ResourceBudget
@@ -145,9 +146,9 @@ def make_snapshot(
         for query, doc_id in judged
     ]  # fmt: skip
     index_id = Encoder.load("auto", max_seq_length=recipe.max_seq_length).index_id
-    header = Header("benchmark", "m", "base", base, base, index_id, seed=seed)
+    header = Header("benchmark", "m", "base", base, base, index_id, seed=seed, tier="query_tower")
     table, corpus = pa.Table.from_pylist(rows), Corpus(list(documents), vectors)
-    budget = ResourceBudget(threads=threads)
+    budget = replace(ResourceBudget.of(Limits()), threads=threads)
     return read_snapshot(
         write_snapshot(folder, header=header, recipe=recipe, budget=budget, pairs=table, documents=corpus)
     )

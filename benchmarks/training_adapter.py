@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.settings.load import Limits
 from trainer.data.dataset import Corpus, write_snapshot
 from trainer.data.recipe import Header, Recipe, ResourceBudget
 from trainer.process.launch import launch, read_report
@@ -51,8 +53,8 @@ def measure(folder: Path, *, pairs: int, documents: int, threads: int, seed: int
             "source": ["new" if number % 2 else "replay" for number in range(pairs)],
         }
     )
-    budget, corpus = ResourceBudget(threads=threads), Corpus(doc_ids, vectors)
-    header = Header("benchmark", "adapter", "base", base, base, encoder.index_id, tier="adapter")
+    budget, corpus = replace(ResourceBudget.of(Limits()), threads=threads), Corpus(doc_ids, vectors)
+    header = Header("benchmark", "adapter", "base", base, base, encoder.index_id, seed=0, tier="adapter")
     texts = table["query"].to_pylist()
     started = time.perf_counter()
     asked = encoder.encode_queries(texts)

@@ -46,7 +46,7 @@ class Options:
     """How to fit. `session_context`: use what was clicked above. `min_impressions`: a rank with fewer has no curve of
     its own."""
 
-    session_context: bool = True
+    session_context: bool
     iterations: int = 200
     tolerance: float = 1e-4
     context_shrinkage: float = 50.0
@@ -83,9 +83,7 @@ class NoEvidenceError(ValueError):
     """There is nothing to fit: no impressions at all."""
 
 
-def fit(
-    evidence: Evidence, features: ScoreFeatures, options: Options | None = None, previous: Curve | None = None
-) -> ClickModel:
+def fit(evidence: Evidence, features: ScoreFeatures, options: Options, previous: Curve | None = None) -> ClickModel:
     """Regression EM over aggregates, for each scheme of examination; the one that explains the clicks best is kept.
 
     The fit is deterministic. Each pair has one relevance, at whatever rank it was shown, with a logistic prior on the
@@ -96,7 +94,6 @@ def fit(
     Raises:
         NoEvidenceError: no impressions.
     """
-    options = options or Options()
     if not len(evidence.pair) or evidence.impressions.sum() <= 0:
         raise NoEvidenceError("no impressions to learn from; pages need hit_ids or impression events")
     rows = Rows.of(evidence, options.max_rank)

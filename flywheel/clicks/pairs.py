@@ -36,12 +36,12 @@ class Rules:
     clicks: more up than down is a positive of at least `vote_posterior`, more down than up a negative.
     """
 
-    posterior_threshold: float = 0.5
-    ambiguous_threshold: float = 0.05
+    posterior_threshold: float
+    ambiguous_threshold: float
+    expected_precision: float
     cart_odds: float = 20.0
     purchase_odds: float = 100.0
     vote_posterior: float = 0.9
-    expected_precision: float = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +74,13 @@ class Pairs:
         """How many pairs have this label."""
         return self.label.count(label)
 
-    def positives(self) -> set[tuple[str, str]]:
-        """(query key, document) of every positive."""
-        rows = zip(self.query_key, self.doc_id, self.label, strict=True)
-        return {(query, document) for query, document, label in rows if label == "positive"}
 
-
-def build(collected: Collected, model: ClickModel, rules: Rules | None = None) -> Pairs:
+def build(collected: Collected, model: ClickModel, rules: Rules) -> Pairs:
     """Label every pair that has evidence worth a label; `model` was fitted on `collected.evidence`.
 
     Raises:
         ValueError: the model belongs to other evidence.
     """
-    rules = rules or Rules()
     evidence, facts = collected.evidence, collected.facts
     if len(model.posterior) != evidence.pairs or len(facts.clicks) != evidence.pairs:
         raise ValueError(

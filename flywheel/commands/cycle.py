@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from flywheel.commands.display import facts, following, note, print_json, waiting
 from flywheel.commands.shell import Shell, actor, as_json, examples, pass_shell
+from flywheel.operations import Tier
 
-_TIERS = click.Choice(["adapter", "query_tower", "full"])
+_TIERS = click.Choice(get_args(Tier))
 
 
 @click.command(

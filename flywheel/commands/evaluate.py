@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from flywheel.commands.display import facts, print_json, progress, table
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
+from flywheel.operations import LiveMetric
 
 METRICS = ("ndcg@10", "recall@10", "mrr@10")
 _PARTS = ("all", "seen", "unseen")
@@ -43,7 +44,7 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
 @click.option("--experiment", help="With --arms, or instead: one tagged in the stored pages; * for all.")
 @click.option("--control", help="The arm that the others are held against; else by its name, else the first.")
 @click.option("--share", multiple=True, metavar="ARM=NUMBER", help="What an arm was meant to get; for each arm.")
-@click.option("--metric", type=click.Choice(["satisfied_ctr", "ctr"]), default="satisfied_ctr", show_default=True)
+@click.option("--metric", type=click.Choice(get_args(LiveMetric)), default="satisfied_ctr", show_default=True)
 @click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True)
 @click.option("--days", type=click.FloatRange(0, min_open=True), help="How long it has run; else it is over.")
 @click.option("--once", is_flag=True, help="It is looked at this once: a fixed-size test, not one for any time.")

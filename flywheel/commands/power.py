@@ -50,7 +50,7 @@ def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any
         click.ClickException: fewer than two people so far, or none of them ever clicked.
     """
     from flywheel.gates.judged import policy_of
-    from flywheel.stats.power import preferring_users
+    from flywheel.stats.power import POWER, preferring_users
     from flywheel.store.published.questions import SIGNALS, people_sums
 
     sums = operations.sql(people_sums(satisfied_ms=config.signals.satisfied_ms)).to_pylist()[0]
@@ -58,7 +58,7 @@ def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any
         raise click.ClickException("too little feedback to plan with: it needs at least two people, and a click")
     policy, alpha = policy_of(config), _next_alpha(operations, config, sums["now_ms"])
     weekly = int(sums["weekly_users"])
-    answer: dict[str, Any] = {"effect": effect, "power": 0.8, "alpha": alpha, "people": int(sums["users"])}
+    answer: dict[str, Any] = {"effect": effect, "power": POWER, "alpha": alpha, "people": int(sums["users"])}
     answer["weekly_people"] = weekly
     for metric, column in SIGNALS.items():
         answer[metric] = _need(sums, column, effect, alpha, policy.expected_gain) if sums[column] else None

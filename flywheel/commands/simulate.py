@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from flywheel.commands.display import note, print_json, progress, steps, table
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
+from flywheel.operations import Habit
 
-HABITS = (
-    "pbm",
-    "cascade",
-    "trust",
-    "random",
-    "poison",
-)  # those of `rehearsal.people`, without numpy
+HABITS = get_args(Habit)
 
 
 @click.command(epilog=examples("flywheel --home trial simulate --beir scifact --sessions 8000 --rounds 4"))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import get_args
 
 from flywheel.gates.live import BETTER, UNDECIDED, WORSE
 from flywheel.gates.offline import GateDecision, PromotionPolicy
+from flywheel.operations import LiveMetric
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.ratio import ArmSums, compare, log_ratio
@@ -20,7 +22,7 @@ from flywheel.store.evaluation.outcomes import OutcomeSums as StoredSums
 
 LEVEL = 0.95
 PREFERENCE = "preference"
-_BETTER_HIGH = ("satisfied_ctr", "ctr")
+_BETTER_HIGH = get_args(LiveMetric)
 
 
 def live(experiment: Experiment, decision: GateDecision, policy: PromotionPolicy, now_ms: int) -> list[Outcome]:

@@ -29,13 +29,13 @@ class ExplorationPolicy:
     `probability` of the query's pages; the other pages are the comparison. A document is explored until its posterior
     is above `confirm` or below `drop`, or until it had `max_impressions` without either."""
 
-    share: float = 0.1
-    max_ctr_cost: float = 0.02
-    probability: float = 0.9
-    confirm: float = 0.95
-    drop: float = 0.003
-    max_impressions: float = 60.0
-    slots: int = 2
+    share: float
+    max_ctr_cost: float
+    probability: float
+    confirm: float
+    drop: float
+    max_impressions: float
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)

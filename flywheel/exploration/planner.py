@@ -32,7 +32,7 @@ from flywheel.retrieval.indexer import Indexers, Stopped
 from flywheel.retrieval.registry import BASE, Registry
 from flywheel.retrieval.words import Words
 from flywheel.serving.explorer import PlannedExplorer, Slot
-from flywheel.settings.load import Config
+from flywheel.settings.load import Config, Exploration
 from flywheel.store.evaluation.decisions import CHAMPION
 from flywheel.store.feedback.exploration import Explored
 from flywheel.store.store import Store
@@ -73,8 +73,7 @@ class Planner:
         self._registry, self._indexers = registry, indexers
         self._encoded: dict[str, dict[str, Vectors]] = {}
         self._settings = config.exploration
-        values = {name: getattr(self._settings, name) for name in ExplorationPolicy.__slots__}
-        self._policy = ExplorationPolicy(**values)
+        self._policy = exploration_policy(self._settings)
         self._seen: tuple[int, str] | None = None
         self._report: Report | None = None
         self.explorer = PlannedExplorer(config.trainer.seed)
@@ -255,6 +254,19 @@ def _rates(curve: Curve, k: int) -> tuple[Floats, Floats]:
     """Click rates by rank over all contexts."""
     weight = curve.impressions / np.maximum(1e-9, curve.impressions.sum(axis=1, keepdims=True))
     return (curve.relevant * weight).sum(axis=1)[:k], (curve.irrelevant * weight).sum(axis=1)[:k]
+
+
+def exploration_policy(settings: Exploration) -> ExplorationPolicy:
+    """`[exploration]` as the planner takes it."""
+    return ExplorationPolicy(
+        share=settings.share,
+        max_ctr_cost=settings.max_ctr_cost,
+        probability=settings.probability,
+        confirm=settings.confirm,
+        drop=settings.drop,
+        max_impressions=settings.max_impressions,
+        slots=settings.slots,
+    )
 
 
 def _rows(

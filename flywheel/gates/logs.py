@@ -81,7 +81,7 @@ class LogRules:
     """
 
     policy: PromotionPolicy
-    alpha: float = 0.05
+    alpha: float
     control: str | None = None
     champions: tuple[str, ...] = ()
     shares: Mapping[str, float] = field(default_factory=dict)

@@ -72,37 +72,36 @@ GUARDRAILS = (
 
 @dataclass(frozen=True, slots=True)
 class PromotionPolicy:
-    """`[promotion]` of the configuration, plus constants that nobody should need to change.
+    """`[promotion]` of the configuration, filled in by `flywheel.gates.judged.policy_of`, and constants below it.
 
     `loss_level` is the chance of holding back a challenger that changes nothing, for each guarded part (all, unseen,
     each anchor set, each live guardrail). `feedback_level` is that chance for held-out feedback, all its parts
     together. `screens`: live stages follow and decide. `expected_gain` (relative) and `expected_preference` are the
     live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
     live gain is tested, by group-sequential bounds; without them it is tested at any time, by e-values. `cuped` takes
-    what users did before out of the live metric, where that is known. `seed` fixes the bootstrap.
+    what users did before out of the live metric, where that is known.
     """
 
-    metrics: tuple[str, ...] = ("recall@10", "ndcg@10")
-    min_effect: float = 0.0
-    margin: float = 0.01
-    anchor_margin: float = 0.01
-    min_queries: int = 50
-    min_unseen: int = 20
-    feedback_margin: float = 0.02
-    min_feedback: int = 50
-    screens: bool = False
-    min_users: int = 200
-    min_days: float = 7.0
-    max_days: float = 28.0
-    looks: tuple[float, ...] = ()
-    cuped: bool = True
+    metrics: tuple[str, ...]
+    min_effect: float
+    margin: float
+    anchor_margin: float
+    min_queries: int
+    min_unseen: int
+    feedback_margin: float
+    min_feedback: int
+    screens: bool
+    min_users: int
+    min_days: float
+    max_days: float
+    looks: tuple[float, ...]
+    cuped: bool
+    live_metric: str
     loss_level: float = 0.16
     feedback_level: float = 0.05
-    live_metric: str = "satisfied_ctr"
     expected_gain: float = 0.03
     expected_preference: float = 0.05
     guardrails: tuple[Guardrail, ...] = GUARDRAILS
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ def decide_offline(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: fl
     absent = [name for name in policy.metrics if name not in evidence.metrics]
     if absent or not policy.metrics:
         raise ValueError(f"no scores for the primary metrics {absent or 'of the policy, which names none'}")
-    rng = np.random.default_rng(policy.seed)
+    rng = np.random.default_rng(0)  # of the bootstrap, which may hold back a gain: the same scores, the same answer
     parts = {part: measure(metrics, groups, rng) for part, metrics, groups in _parts(evidence)}
     facts = {
         "alpha": alpha,

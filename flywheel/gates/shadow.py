@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,10 @@ class PageRules:
     `depth`: how many ranks matter. `unknown`: the relevance of a document that the click model does not know.
     """
 
-    satisfied_ms: int = 30_000
-    cap: int = 3
-    depth: int = 10
-    unknown: float = 0.05
+    satisfied_ms: int
+    cap: int
+    depth: int
+    unknown: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,9 @@ class ShadowPolicy:
     surely broken. `step_pages`, `step_queries` and `step_timed` bound one step; `timed` queries are timed in all.
     """
 
-    pages: int = 2_000
-    days: float = 7.0
+    pages: int
+    days: float
+    reading: PageRules
     margin: float = 0.02
     min_effective: float = MIN_EFFECTIVE
     min_coverage: float = MIN_COVERAGE
@@ -74,7 +75,6 @@ class ShadowPolicy:
     step_queries: int = 64
     step_timed: int = 16
     timed: int = 200
-    reading: PageRules = field(default_factory=PageRules)
 
 
 def decide_shadow(shadowed: Shadowed, policy: ShadowPolicy) -> GateDecision:

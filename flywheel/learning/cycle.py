@@ -191,11 +191,7 @@ class Cycle:
         out = self._parts.registry.path(str(run.version))
         if (out / MANIFEST).exists():
             return
-        limits = self._parts.config.limits
-        budget = TrainingBudget(
-            limits.train_minutes, limits.train_memory_gb, limits.train_threads, limits.train_processes
-        )
-        process = launch(self._parts.home.snapshots / snapshot, out, budget)
+        process = launch(self._parts.home.snapshots / snapshot, out, TrainingBudget.of(self._parts.config.limits))
         try:
             while process.poll() is None:
                 if self._parts.stop.wait(_POLL_SECONDS):

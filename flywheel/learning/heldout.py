@@ -14,6 +14,7 @@ from flywheel.clicks.evidence import Collected, Evidence, Floats, ScoreFeatures
 from flywheel.clicks.model import NoEvidenceError, Options, fit
 from flywheel.clicks.pairs import Rules, build
 from flywheel.gates.offline import HeldOutScores
+from flywheel.learning.snapshot import rules_of
 from flywheel.settings.load import Config
 from flywheel.stats.metrics import ndcg
 from flywheel.store.store import Store
@@ -57,7 +58,7 @@ def held_out_scores(
     trained = store.heldout.trained_documents(keys)
     signals = config.signals
     reading = HeldOutRules(
-        Rules(signals.posterior_threshold, signals.ambiguous_threshold, expected_precision=signals.expected_precision),
+        rules_of(signals),
         Options(session_context=signals.session_context),
         {doc_id for doc_id in trained if not held_out(doc_id, share, kind="document")},
         store.heldout.askers(keys, until_ms),

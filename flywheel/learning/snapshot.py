@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from flywheel.retrieval.indexer import Indexers
 from flywheel.retrieval.registry import BASE, Registry
 from flywheel.retrieval.words import Words
 from flywheel.settings.home import Home
-from flywheel.settings.load import Config
+from flywheel.settings.load import Config, Signals
 from flywheel.store.store import Store
 from flywheel.store.training.runs import TrainingRun
 from trainer.data.dataset import MANIFEST, Corpus, write_snapshot
@@ -81,12 +81,7 @@ class Learning:
             model = fit(evidence, self._features(run, evidence, collected.texts), options, self._last_curve(run))
         except NoEvidenceError as problem:
             raise NothingToLearn((str(problem),), {"until_ms": run.until_ms}) from problem
-        rules = Rules(
-            signals.posterior_threshold,
-            signals.ambiguous_threshold,
-            expected_precision=signals.expected_precision,
-        )
-        pairs = build(collected, model, rules)
+        pairs = build(collected, model, rules_of(signals))
         self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model, collected=collected)
         since = self._trained_on(run)
         indexed = set(self.indexers.of(str(run.parent)).index.doc_ids)
@@ -117,17 +112,13 @@ class Learning:
         tier = run.tier
         doc_ids = indexer.index.doc_ids
         texts = self.store.documents.contents(doc_ids) if tier == "full" else None
-        settings, limits = self.config.trainer.model_dump(), self.config.limits
-        recipe_keys = {field.name for field in fields(Recipe)}
-        recipe = Recipe.parse({key: value for key, value in {**settings, "tier": tier}.items() if key in recipe_keys})
+        recipe = Recipe.model_validate({**self.config.trainer.model_dump(), "tier": tier})
         pairs = self._pairs(run)
         return write_snapshot(
             folder,
             header=self._header(run),
             recipe=recipe,
-            budget=ResourceBudget(
-                limits.train_minutes, limits.train_memory_gb, limits.train_threads, limits.train_processes
-            ),
+            budget=ResourceBudget.of(self.config.limits),
             pairs=pairs,
             documents=Corpus(doc_ids, indexer.index.vectors(doc_ids), texts, self._probes(run, doc_ids)),
             anchors=self._anchors(),
@@ -200,6 +191,11 @@ class Learning:
         """The curve of the last run, for ranks that are seldom shown now."""
         last = [past for past in self.store.runs.all() if past.run_id != run.run_id]
         return self.store.pairs.curve(last[-1].run_id) if last else None
+
+
+def rules_of(signals: Signals) -> Rules:
+    """How `[signals]` makes a label of a posterior."""
+    return Rules(signals.posterior_threshold, signals.ambiguous_threshold, signals.expected_precision)
 
 
 def scores(queries: Vectors, index: Index, evidence: Evidence) -> npt.NDArray[np.float64]:

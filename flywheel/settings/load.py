@@ -24,7 +24,6 @@ from flywheel.settings.sections import (
     Serving,
     Signals,
     Stage,
-    Tier,
     Tracking,
     Trainer,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "Serving",
     "Signals",
     "Stage",
-    "Tier",
     "Tracking",
     "Trainer",
     "load",

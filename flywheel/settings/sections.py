@@ -7,8 +7,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Tier = Literal["adapter", "query_tower", "full"]
+from flywheel.operations import LiveMetric, Tier
+
 Stage = Literal["offline", "shadow", "interleaving", "split", "observe"]
+Bf16 = Literal["auto", "on", "off"]
+Loss = Literal["ranking", "triplet"]
+Distillation = Literal["kl", "margin_mse"]
 Share = Annotated[float, Field(gt=0, le=0.5)]
 
 
@@ -104,9 +108,7 @@ class Trainer(Section):
     rejected_weight: float = Field(
         10.0, ge=1, description="documents that a thumbed-down one counts for in the softmax"
     )
-    loss: Literal["ranking", "triplet"] = Field(
-        "ranking", description="full: softmax over a batch's documents, or triplets"
-    )
+    loss: Loss = Field("ranking", description="full: softmax over a batch's documents, or triplets")
     matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="full: shorter lengths that must rank too, for example [192, 96]"
     )
@@ -119,9 +121,7 @@ class Trainer(Section):
         0.95, gt=0, le=1, description="full: share of the right document's score that a hard one stays below"
     )
     teacher: str = Field("", description="full: folder of a cross-encoder or larger bi-encoder to learn from")
-    teacher_loss: Literal["kl", "margin_mse"] = Field(
-        "kl", description="full: match the teacher's softmax or its margins"
-    )
+    teacher_loss: Distillation = Field("kl", description="full: match the teacher's softmax or its margins")
     teacher_weight: float = Field(1.0, ge=0, description="full: weight of the teacher's loss beside the ranking loss")
     curated_share: float = Field(
         0.2, ge=0, lt=1, description="full: last part of the steps that favours votes, purchases and annotations"
@@ -139,7 +139,7 @@ class Trainer(Section):
     probe_far: float = Field(4.0, ge=1, description="times that weight where no query that is learned comes near")
     merge: float = Field(0.85, gt=0, le=1, description="share of the new weights when merged with the champion's")
     dev_share: float = Field(0.1, ge=0, lt=0.5, description="queries held out of training, to stop by")
-    bf16: Literal["auto", "on", "off"] = Field("auto", description="bfloat16 where the processor has it")
+    bf16: Bf16 = Field("auto", description="bfloat16 where the processor has it")
     device: str = Field("auto", description="auto | cpu | cuda | mps")
     seed: int = Field(0, description="same seed, same snapshot: same weights")
     max_seq_length: int = Field(256, ge=16, description="tokens of a text that are read")
@@ -173,7 +173,7 @@ class Promotion(Section):
     )
     cuped: bool = Field(True, description="take what users did before the experiment out of the live metric")
     auto: bool = Field(True, description="false: a verdict of promote waits for `flywheel promote`")
-    live_metric: Literal["satisfied_ctr", "ctr"] = Field("satisfied_ctr", description="what a live verdict rests on")
+    live_metric: LiveMetric = Field("satisfied_ctr", description="what a live verdict rests on")
     interleaving_share: float = Field(1.0, gt=0, le=1, description="people whose pages are interleaved")
     ramp: tuple[Share, ...] = Field(
         (0.01, 0.05, 0.2, 0.5), min_length=1, description="people in the challenger's arm of a split, step by step"

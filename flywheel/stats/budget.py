@@ -45,7 +45,7 @@ class ErrorBudget:
     The first level is 0.023, the fourth 0.006. A promotion pays for the tests after it; without one the levels fall.
     """
 
-    alpha: float = 0.10
+    alpha: float
     initial: float = 0.8
     renew_days: float = 91.3125
 
@@ -67,10 +67,6 @@ class ErrorBudget:
         for order, row in enumerate(promotions):
             level += (self.alpha - wealth if order == 0 else self.alpha) * _gamma(test - row)
         return level
-
-    def expected_false_promotions(self, days: float = 365.25) -> float:
-        """The most that `days` bring on average while no challenger is better."""
-        return days / self.renew_days * self.initial * self.alpha / (1 - self.alpha)
 
     def _period(self, at_ms: int) -> int:
         return int(at_ms // (self.renew_days * _DAY_MS))

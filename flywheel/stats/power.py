@@ -9,13 +9,15 @@ from scipy import special
 from flywheel.stats.ratio import ArmSums
 from flywheel.stats.sequential import z_to_win
 
+POWER = 0.8  # chance to find the effect if it is there: the usual one (Cohen 1988, "Statistical power analysis", 2.4)
+
 
 def users_per_arm(
     arm: ArmSums,
     effect: float,
     *,
-    alpha: float = 0.05,
-    power: float = 0.8,
+    alpha: float,
+    power: float = POWER,
     watched: bool = True,
     expected: float | None = None,
 ) -> int:
@@ -35,7 +37,7 @@ def users_per_arm(
 
 
 def preferring_users(
-    preference: float, *, alpha: float = 0.05, power: float = 0.8, expected: float | None = None, spread: float = 1.0
+    preference: float, *, alpha: float, power: float = POWER, expected: float | None = None, spread: float = 1.0
 ) -> int:
     """How many users with a preference an interleaving needs to find a mean `preference`, with looks at any time.
 
@@ -67,7 +69,7 @@ def _units(spread: float, effect: float, alpha: float, power: float, expected: f
     return units
 
 
-def judged_queries(standard_deviation: float, effect: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+def judged_queries(standard_deviation: float, effect: float, *, alpha: float, power: float = POWER) -> int:
     """Judged queries to find a mean difference of `effect`, given the standard deviation of a query's difference.
 
     Lachin (1981), eq. 1, one sample, one-sided.
@@ -77,7 +79,7 @@ def judged_queries(standard_deviation: float, effect: float, *, alpha: float = 0
     return _units(standard_deviation, effect, alpha, power, None)
 
 
-def smallest_gain(standard_deviation: float, queries: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+def smallest_gain(standard_deviation: float, queries: int, *, alpha: float, power: float = POWER) -> float:
     """The reverse of `judged_queries`: the mean difference that so many judged queries find."""
     if queries < 2 or standard_deviation <= 0:
         raise ValueError("planning needs two queries at least, and a standard deviation above 0")

@@ -19,7 +19,7 @@ class SampleRatio:
 
 
 def sample_ratio(
-    users: Mapping[str, int], shares: Mapping[str, float], *, level: float = 0.001, min_deviation: float = 0.002
+    users: Mapping[str, int], shares: Mapping[str, float], *, level: float, min_deviation: float = 0.002
 ) -> SampleRatio:
     """Chi-squared test on users by arm. A mismatch also needs `min_deviation`: with millions of users any p is tiny.
 

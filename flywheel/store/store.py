@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from flywheel.settings.load import Limits, Signals
 from flywheel.store.evaluation.decisions import Decisions
 from flywheel.store.evaluation.experiments import Experiments
 from flywheel.store.evaluation.golden import Golden
@@ -30,6 +31,8 @@ from flywheel.store.training.runs import Runs
 if TYPE_CHECKING:
     from flywheel.store.feedback.evidence import EvidenceReader
     from flywheel.store.training.pairs import PairTable
+
+_LIMITS, _SIGNALS = Limits(), Signals()
 
 
 class Store:
@@ -60,10 +63,10 @@ class Store:
         cls,
         path: Path,
         *,
-        memory_gb: float = 4.0,
+        memory_gb: float = _LIMITS.duckdb_memory_gb,
         threads: int | None = None,
-        dedupe_hours: float = 24.0,
-        watermark_minutes: float = 30.0,
+        dedupe_hours: float = _SIGNALS.dedupe_hours,
+        watermark_minutes: float = _SIGNALS.watermark_minutes,
         recent_ids: int = 1_000_000,
     ) -> Store:
         """Open or create the database file and bring its schema up to date.

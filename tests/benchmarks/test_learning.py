@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from benchmarks.forgetting import Domain, phases
 from benchmarks.learning_world import Searchers, graded_pairs, labelled
+from benchmarks.references import positives
 from flywheel.files.beir import Judged
 
 JUDGED = Judged(("1", "2"), ("shallow copy", "read a file"), ({"a": 1.0, "b": 1.0, "z": 0.0}, {"c": 2.0}))
@@ -19,7 +20,7 @@ def people(habit: str = "pbm") -> Searchers:
 def test_perfect_labels_are_the_relevant_pairs_and_no_others() -> None:
     """A grade of 0 is no relevance, and nothing else becomes a positive."""
     world = people()
-    found = labelled(world.everything(), world.relevant).positives()
+    found = positives(labelled(world.everything(), world.relevant))
     assert found == {("shallow copy", "a"), ("shallow copy", "b"), ("read a file", "c")}
 
 

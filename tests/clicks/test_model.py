@@ -10,6 +10,7 @@ from flywheel.clicks import model as clicks
 from flywheel.clicks.evidence import Evidence, ScoreFeatures
 from flywheel.clicks.model import ClickModel, Curve, Options
 from flywheel.rehearsal.people import SILENT, Afterwards, Habit, People
+from tests import defaults
 
 QUERIES, K = 300, 10
 
@@ -82,7 +83,7 @@ def evidence(documents: np.ndarray, query: np.ndarray, clicked: np.ndarray, dwel
 
 def learned(world: World, found: Evidence, options: Options | None = None) -> tuple[ClickModel, float, float]:
     """The fit, and precision and recall of its positives."""
-    model = clicks.fit(found, world.features(found), options)
+    model = clicks.fit(found, world.features(found), options or defaults.options())
     truth, positive = world.truth(found), model.posterior > 0.5
     return model, float(truth[positive].mean()) if positive.any() else 1.0, float(positive[truth].mean())
 
@@ -136,7 +137,7 @@ def test_a_result_below_relevant_ones_is_not_blamed_for_being_missed() -> None:
     world.relevant = np.random.default_rng(1).random(world.relevant.shape) < 0.4
     found = world.clicked("cascade", 6000, 0)
     _, precision, recall = learned(world, found)
-    _, _, blamed = learned(world, found, Options(session_context=False))
+    _, _, blamed = learned(world, found, defaults.options(session_context=False))
     assert precision >= 0.9
     assert recall >= 0.65 > blamed + 0.15
 
@@ -205,11 +206,11 @@ def test_a_rank_with_too_few_impressions_borrows_the_last_curve() -> None:
     }
     thin = dataclasses.replace(found, **columns)
     last = Curve(np.full((K, 3), 0.77), np.full((K, 3), 0.11), np.full((K, 3), 1e4), np.ones(3) / 3, np.ones(3) / 3)
-    model = clicks.fit(thin, features, previous=last)
+    model = clicks.fit(thin, features, defaults.options(), last)
     assert model.curve.relevant[9].tolist() == [0.77] * 3
     assert model.curve.relevant[0, 0] != 0.77
     assert any(warning.startswith("rank 10:") and "last curve" in warning for warning in model.warnings)
-    assert any("no last curve" in warning for warning in clicks.fit(thin, features).warnings)
+    assert any("no last curve" in warning for warning in clicks.fit(thin, features, defaults.options()).warnings)
 
 
 def test_words_find_what_the_champion_thinks_little_of() -> None:
@@ -221,7 +222,7 @@ def test_words_find_what_the_champion_thinks_little_of() -> None:
         told = np.random.default_rng(seed).normal(5.0, 1.0, found.pairs) + 2.0 * truth
         alone = world.features(found)
         for features in (alone, ScoreFeatures.of(found, alone.score, told)):
-            positive = clicks.fit(found, features).posterior > 0.5
+            positive = clicks.fit(found, features, defaults.options()).posterior > 0.5
             got.append((positive[truth].mean(), truth[positive].mean()))
     without, beside = np.mean(got[::2], axis=0), np.mean(got[1::2], axis=0)
     assert (beside > without + 0.02).all()
@@ -233,7 +234,7 @@ def test_the_fit_is_deterministic_and_reports_its_iterations() -> None:
     found = world.clicked("pbm", 2000, 7)
     first, second = learned(world, found)[0], learned(world, found)[0]
     assert (first.posterior == second.posterior).all()
-    short = clicks.fit(found, world.features(found), Options(iterations=1))
+    short = clicks.fit(found, world.features(found), defaults.options(iterations=1))
     assert not short.converged
     assert any("had not converged" in warning for warning in short.warnings)
 
@@ -245,4 +246,4 @@ def test_no_impressions_is_an_error() -> None:
     names = ("pair", "rank", "above", "distance", "impressions", "clicks")
     empty = dataclasses.replace(found, **{name: getattr(found, name)[:0] for name in names})
     with pytest.raises(clicks.NoEvidenceError, match="no impressions"):
-        clicks.fit(empty, world.features(found))
+        clicks.fit(empty, world.features(found), defaults.options())

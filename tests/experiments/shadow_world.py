@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from flywheel.experiments.shadow import Shadow
-from flywheel.gates.shadow import PageRules, ShadowPolicy
 from flywheel.store.feedback.rows import FEEDBACK, QUERIES
 from flywheel.store.store import Store
+from tests import defaults
 
 QUERY_COUNT, DOCUMENTS, DEPTH = 40, 12, 5
 START_MS = 1_700_000_000_000
@@ -100,9 +100,9 @@ class World:
 
     def shadow(self, store: Store, **policy: object) -> Shadow:
         """A shadow of the two, begun."""
-        reading = PageRules(depth=DEPTH, cap=1_000_000)
+        reading = defaults.reading(depth=DEPTH, cap=1_000_000)
         settings: dict[str, object] = {"timed": 0, "reading": reading, "step_pages": 1_000, "pages": 1} | policy
-        shadow = Shadow(store.shadows, "e", ShadowPolicy(**settings), lambda: 0.0)  # type: ignore[arg-type]
+        shadow = Shadow(store.shadows, "e", defaults.shadowing(**settings), lambda: 0.0)
         shadow.begin("r", 0)
         return shadow
 

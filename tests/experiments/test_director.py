@@ -12,13 +12,13 @@ import pytest
 from flywheel.experiments.director import Director, problems, report
 from flywheel.experiments.shadow import Side
 from flywheel.experiments.shadow_stage import ShadowStage
-from flywheel.gates.shadow import ShadowPolicy
 from flywheel.settings.load import ConfigError
 from flywheel.store import Store
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.evaluation.experiments import Experiment
+from tests import defaults
 from tests.experiments.live_world import BETTER, EQUAL, START, WORSE, Quality, World, settings
-from tests.store.make import rows
+from tests.store.make import recomputed, rows
 
 Make = Callable[..., World]
 
@@ -76,7 +76,7 @@ def test_a_better_challenger_goes_through_every_stage_and_is_confirmed(make: Mak
     assert promoted.spent == pytest.approx(0.0225, abs=1e-4)
     assert [row.spent > 0 for row in world.store.decisions.all()] == [False, True], "a screen spends nothing"
     assert ended(world, "run-1-confirmation").verdict == "promote"
-    for row in world.store.outcomes.recomputed():
+    for row in recomputed(world.store):
         told = next(item for item in world.store.outcomes.of(row["experiment_id"]) if item["metric"] == row["metric"])
         if told["effect"] is not None:
             assert (row["effect"], row["low"]) == (pytest.approx(told["effect"]), pytest.approx(told["low"]))
@@ -307,7 +307,7 @@ def test_the_shadow_passes_on_what_it_cannot_reject(make: Make) -> None:
     """It ranks the pages of people who never see it, and what it finds nothing against goes on to the split."""
     world = make(EQUAL, "split")
     world.config = settings("shadow", "split")
-    policy = ShadowPolicy(pages=500, timed=0)
+    policy = defaults.shadowing(pages=500, timed=0)
     shadow = ShadowStage(world.store, policy, lambda _: Side(SamePage(), SamePage()), seconds=lambda: 0.0)
     world.director = world.make_director(shadow=shadow)
     world.queue("v1", "shadow")

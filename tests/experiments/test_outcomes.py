@@ -10,13 +10,14 @@ import pytest
 
 from flywheel.experiments import outcomes
 from flywheel.gates.live import Arms, LiveEvidence, decide_live, decide_rollback
-from flywheel.gates.offline import PromotionPolicy, Verdict
+from flywheel.gates.offline import Verdict
 from flywheel.stats.ratio import ArmSums
 from flywheel.store import Store
 from flywheel.store.evaluation.experiments import Experiment
-from tests.store.make import NOW
+from tests import defaults
+from tests.store.make import NOW, recomputed
 
-POLICY = PromotionPolicy(min_users=50, min_days=0)
+POLICY = defaults.policy(min_users=50, min_days=0)
 
 
 def _experiment(number: int) -> Experiment:
@@ -79,7 +80,7 @@ def test_rows_and_verdicts_never_disagree(store: Store) -> None:
     assert {word for _, word in said} == {"better", "worse", "inconclusive"}
     with store:
         store.outcomes.record(rows)
-        again = {(row["experiment_id"], row["metric"]): row for row in store.outcomes.recomputed()}
+        again = {(row["experiment_id"], row["metric"]): row for row in recomputed(store)}
     known = [row for row in rows if row.effect is not None]
     assert len(known) > 300
     for row in known:

@@ -14,8 +14,7 @@ from flywheel.experiments.director import Director
 from flywheel.experiments.shadow import Shadow, Side
 from flywheel.experiments.shadow_stage import ShadowStage, shadow_policy
 from flywheel.experiments.stages import live_stages
-from flywheel.gates.offline import GateDecision, PromotionPolicy, Verdict
-from flywheel.gates.shadow import PageRules
+from flywheel.gates.offline import GateDecision, Verdict
 from flywheel.settings.load import parse
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation import shadow as stored
@@ -24,7 +23,9 @@ from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
 from flywheel.store.training.runs import TrainingRun
+from tests import defaults
 from tests.experiments.shadow_world import DEPTH, LATER_MS, START_MS, Lists, World
+from tests.store.make import recomputed
 
 Opener = Callable[[], Store]
 
@@ -213,7 +214,7 @@ def test_the_rows_hold_what_the_verdict_rests_on(opened: Opener) -> None:
     store = opened()
     decision = judged(store, World(7), 4_000, mixed=True)
     store.outcomes.record(outcomes.shadow("e", decision.evidence, decision.reasons, 0))
-    again = {row["part"]: row for row in store.outcomes.recomputed()}
+    again = {row["part"]: row for row in recomputed(store)}
     found = store.outcomes.of("e")
     assert {row["part"] for row in found} == {"click_model", "snips", "doubly_robust"}
     for row in found:
@@ -250,7 +251,7 @@ def test_bots_and_busy_people_are_capped(opened: Opener) -> None:
             "SELECT sum(least(n, 2)) FROM (SELECT count(*) AS n FROM queries WHERE user_key NOT IN "
             "(SELECT user_key FROM excluded_users) GROUP BY user_key, query_key)"
         ).fetchall()[0][0]
-    reading = type(world.shadow(store).policy.reading)(cap=2, depth=DEPTH)
+    reading = defaults.reading(cap=2, depth=DEPTH)
     shadow = world.shadow(store, reading=reading, step_pages=10_000)
     run(shadow, world)
     assert store.shadows.measured("e", "r").pages.sum() == expected
@@ -272,12 +273,12 @@ def test_a_director_moves_a_challenger_through_its_shadow(tmp_path: Path, gain: 
             con.execute("INSERT INTO ingest_totals VALUES ('max_ts_ms', ?)", [LATER_MS])
     with Store.open(tmp_path / "x.duckdb", memory_gb=1, threads=1) as store:
         both = dict(zip(("v0", "v1"), sides(world), strict=True))
-        reading = PageRules(depth=DEPTH, cap=10**6)
+        reading = defaults.reading(depth=DEPTH, cap=10**6)
         small = dataclasses.replace(shadow_policy(config), timed=0, reading=reading, pages=7_900)
         stage = ShadowStage(store, small, both.__getitem__, seconds=lambda: 0.0)
-        stages = live_stages(store.tally, config, PromotionPolicy()) | {"shadow": stage}
+        stages = live_stages(store.tally, config, defaults.policy()) | {"shadow": stage}
         director = Director(
-            store, config.promotion, stages, PromotionPolicy(), ready=lambda _: None, now_ms=lambda: LATER_MS
+            store, config.promotion, stages, defaults.policy(), ready=lambda _: None, now_ms=lambda: LATER_MS
         )
         for _ in range(4):
             director.step()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from flywheel.exploration.plan import ExplorationPolicy, Pool, SlotPlan, believe, information, plan, state
+from tests import defaults
 
 RANKS = np.arange(1, 6)
 RELEVANT, IRRELEVANT = 0.9 / RANKS, 0.1 / RANKS
 PLACES = [1, 2, 3, 4, 5, 0, 0, 0]
-EVERYTHING = ExplorationPolicy(share=1.0, max_ctr_cost=1.0, probability=0.8, slots=1)
+EVERYTHING = defaults.exploring(share=1.0, max_ctr_cost=1.0, probability=0.8, slots=1)
 
 
 def pool(*queries: list[float], opened: tuple[int, ...] = (), impressions: float = 0.0) -> Pool:
@@ -67,7 +68,7 @@ def test_who_stays_undecided_is_given_up_after_its_impressions() -> None:
 )
 def test_the_sequential_test_ends_at_its_bounds(posterior: float, impressions: float, expected: str) -> None:
     """Confirmed from `confirm` on, dropped below `drop`, exhausted at `max_impressions`, else open."""
-    assert state(posterior, impressions, ExplorationPolicy()) == expected
+    assert state(posterior, impressions, defaults.exploring()) == expected
 
 
 def test_a_low_place_on_the_page_is_explored_by_an_exchange() -> None:

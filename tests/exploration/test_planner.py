@@ -73,6 +73,7 @@ class World:
             TitleCache(self.store.documents.titles),
             now_ms=lambda: NOW,
             seconds=lambda: 0.0,
+            cache_queries=1_000,
             live=Live(BASE, self.encoder, self.index, explorer=self.planner.explorer),
         )
         rng, queries, events, explored = np.random.default_rng(self.day), [], [], 0

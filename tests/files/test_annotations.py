@@ -16,7 +16,6 @@ from flywheel.events import Document
 from flywheel.files.annotations import judgements
 from flywheel.files.readers import ImportCount, read_annotations
 from flywheel.files.writers import label_tasks, write
-from flywheel.gates.shadow import PageRules
 from flywheel.store.evaluation.decisions import Decision
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.evaluation.shadow import Ranked
@@ -24,6 +23,7 @@ from flywheel.store.published.questions import exported as question
 from flywheel.store.store import Store
 from flywheel.store.training.models import Model
 from flywheel.store.training.runs import TrainingRun
+from tests import defaults
 from tests.experiments.shadow_world import insert
 
 DATA = {"query": "q", "doc_id": "d", "title": "T", "text": "x"}
@@ -165,7 +165,7 @@ def test_where_the_models_differ_comes_before_where_they_agree(store: Store) -> 
         Ranked("other", "other", ["d0", "d3"], ["d0", "d3"], 1.0, 1.0),
         Ranked("tail", "tail", ["d4", "d0"], ["d5", "d4"], 0.5, 0.5),
     ]
-    store.shadows.add_rankings("e", "r", lists, PageRules())
+    store.shadows.add_rankings("e", "r", lists, defaults.reading())
     after = exported(store)
     assert after.index(("tail", "d0")) < after.index(("other", "d0"))
     assert ("tail", "d5") in after

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from flywheel.gates.judged import JudgedSet, judge
-from flywheel.gates.offline import PromotionPolicy
+from tests import defaults
 
-POLICY = PromotionPolicy(metrics=("ndcg@10",), min_queries=2, min_unseen=2)
+POLICY = defaults.policy(metrics=("ndcg@10",), min_queries=2, min_unseen=2)
 
 
 def _set(name: str, texts: tuple[str, ...], kind: str = "golden") -> JudgedSet:

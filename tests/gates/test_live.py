@@ -11,8 +11,9 @@ from flywheel.gates.offline import PromotionPolicy, Verdict
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look
 from flywheel.stats.ratio import ArmSums
+from tests import defaults
 
-POLICY = PromotionPolicy()
+POLICY = defaults.policy()
 HALVES = {"champion": 1.0, "challenger": 1.0}
 
 
@@ -227,7 +228,7 @@ def test_guardrail_knows_the_error_of_its_margin() -> None:
     assert tripped / 300 <= 0.05
 
 
-PLANNED = PromotionPolicy(looks=(0.25, 0.5, 0.75, 1.0))
+PLANNED = defaults.policy(looks=(0.25, 0.5, 0.75, 1.0))
 
 
 def _watched(policy: PromotionPolicy, gain: float, seed: int, alpha: float = 0.05) -> tuple[Verdict, float]:
@@ -267,7 +268,7 @@ def test_cuped_is_a_setting() -> None:
         arms.append(ArmSums.of(rng.binomial(pages.astype(int), (own * gain).clip(max=1)).astype(float), pages, before))
     evidence = LiveEvidence({"satisfied_ctr": (arms[0], arms[1])}, days=10.0)
     errors = [
-        decide_live(evidence, PromotionPolicy(cuped=cuped), 0.05).evidence["primary"]["standard_error"]
+        decide_live(evidence, defaults.policy(cuped=cuped), 0.05).evidence["primary"]["standard_error"]
         for cuped in (True, False)
     ]
     assert errors[0] < 0.8 * errors[1]

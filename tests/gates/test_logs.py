@@ -10,16 +10,17 @@ from flywheel.gates.logs import NO_SATISFIED, NO_USERS, Log, LogRules, judge, su
 from flywheel.gates.offline import PromotionPolicy
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.ratio import ArmSums, compare
+from tests import defaults
 
-ONCE = PromotionPolicy(live_metric="ctr", looks=(1.0,))
-ANYTIME = PromotionPolicy(live_metric="ctr")
+ONCE = defaults.policy(live_metric="ctr", looks=(1.0,))
+ANYTIME = defaults.policy(live_metric="ctr")
 
 
 def _judged(rows: list[dict[str, Any]], policy: PromotionPolicy = ANYTIME, **reading: Any) -> dict[str, Any]:
     log = Log()
     assert [reason for row in rows if (reason := log.add(row))] == []
     (test,) = log.tests()
-    return judge(test, LogRules(policy, **reading))
+    return judge(test, LogRules(policy, **({"alpha": 0.05} | reading)))
 
 
 def _people(rng: np.random.Generator, users: dict[str, int], rate: dict[str, float]) -> list[dict[str, Any]]:
@@ -137,7 +138,7 @@ def test_headlines_have_no_arm_names() -> None:
     log = Log()
     for test, shown, clicked in (("t1", 3_000, 30), ("t1", 3_000, 75), ("t2", 2_000, 20), ("t2", 2_000, 21)):
         assert log.add({"clickability_test_id": test, "impressions": shown, "clicks": clicked}) is None
-    first, second = (judge(test, LogRules(ONCE)) for test in log.tests())
+    first, second = (judge(test, LogRules(ONCE, alpha=0.05)) for test in log.tests())
     assert (first["control"], first["best"], second["best"]) == ("arm 1", "arm 2", None)
 
 
@@ -147,7 +148,7 @@ def test_more_clicks_and_fewer_satisfied_is_clickbait() -> None:
         {"arm": "A", "pages": 20_000, "clicks": 4_000, "satisfied": 2_000},
         {"arm": "B", "pages": 20_000, "clicks": 5_000, "satisfied": 1_500},
     ]
-    found = _judged(rows, PromotionPolicy())
+    found = _judged(rows, defaults.policy())
     assert found["metric"] == "satisfied_ctr"
     assert found["comparisons"][0]["verdict"] == "reject"
     assert any("clickbait" in reason for reason in found["comparisons"][0]["reasons"])
@@ -165,7 +166,7 @@ def test_what_users_did_before_sharpens_it() -> None:
             for n, (c, b) in enumerate(zip(rng.binomial(10, own), rng.binomial(40, own), strict=True))
         ]
     widths = [
-        (one := _judged(rows, PromotionPolicy(live_metric="ctr", cuped=cuped))["comparisons"][0])["high"] - one["low"]
+        (one := _judged(rows, defaults.policy(live_metric="ctr", cuped=cuped))["comparisons"][0])["high"] - one["low"]
         for cuped in (True, False)
     ]
     assert widths[0] < 0.8 * widths[1]

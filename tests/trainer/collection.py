@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from tests import defaults
 from trainer.data.dataset import Corpus, write_snapshot
-from trainer.data.recipe import Header, Recipe, ResourceBudget, Tier
+from trainer.data.recipe import Header, Recipe, Tier
 
 PARTS = ["valve", "rotor", "gasket", "sensor", "bearing", "filter", "relay", "nozzle"]
 JARGON = ["flimbo", "quazzle", "drent", "spindrick", "yorvel", "brackum", "tolvane", "kessit"]
@@ -42,13 +43,13 @@ def snapshot(folder: Path, *, tier: Tier = "query_tower", champion: str | None =
     """A snapshot of the whole collection; `budget`, `pairs`, `asked` (probes), `query_vectors` are not the recipe's."""
     base = resolve_base_model("auto")
     doc_ids, vectors, texts = documents()
-    budget = recipe.pop("budget", ResourceBudget(threads=1))
+    budget = recipe.pop("budget", defaults.training(threads=1))
     table, probes, known = recipe.pop("pairs", pairs()), recipe.pop("asked", ()), recipe.pop("query_vectors", None)
     index_id = Encoder.load("auto", device="cpu", max_seq_length=256).index_id
-    settings = Recipe.parse({"tier": tier, "steps": 12, "batch_size": 16, "device": "cpu", **recipe})
+    settings = Recipe.model_validate({"tier": tier, "steps": 12, "batch_size": 16, "device": "cpu", **recipe})
     return write_snapshot(
         folder,
-        header=Header("run-1", "v1", "base", champion or base, base, index_id, tier=tier),
+        header=Header("run-1", "v1", "base", champion or base, base, index_id, seed=0, tier=tier),
         recipe=settings,
         budget=budget,  # type: ignore[arg-type]
         pairs=table,

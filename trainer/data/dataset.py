@@ -112,7 +112,7 @@ def write_snapshot(
         _write_vectors(draft / "queries", *query_vectors)
     manifest = {
         **dataclasses.asdict(header),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe.model_dump(mode="json"),
         "budget": dataclasses.asdict(budget),
         "snapshot_id": _content_hash(draft),
     }
@@ -129,7 +129,7 @@ def read_snapshot(folder: Path) -> Snapshot:
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} holds no {MANIFEST}: not a complete snapshot")
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-    recipe, budget = Recipe.parse(manifest.pop("recipe")), ResourceBudget.parse(manifest.pop("budget"))
+    recipe, budget = Recipe.model_validate(manifest.pop("recipe")), ResourceBudget.parse(manifest.pop("budget"))
     snapshot_id = str(manifest.pop("snapshot_id", ""))
     doc_ids, vectors = _read_vectors(folder / "documents")
     query_vectors: dict[str, npt.NDArray[np.float32]] = {}

@@ -5,11 +5,12 @@ Plain values that survive a trip through `snapshot.json`; a key that nobody know
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-Tier = Literal["adapter", "query_tower", "full"]
+from flywheel.operations import Tier
+from flywheel.settings.sections import Limits, Trainer
 
 
 class Plain:
@@ -28,43 +29,8 @@ class Plain:
             raise ValueError(f"{cls.__name__}: {error}") from error
 
 
-@dataclass(frozen=True)
-class Recipe(Plain):
-    """How to learn; the fields of `[trainer]` in the configuration, whose descriptions hold here too."""
-
-    base_model: str = "auto"
-    tier: Tier = "query_tower"
-    learning_rate: float = 5e-5
-    steps: int = 120
-    batch_size: int = 128
-    scale: float = 30.0
-    layers: int | Literal["all"] = 2
-    lora_rank: int = 0
-    exact_documents: int = 200_000
-    rejected_weight: float = 10.0
-    loss: Literal["ranking", "triplet"] = "ranking"
-    matryoshka: Sequence[int] = ()
-    hard_negatives: int = 2
-    negative_sources: Sequence[str] = ("mined", "bm25")
-    negative_depth: int = 100
-    negative_margin: float = 0.95
-    teacher: str = ""
-    teacher_loss: Literal["kl", "margin_mse"] = "kl"
-    teacher_weight: float = 1.0
-    curated_share: float = 0.2
-    replay_share: float = 0.5
-    replay_size: int = 20_000
-    distil: float = 30.0
-    variants: int = 6
-    merge: float = 0.85
-    probes: int = 2_000
-    probe_weight: float = 10.0
-    probe_far: float = 4.0
-    dev_share: float = 0.1
-    bf16: Literal["auto", "on", "off"] = "auto"
-    device: str = "auto"
-    seed: int = 0
-    max_seq_length: int = 256
+Recipe = Trainer
+"""How to learn: `[trainer]` of the settings, as the snapshot keeps it. One record, so that no default stands twice."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +40,15 @@ class ResourceBudget(Plain):
     `processes`: of the tier `full`; 0 is one for each CUDA device.
     """
 
-    minutes: float = 60.0
-    memory_gb: float = 8.0
-    threads: int = 0
-    processes: int = 0
+    minutes: float
+    memory_gb: float
+    threads: int
+    processes: int
+
+    @classmethod
+    def of(cls, limits: Limits) -> Self:
+        """What `[limits]` of the settings allows."""
+        return cls(limits.train_minutes, limits.train_memory_gb, limits.train_threads, limits.train_processes)
 
 
 @dataclass(frozen=True)
@@ -90,6 +61,6 @@ class Header(Plain):
     champion_path: str
     base_path: str
     index_id: str
-    seed: int = 0
-    tier: Tier = "query_tower"
+    seed: int
+    tier: Tier
     created_at_ms: int = 0

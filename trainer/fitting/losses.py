@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch.nn import functional
 
-Kind = Literal["ranking", "triplet"]
-Distillation = Literal["kl", "margin_mse"]
+from flywheel.settings.sections import Distillation, Loss
+
 TRIPLET_MARGIN = 0.2  # in cosine
 
 
@@ -24,7 +23,7 @@ def nested(vectors: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
     return [vectors, *(functional.normalize(vectors[:, :size], dim=-1) for size in sizes)]
 
 
-def contrast(cosines: torch.Tensor, answers: torch.Tensor, *, kind: Kind, scale: float) -> torch.Tensor:
+def contrast(cosines: torch.Tensor, answers: torch.Tensor, *, kind: Loss, scale: float) -> torch.Tensor:
     """Loss (n,) of cosines (n, m), whose column i is query i's own document.
 
     Args:

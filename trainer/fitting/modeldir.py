@@ -5,7 +5,6 @@ Safetensors only. Written beside its place under another name, flushed, and rena
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import os
@@ -117,7 +116,7 @@ def _manifest(model: SentenceTransformer, snapshot: Snapshot, metrics: Mapping[s
         "seed": header.seed,
         "metrics": dict(metrics),
         "trained_documents": int(metrics.get("trained_documents", 0)),
-        "recipe": dataclasses.asdict(snapshot.recipe),
+        "recipe": snapshot.recipe.model_dump(mode="json"),
     }
 
 

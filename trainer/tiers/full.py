@@ -122,7 +122,7 @@ class BothTowers:
 
 def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     """Train both towers and save the version at `run.out`; returns its metrics. Raises ValueError as `query_tower`."""
-    recipe = dataclasses.replace(snapshot.recipe, scale=SCALE)
+    recipe = snapshot.recipe.model_copy(update={"scale": SCALE})
     device = pick_device(recipe.device)
     missing = sum(doc_id not in snapshot.texts for doc_id in snapshot.doc_ids)
     if missing:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from pydantic import AliasChoices, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flywheel.operations import Json, Operations
+from flywheel.operations import Json, JudgedKind, Operations, RecordKind, Tier
 from flywheel.serving.endpoints import bodies, tables
 from flywheel.serving.endpoints.bodies import Body
 from flywheel.serving.endpoints.problems import Problem
 from flywheel.serving.endpoints.threads import beside
-from flywheel.settings.load import Limits, Tier
+from flywheel.settings.load import Limits
 
 SQL_TEXT = "application/sql"
 _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
@@ -43,12 +43,12 @@ class Rollback(Body):
 
 
 class ImportRecords(Body):
-    kind: Literal["documents", "annotations", "feedback"]
+    kind: RecordKind
     records: list[Json]
 
 
 class ImportJudged(Body):
-    kind: Literal["golden", "anchors"]
+    kind: JudgedKind
     name: str = _WORD
     queries: list[Json]
     judgements: list[Json]

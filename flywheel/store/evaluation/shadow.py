@@ -135,7 +135,16 @@ class Shadows:
         The sums are worked out beside ingestion. The write itself is short.
         """
         with self._database.read() as con:
-            values = _given(con, experiment_id, progress.run_id, reading, window=window, since=progress.since_ms)
+            values = {
+                "id": experiment_id,
+                "first": window.first,
+                "last": window.last,
+                "since": progress.since_ms,
+                "satisfied_ms": reading.satisfied_ms,
+                "cap": reading.cap,
+                "depth": reading.depth,
+                **_curve(con, progress.run_id),
+            }
             con.execute(sql.PAGES, _used(sql.PAGES, values))
             pages, logged, first_ms, last_ms = con.execute(sql.SPAN).fetchall()[0]
             con.execute(sql.SATISFIED, _used(sql.SATISFIED, {**values, "earliest": first_ms}))
@@ -160,7 +169,7 @@ class Shadows:
     def measured(self, experiment_id: str, run_id: str) -> Shadowed:
         """All sums. The time it takes grows with distinct queries and groups of users, not with pages."""
         with self._database.read() as con:
-            values = _given(con, experiment_id, run_id, PageRules())
+            values = {"id": experiment_id, **_curve(con, run_id)}
             totals = _columns(con, sql.TOTALS, values)
             support = con.execute(sql.SUPPORT, _used(sql.SUPPORT, values)).fetchall()[0]
             overlap, rbo, queries, changed = con.execute(sql.OVERLAP, {"id": experiment_id}).fetchall()[0]
@@ -188,16 +197,8 @@ class Shadows:
         )
 
 
-def _given(
-    con: duckdb.DuckDBPyConnection,
-    experiment_id: str,
-    run_id: str,
-    reading: PageRules,
-    *,
-    window: Window | None = None,
-    since: int = 0,
-) -> dict[str, Any]:
-    """Parameters of every statement. The run's curve (satisfied clicks by rank) becomes a table `curve` beside them."""
+def _curve(con: duckdb.DuckDBPyConnection, run_id: str) -> dict[str, Any]:
+    """Register the run's curve (satisfied clicks by rank) as a table `curve`; returns the parameters for it."""
     curve = con.sql(sql.CURVE, params={"run": run_id}).to_arrow_table()
     good, bad = con.execute(sql.ENDS, {"run": run_id}).fetchall()[0]
     ends = {"relevant": good, "irrelevant": bad, "examination": 1.0}
@@ -205,19 +206,8 @@ def _given(
         values = curve[name].to_numpy() * share
         curve = curve.set_column(curve.column_names.index(name), name, pa.array(values, pa.float64()))
     con.register("curve", curve)
-    bounds = {"first": window.first, "last": window.last} if window else {}
     deepest = int(max(curve["rank"].to_pylist(), default=0))
-    return {
-        "id": experiment_id,
-        "run": run_id,
-        "since": since,
-        "satisfied_ms": reading.satisfied_ms,
-        "cap": reading.cap,
-        "depth": reading.depth,
-        "deepest": deepest,
-        "strength": sql.STRENGTH,
-        **bounds,
-    }
+    return {"run": run_id, "deepest": deepest, "strength": sql.STRENGTH}
 
 
 def _used(statement: str, given: Mapping[str, Any]) -> dict[str, Any]:

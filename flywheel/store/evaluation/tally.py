@@ -138,11 +138,11 @@ class Comparison:
     experiment_id: str
     champion: str
     challenger: str
+    satisfied_ms: int
+    cap: int
     from_ms: int = 0
     tagged: bool = False
     spellings: Mapping[str, str] = field(default_factory=lambda: SPELLINGS)
-    satisfied_ms: int = 30_000
-    cap: int = 200
 
 
 class Tally:

@@ -74,9 +74,7 @@ class Feedback:
         recent_ids: ids of queries, and of events, that are remembered at most; about 150 bytes each.
     """
 
-    def __init__(
-        self, database: Database, *, dedupe_hours: float, watermark_minutes: float, recent_ids: int = 1_000_000
-    ) -> None:
+    def __init__(self, database: Database, *, dedupe_hours: float, watermark_minutes: float, recent_ids: int) -> None:
         self._database = database
         self._lateness_ms = int(watermark_minutes * 60_000)
         self._window_ms = int(dedupe_hours * 3_600_000)

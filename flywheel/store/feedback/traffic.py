@@ -49,7 +49,7 @@ class Traffic:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def rates(self, from_ms: int, until_ms: int, *, satisfied_ms: int = 30_000) -> PageRates:
+    def rates(self, from_ms: int, until_ms: int, *, satisfied_ms: int) -> PageRates:
         """Rates of the pages shown in [from_ms, until_ms). Their feedback counts whenever it came.
 
         A page is satisfied by a document that is worth at least `satisfied_ms`, as in the view `satisfied`.

@@ -15,6 +15,7 @@ from contextlib import suppress
 import duckdb
 import pyarrow as pa
 
+from flywheel.settings.load import Limits
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.errors import SqlRefused
 
@@ -26,6 +27,7 @@ _FORBIDDEN = frozenset(
 )
 _ONE = "one SELECT statement at a time (WITH, FROM, VALUES, DESCRIBE, SHOW and SUMMARIZE are fine)"
 _MAX_BYTES = 512 * 1024 * 1024  # wide rows fill the memory before their number is too large
+_LIMITS = Limits()
 # small, so that a hostile row of megabytes is noticed before ten thousand of them lie in memory
 _BATCH_ROWS = 1_000
 
@@ -36,7 +38,9 @@ class ReadOnlySql:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def query(self, statement: str, *, max_rows: int = 100_000, seconds: float = 30.0) -> pa.Table:
+    def query(
+        self, statement: str, *, max_rows: int = _LIMITS.result_rows, seconds: float = _LIMITS.sql_seconds
+    ) -> pa.Table:
         """Run one SELECT on a snapshot.
 
         Raises:

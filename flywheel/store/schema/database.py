@@ -32,7 +32,7 @@ class Database:
         folder: the folder that it lies in.
     """
 
-    def __init__(self, path: Path, *, memory_gb: float = 4.0, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, memory_gb: float, threads: int | None = None) -> None:
         self.path = path
         self.folder = path.parent
         self._config: dict[str, str | bool | int | float | list[str]] = {

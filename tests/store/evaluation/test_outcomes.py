@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flywheel.gates.offline import OfflineEvidence, PromotionPolicy, decide_offline
+from flywheel.gates.offline import OfflineEvidence, decide_offline
 from flywheel.store import Store
 from flywheel.store.evaluation.outcomes import Outcome, OutcomeSums, offline
-from tests.store.make import NOW
+from tests import defaults
+from tests.store.make import NOW, recomputed
 
 
 def test_an_offline_gates_figures_follow_from_its_sums(store: Store) -> None:
@@ -21,11 +22,11 @@ def test_an_offline_gates_figures_follow_from_its_sums(store: Store) -> None:
         seen=rng.random(200) < 0.5,
         groups=rng.integers(0, 80, 200),
     )
-    decision = decide_offline(evidence, PromotionPolicy(), 0.05)
+    decision = decide_offline(evidence, defaults.policy(), 0.05)
     made = offline("x1", decision.evidence, decision.reasons, NOW)
     store.outcomes.record(made)
     store.outcomes.record(made)
-    kept, again = store.outcomes.of("x1"), store.outcomes.recomputed()
+    kept, again = store.outcomes.of("x1"), recomputed(store)
     assert len(kept) == len(again) == 6
     for given, computed in zip(kept, again, strict=True):
         for figure in ("effect", "low", "high"):
@@ -48,7 +49,7 @@ def test_a_splits_figures_follow_from_its_sums(store: Store) -> None:
     store.outcomes.record(
         [Outcome("x", "split", "ctr", "all", arms[0], arms[1], "better", ("why",), NOW, effect=effect, critical=1.96)]
     )
-    (computed,) = store.outcomes.recomputed()
+    (computed,) = recomputed(store)
     assert computed["effect"] == pytest.approx(effect)
     assert computed["standard_error"] == pytest.approx(error)
     assert computed["high"] == pytest.approx(effect + 1.96 * error)
@@ -60,7 +61,7 @@ def test_no_answer_stays_no_answer(store: Store) -> None:
     store.outcomes.record(offline("x", none, ("too few",), NOW))
     (row,) = store.outcomes.of("x")
     assert (row["verdict"], row["effect"], row["p_value"], row["reasons"]) == ("inconclusive", None, None, ["1 query"])
-    assert store.outcomes.recomputed()[0]["low"] is None
+    assert recomputed(store)[0]["low"] is None
 
 
 def _sums() -> dict[str, float]:

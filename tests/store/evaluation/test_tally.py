@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.references import credit
 from flywheel.events import Event, Kind, Query
 from flywheel.stats.estimate import Estimate
-from flywheel.stats.interleaving import PreferenceSums, credit
+from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.ratio import ArmSums, compare
 from flywheel.store import Store
-from flywheel.store.evaluation.tally import Comparison, Tally
+from flywheel.store.evaluation.tally import Tally
+from tests import defaults
 from tests.store.make import DAY, HOUR, NOW, batch, event, query, rows
 
-OURS = Comparison("x", "v0", "v1")
+OURS = defaults.comparison("x", "v0", "v1")
 TEAMS = ("champion", "challenger", "both")
 SUMMED = ("users", "pages", "pages_squared", "value", "value_squared", "value_pages")
 
@@ -99,7 +101,7 @@ def test_sums_are_those_of_counting_every_page(store: Store) -> None:
 
 
 def test_preference_is_by_person_and_by_satisfied_clicks(store: Store) -> None:
-    """Interleaved pages credit the team that drafted what was clicked, as `interleaving.credit` has it."""
+    """Interleaved pages credit the team that drafted what was clicked, as the plain count by page has it."""
     shown, done = stream(1, ("interleaved",))
     store.feedback.ingest(batch(queries=shown, events=done), "c", NOW + 8 * DAY)
     for day in range(9):

@@ -22,14 +22,14 @@ def test_satisfied_is_a_long_dwell_or_an_explicit_yes_without_a_thumb_down(store
     ]
     pages = [query(f"q{number}") for number in range(1, 6)] + [query("later", NOW + DAY)]
     store.feedback.ingest(batch(queries=pages, events=events), "c", NOW)
-    rates = store.traffic.rates(NOW, NOW + DAY)
+    rates = store.traffic.rates(NOW, NOW + DAY, satisfied_ms=30_000)
     assert rates == PageRates(pages=5, clicked=3, satisfied=2)
     assert rates.satisfied_ctr == 0.4
 
 
 def test_no_pages_have_no_rate(store: Store) -> None:
     """Nothing shown is not a rate of zero."""
-    assert store.traffic.rates(NOW, NOW + DAY).ctr is None
+    assert store.traffic.rates(NOW, NOW + DAY, satisfied_ms=30_000).ctr is None
     assert store.traffic.span() is None
 
 

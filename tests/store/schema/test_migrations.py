@@ -31,7 +31,7 @@ def test_the_tables_of_the_contract_are_there(store: Store) -> None:
 def test_steps_run_once(path: Path) -> None:
     """A second opening applies nothing."""
     Store.open(path).close()
-    database = Database(path)
+    database = Database(path, memory_gb=1.0)
     assert migrations.migrate(database) == []
     database.close()
 
@@ -46,7 +46,7 @@ def test_a_newer_database_is_refused(path: Path) -> None:
 
 def test_a_step_that_fails_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps before it stay, its own tables do not, and it runs again at the next opening."""
-    database = Database(path)
+    database = Database(path, memory_gb=1.0)
     real = migrations._run
     monkeypatch.setattr(migrations, "_run", lambda con, script: (real(con, script), con.execute("SELECT broken")))
     with pytest.raises(StoreError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests import defaults
 from trainer.data import examples
 from trainer.data.dataset import Corpus, held_out, read_snapshot, write_snapshot
-from trainer.data.recipe import Header, Recipe, ResourceBudget
+from trainer.data.recipe import Header, Recipe
 
-HEADER = Header("run-1", "v1", "base", "champion", "base", "space-a", seed=3)
+HERE = Path(__file__).parent
+HEADER = Header("run-1", "v1", "base", "champion", "base", "space-a", seed=3, tier="query_tower")
 DOC_IDS = [f"d{i}" for i in range(6)]
 VECTORS = np.eye(6, dtype=np.float32)
 
@@ -24,9 +27,8 @@ def row(query: str, doc_id: str, label: str = "positive", **more: object) -> dic
 
 def write(folder: Path, rows: list[dict[str, object]], **more: object) -> Path:
     return write_snapshot(
-        folder, header=HEADER, recipe=Recipe(**more), budget=ResourceBudget(minutes=5),
-        pairs=pa.Table.from_pylist(rows),
-        documents=Corpus(DOC_IDS, VECTORS),
+        folder, header=HEADER, recipe=Recipe(**more), budget=defaults.training(minutes=5),
+        pairs=pa.Table.from_pylist(rows), documents=Corpus(DOC_IDS, VECTORS),
     )  # fmt: skip
 
 
@@ -39,6 +41,20 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path: Path) -> None:
     assert one.pairs.to_pylist()[0]["doc_id"] == "d1"
     np.testing.assert_array_equal(one.vectors, VECTORS)
     assert one.snapshot_id == two.snapshot_id != other.snapshot_id
+
+
+def test_a_snapshot_of_version_0_1_is_read(tmp_path: Path) -> None:
+    """A run that 0.1 began goes on after an upgrade by the recipe that it began with; unknown keys are refused."""
+    folder, old = write(tmp_path / "a", [row("q", "d1")]), json.loads((HERE / "snapshot_0_1.json").read_text("utf-8"))
+    (folder / "snapshot.json").write_text(json.dumps(old), "utf-8")
+    found = read_snapshot(folder)
+    assert (found.header, found.budget) == (HEADER, defaults.training(minutes=5))
+    assert found.recipe == Recipe(steps=7, matryoshka=(192, 96))
+    assert json.loads(found.recipe.model_dump_json()) == old["recipe"]
+    for part in ("recipe", "budget"):
+        (folder / "snapshot.json").write_text(json.dumps({**old, part: {**old[part], "unheard_of": 1}}), "utf-8")
+        with pytest.raises(ValueError, match="unheard_of"):
+            read_snapshot(folder)
 
 
 def test_nothing_to_learn_from_is_refused(tmp_path: Path) -> None:
@@ -106,7 +122,7 @@ def test_what_is_only_masked_makes_no_query_new(tmp_path: Path) -> None:
 def test_anchors_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
     """A step has its anchor queries beside its own; they carry no target and no weight."""
     folder = write_snapshot(
-        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4), budget=ResourceBudget(),
+        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4), budget=defaults.training(),
         pairs=pa.Table.from_pylist([row(f"q{i}", f"d{i}") for i in range(6)]), documents=Corpus(DOC_IDS, VECTORS),
         anchors=pa.table({"query": ["stay", "put"], "doc_id": pa.nulls(2, pa.string())}),
     )  # fmt: skip
@@ -121,7 +137,7 @@ def test_anchors_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
 def test_probes_join_every_step_and_teach_nothing(tmp_path: Path) -> None:
     """A step has its probes beside its own queries; one that is a known query or an anchor too is no probe."""
     folder = write_snapshot(
-        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4, dev_share=0), budget=ResourceBudget(),
+        tmp_path / "a", header=HEADER, recipe=Recipe(batch_size=4, dev_share=0), budget=defaults.training(),
         pairs=pa.Table.from_pylist([row(f"q{i}", f"d{i}") for i in range(6)]),
         documents=Corpus(DOC_IDS, VECTORS, probes=["q1", "stay", "one", "two"]),
         anchors=pa.table({"query": ["stay"], "doc_id": pa.nulls(1, pa.string())}),

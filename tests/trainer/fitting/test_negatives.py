@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests import defaults
 from trainer.data import examples
 from trainer.data.dataset import Corpus, read_snapshot, write_snapshot
-from trainer.data.recipe import Header, Recipe, ResourceBudget
+from trainer.data.recipe import Recipe
 from trainer.fitting.negatives import by_words, mine
 
 TEXTS = {
@@ -35,9 +36,9 @@ def data(tmp_path: Path) -> examples.Examples:
     ]
     folder = write_snapshot(
         tmp_path / "s",
-        header=Header("r", "v", "p", "", "", "i"),
+        header=defaults.header(),
         recipe=Recipe(dev_share=0.0),
-        budget=ResourceBudget(),
+        budget=defaults.training(),
         pairs=pa.Table.from_pylist(rows),
         documents=Corpus(list(TEXTS), vectors()),
     )
@@ -51,7 +52,7 @@ def vectors() -> np.ndarray:
 
 def drawn(data: examples.Examples, texts: list[str] | None = None, **recipe: object) -> set[str]:
     queries = np.array([[1.0, 0.0]], np.float32)
-    found = mine(data, Recipe.parse(recipe), queries, vectors(), texts)
+    found = mine(data, Recipe.model_validate(recipe), queries, vectors(), texts)
     return {list(TEXTS)[row] for row in found.draw(0, 99, np.random.default_rng(0))}
 
 

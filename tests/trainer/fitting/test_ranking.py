@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from tests import defaults
 from trainer.data import examples
 from trainer.data.dataset import Corpus, Snapshot, read_snapshot, write_snapshot
-from trainer.data.recipe import Header, Recipe, ResourceBudget
+from trainer.data.recipe import Recipe
 from trainer.data.sparse import Sparse
 from trainer.fitting import ranking
 from trainer.fitting.ranking import Exact, Sampled, boosted, nearest
@@ -34,9 +35,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, examples.
     ]
     folder = write_snapshot(
         tmp_path_factory.mktemp("ranking") / "s",
-        header=Header("r", "v", "p", "", "", "i"),
+        header=defaults.header(),
         recipe=Recipe(dev_share=0.0),
-        budget=ResourceBudget(),
+        budget=defaults.training(),
         pairs=pa.Table.from_pylist(rows),
         documents=Corpus([f"d{number}" for number in range(DOCUMENTS)], unit(DOCUMENTS, 0)),
     )

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import defaults
 from tests.trainer.collection import snapshot
-from trainer.data.recipe import ResourceBudget, Tier
+from trainer.data.recipe import Tier
 from trainer.process.launch import checkpoint_path, launch, read_progress, read_report
 
-BUDGET = ResourceBudget(threads=1)
+BUDGET = defaults.training(threads=1)
 
 
 def finish(folder: Path, out: Path) -> int:
@@ -63,7 +64,7 @@ def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(
 @pytest.mark.slow
 def test_a_run_over_its_memory_budget_leaves_a_reason_and_no_model(tmp_path: Path) -> None:
     """Where the budget cannot hold the model, the run ends with exit code 1, names the setting, and writes nothing."""
-    folder = snapshot(tmp_path / "snapshot", budget=ResourceBudget(memory_gb=0.3, threads=1))
+    folder = snapshot(tmp_path / "snapshot", budget=defaults.training(memory_gb=0.3, threads=1))
     out = tmp_path / "models" / "v1"
     assert finish(folder, out) == 1
     report = read_report(out)
@@ -76,7 +77,7 @@ def test_a_run_over_its_memory_budget_leaves_a_reason_and_no_model(tmp_path: Pat
 @pytest.mark.slow
 def test_a_run_out_of_time_keeps_what_it_has(tmp_path: Path) -> None:
     """The time budget ends training early, with room to merge, score and save; the report says what stopped it."""
-    budget = ResourceBudget(threads=1, minutes=0.5)
+    budget = defaults.training(threads=1, minutes=0.5)
     folder = snapshot(tmp_path / "snapshot", steps=20_000, batch_size=64, layers="all", budget=budget)
     out = tmp_path / "models" / "v1"
     assert launch(folder, out, budget).wait(timeout=600) == 0

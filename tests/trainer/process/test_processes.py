@@ -15,8 +15,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from flywheel.retrieval.encoder import resolve_base_model
+from tests import defaults
 from tests.trainer.collection import snapshot
-from trainer.data.recipe import ResourceBudget
 from trainer.process.launch import checkpoint_path, launch, read_report
 
 
@@ -61,7 +61,7 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
     recipe = {"steps": 4, "batch_size": 15, "hard_negatives": 1, "bf16": "off", "champion": still(tmp_path / "base")}
     found = []
     for count in (1, 2):
-        budget = ResourceBudget(threads=2, processes=count)
+        budget = defaults.training(threads=2, processes=count)
         folder = snapshot(tmp_path / f"s{count}", tier="full", budget=budget, **recipe)
         assert launch(folder, tmp_path / f"m{count}", budget).wait(timeout=600) == 0, read_report(
             tmp_path / f"m{count}"
@@ -78,7 +78,7 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_where_one_process_dies_the_run_ends_with_that_reason(tmp_path: Path) -> None:
     """kill -9 of the second: exit code 1, the reason in the report, no model; the same call again ends well."""
-    budget = ResourceBudget(threads=2, processes=2)
+    budget = defaults.training(threads=2, processes=2)
     folder, out = snapshot(tmp_path / "s", tier="full", budget=budget, steps=60, batch_size=32), tmp_path / "m"
     process = launch(folder, out, budget)
     os.kill(training(process, out), signal.SIGKILL)
@@ -96,7 +96,7 @@ def test_where_one_process_dies_the_run_ends_with_that_reason(tmp_path: Path) ->
 @pytest.mark.slow
 def test_no_process_outlives_the_first(tmp_path: Path) -> None:
     """kill -9 of the one that leads: the other is gone within seconds, and nothing trains on."""
-    budget = ResourceBudget(threads=2, processes=2)
+    budget = defaults.training(threads=2, processes=2)
     folder, out = snapshot(tmp_path / "s", tier="full", budget=budget, steps=200, batch_size=32), tmp_path / "m"
     process = launch(folder, out, budget)
     training(process, out)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from tests import defaults
 from tests.trainer.collection import snapshot
 from trainer import __main__ as program
 from trainer.data.dataset import read_snapshot
-from trainer.data.recipe import ResourceBudget, Tier
+from trainer.data.recipe import Tier
 from trainer.fitting import fit, modeldir
 from trainer.process.launch import checkpoint_path, read_report
 from trainer.process.run import OverBudget, Run
@@ -108,7 +109,7 @@ def test_a_failure_after_the_report_is_told(tmp_path: Path, monkeypatch: pytest.
 def test_no_time_at_all_is_a_refusal(tmp_path: Path) -> None:
     """A run whose time is up before its first step makes no version that equals its champion: it names the setting."""
     clock = itertools.count(step=100.0)
-    run = Run(tmp_path / "v1", "id", ResourceBudget(minutes=1.0), clock=lambda: float(next(clock)))
+    run = Run(tmp_path / "v1", "id", defaults.training(minutes=1.0), clock=lambda: float(next(clock)))
     with pytest.raises(OverBudget, match=r"limits\.train_minutes"):
         fit.fit(Flat(), run, steps=5, learning_rate=0.1)
 
@@ -118,13 +119,13 @@ def test_a_run_that_only_does_harm_keeps_nothing(tmp_path: Path, steps: int) -> 
     """Worse than the champion at every look, it ends with a reason that names the rate, and no state to go back to."""
     learner = Falling(worse_from=1, until=99)
     with pytest.raises(ValueError, match="learning_rate"):
-        fit.fit(learner, Run(tmp_path / "v1", "id", ResourceBudget()), steps=steps, learning_rate=0.1)
+        fit.fit(learner, Run(tmp_path / "v1", "id", defaults.training()), steps=steps, learning_rate=0.1)
 
 
 def test_a_first_dip_is_no_end(tmp_path: Path) -> None:
     """Worse at the first look alone, while the rate still rises, the run goes on and keeps what comes after."""
     done = fit.fit(
-        Falling(worse_from=1, until=2), Run(tmp_path / "v1", "id", ResourceBudget()), steps=40, learning_rate=0.1
+        Falling(worse_from=1, until=2), Run(tmp_path / "v1", "id", defaults.training()), steps=40, learning_rate=0.1
     )
     assert (done.steps, done.stopped) == (40, "all steps done")
 
@@ -132,7 +133,7 @@ def test_a_first_dip_is_no_end(tmp_path: Path) -> None:
 def test_a_run_out_of_time_after_its_only_look_did_harm_keeps_nothing(tmp_path: Path) -> None:
     """The time may end before a second look: what is known by then is that the champion was better."""
     clock = itertools.count(step=1.0)
-    run = Run(tmp_path / "v1", "id", ResourceBudget(minutes=1.0), clock=lambda: float(next(clock)))
+    run = Run(tmp_path / "v1", "id", defaults.training(minutes=1.0), clock=lambda: float(next(clock)))
     with pytest.raises(ValueError, match="learning_rate"):
         fit.fit(Falling(worse_from=1, until=2), run, steps=1_000, learning_rate=0.1)
 
