@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness import print_result
 from benchmarks.learning import Line, line, say
 from benchmarks.learning_world import graded_pairs, truth
+from benchmarks.references import ranked
 from flywheel.files.beir import Judged, read_corpus
 from flywheel.stats.metrics import parse_metric
 
@@ -82,15 +83,15 @@ def score(made: Line, domain: Domain) -> float:
     """Mean nDCG@10 of the line's latest model on a domain's test queries."""
     judged, metric = domain.test, parse_metric(METRIC)
     if not domain.judged_only:
-        return float(metric(made.operations.ranked(list(judged.texts), 10), judged.judgements).mean())
+        return float(metric(ranked(made.parts, list(judged.texts), 10), judged.judgements).mean())
     queries = made.parts.registry.encoder(made.version).encode_queries(list(judged.texts))
     index = made.parts.indexers.of(made.version).index
-    ranked = []
+    orders = []
     for vector, graded in zip(queries, judged.judgements, strict=True):
         names = list(graded)
         order = np.argsort(-(index.vectors(names) @ vector), kind="stable")
-        ranked.append([names[place] for place in order])
-    return float(metric(ranked, judged.judgements).mean())
+        orders.append([names[place] for place in order])
+    return float(metric(orders, judged.judgements).mean())
 
 
 def phases(domains: Sequence[Domain], rounds: int) -> list[int]:

@@ -32,14 +32,6 @@ def ensure_topics(settings: Kafka, names: Iterable[str], partitions: int = 1) ->
         return missing
 
 
-def delete_topics(settings: Kafka, names: Iterable[str]) -> None:
-    """Delete topics with all they hold. Unknown names are ignored."""
-    with _admin(settings) as admin:
-        present = set(admin.list_topics())
-        if doomed := [name for name in names if name in present]:
-            admin.delete_topics(doomed, timeout_ms=CONNECT_MS)
-
-
 def cluster_id(settings: Kafka) -> str:
     """The id of the cluster that answers now.
 

@@ -113,15 +113,6 @@ class EmbeddedBroker:
         self.stop()
 
 
-def available() -> bool:
-    """Whether this installation carries the embedded broker."""
-    try:
-        _bundled_binary()
-    except EmbeddedBrokerError:
-        return False
-    return True
-
-
 def _bundled_binary() -> Path:
     name = "tansu.exe" if os.name == "nt" else "tansu"
     try:

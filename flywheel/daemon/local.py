@@ -205,18 +205,6 @@ class LocalOperations:
     def doctor(self) -> list[Json]:
         return checkup.run(self._in.home, self._in.config, self._in.store, self._in.registry)
 
-    def index_now(self) -> int:
-        """Bring the champion's index up to date; returns how many documents it holds."""
-        indexer = self._in.indexers.of(self._champion()["version"])
-        indexer.catch_up()
-        return len(indexer.index)
-
-    def ranked(self, queries: list[str], k: int) -> list[list[str]]:
-        """The champion's first `k` documents for each query, as a search would show them now."""
-        version = self._champion()["version"]
-        vectors = self._in.registry.encoder(version).encode_queries(queries)
-        return self._in.indexers.of(version).index.search(vectors, k)[0]
-
     def _champion(self) -> Json:
         model = self._in.store.models.champion()
         if model is None:

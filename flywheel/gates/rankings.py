@@ -5,9 +5,9 @@ It decides nothing; `flywheel.gates.offline` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +23,6 @@ DEPTH = 10
 _CHUNK = 256  # queries at a time, which bounds the matrix of scores
 
 
-class TextEncoder(Protocol):
-    """What evaluation asks of a model."""
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors: ...
-
-    def encode_documents(
-        self, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None
-    ) -> Vectors: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Scored:
     """One model on one split: `scores[metric]` float64 (queries,), `ranked[i]` the first hits of query i."""
@@ -40,42 +30,6 @@ class Scored:
     scores: Mapping[str, npt.NDArray[np.float64]]
     ranked: tuple[tuple[str, ...], ...]
     seen: npt.NDArray[np.bool_]
-
-
-def evaluate_beir(
-    encoder: TextEncoder,
-    corpus: Mapping[str, str],
-    queries: Mapping[str, str],
-    qrels: Mapping[str, Mapping[str, float]],
-    seen: Collection[str],
-    *,
-    vectors: Vectors | None = None,
-    judged_only: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Score `encoder` on every judged query.
-
-    Args:
-        encoder: the model.
-        corpus: doc_id -> content, all that is searched.
-        queries: query id -> text; those without judgements are left out.
-        qrels: query id -> doc_id -> grade.
-        seen: doc_ids that were positives in any training.
-        vectors: (documents, d) of the corpus in its order; None: they are encoded here.
-        judged_only: take unjudged documents out of the rankings first.
-        progress: told (done, total) while documents are encoded.
-
-    Returns:
-        `{queries, ndcg@10, recall@10, mrr@10}`, each `{all, seen, unseen}`; None where there is no query to score. A
-        query is seen when any document relevant to it is.
-    """
-    ids = [key for key in queries if key in qrels]
-    if vectors is None:
-        vectors = encoder.encode_documents(list(corpus.values()), progress=progress)
-    judgements = [qrels[key] for key in ids]
-    query_vectors = encoder.encode_queries([queries[key] for key in ids])
-    scored = score(query_vectors, vectors, list(corpus), judgements, seen, judged_only=judged_only)
-    return summary(scored)
 
 
 def score(

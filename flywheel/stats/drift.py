@@ -64,18 +64,6 @@ def query_drift(then: Mapping[str, float], now: Mapping[str, float], *, buckets:
     return jensen_shannon(counts(then), counts(now))
 
 
-def embedding_drift(
-    then: npt.NDArray[np.float32], now: npt.NDArray[np.float32], centres: npt.NDArray[np.float32]
-) -> Drift:
-    """Between two samples of query vectors (n, d) and (m, d), counted by the nearest of `centres` (buckets, d).
-
-    Rabanser, Günnemann & Lipton (2019), "Failing Loudly", compare shift detectors; binning keeps it cheap and bounded.
-    Vectors and centres must be L2-normalised and of one model: vectors of two models cannot be compared.
-    """
-    sizes = [np.bincount((vectors @ centres.T).argmax(axis=1), minlength=len(centres)) for vectors in (then, now)]
-    return jensen_shannon(sizes[0].astype(np.float64), sizes[1].astype(np.float64))
-
-
 def _entropy_to(p: Column, q: Column) -> float:
     positive = p > 0
     return float(np.sum(p[positive] * np.log2(p[positive] / q[positive])))

@@ -5,7 +5,7 @@ A hit that both would draft next earns neither side anything: only where the ran
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -54,19 +54,6 @@ def team_draft(
         teams.append(team)
         shown.add(hit)
     return page, teams
-
-
-def credit(teams: Sequence[str], clicked: Mapping[int, float] | Collection[int]) -> tuple[float, float]:
-    """What champion and challenger earn on one page; `clicked` holds 1-based ranks, or weights by rank.
-
-    The caller should pass satisfied clicks where it can tell them, so that clickbait earns nothing.
-    """
-    weights = clicked if isinstance(clicked, Mapping) else dict.fromkeys(clicked, 1.0)
-    earned = {CHAMPION: 0.0, CHALLENGER: 0.0, BOTH: 0.0}
-    for rank, weight in weights.items():
-        if 1 <= rank <= len(teams):
-            earned[teams[rank - 1]] += weight
-    return earned[CHAMPION], earned[CHALLENGER]
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,28 +116,6 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def sign_flip_p_gain(
-    champion: Scores,
-    challenger: Scores,
-    rng: np.random.Generator,
-    *,
-    groups: npt.ArrayLike | None = None,
-    samples: int = 10_000,
-) -> float:
-    """One-sided p-value of "no gain", by swapping the two models' names in random groups.
-
-    Smucker, Allan & Carterette (2007) for retrieval; never 0, by the +1 of Phipson & Smyth (2010), eq. 2.
-    """
-    scored = ~(np.isnan(champion) | np.isnan(challenger))
-    names = np.arange(len(scored)) if groups is None else np.asarray(groups)
-    _, group = np.unique(names[scored], return_inverse=True)
-    d = np.bincount(group, weights=(challenger - champion)[scored])
-    flips = (rng.integers(0, 2, size=(size, len(d)), dtype=np.int8) * 2 - 1 for size in _parts(samples, len(d)))
-    # the tolerance keeps rounding from breaking ties with the observed sum
-    as_good = sum(int(np.sum(signs @ d >= d.sum() - 1e-12)) for signs in flips)
-    return (as_good + 1) / (samples + 1)
-
-
 def _parts(samples: int, groups: int, cells: int = 4_000_000) -> Iterator[int]:
     """Sizes of batches that add up to `samples`; at most `cells` draws at a time bound the memory."""
     step = max(1, cells // max(1, groups))

@@ -13,7 +13,6 @@ from scipy import optimize, special
 from flywheel.stats.estimate import Estimate
 
 Scales = tuple[tuple[float, float], ...]
-ONE_SCALE: Scales = ((1.0, 1.0),)
 # (multiple of the expected effect, weight): tuned to that effect, while few people are enough to find one ten times as
 # large. It costs at most ln(1 / 0.6) of the log e-value where a single scale would have been right.
 SCALES: Scales = ((1.0, 0.6), (4.0, 0.2), (16.0, 0.2))
@@ -48,18 +47,6 @@ def e_loss(estimate: Estimate, *, expected: float, scales: Scales = SCALES) -> f
     """The same for "the effect is at least 0"."""
     mirrored = Estimate(-estimate.effect, estimate.standard_error, estimate.degrees)
     return e_gain(mirrored, expected=expected, scales=scales)
-
-
-def p_always(estimate: Estimate, *, expected: float, scales: Scales = SCALES) -> float:
-    """Two-sided p-value of "no effect" that holds at every look: one over the two-sided e-value of `sequence`.
-
-    With one scale it is Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), "Time-uniform central limit theory and
-    asymptotic confidence sequences", eq. 155 of version 7, with rho^2 N = (expected / standard error)^2.
-    """
-    if estimate.standard_error == 0:
-        return 1.0
-    z = estimate.effect / estimate.standard_error
-    return min(1.0, 1 / _e_two_sided(z, expected / estimate.standard_error, scales))
 
 
 def sequence(
@@ -98,16 +85,6 @@ def _farthest(unit: float, scales: Scales, alpha: float) -> float:
         math.sqrt(2 * (1 + v) / v * (0.5 * math.log1p(v) - math.log(weight * alpha)))
         for v, weight in (((unit * scale) ** 2, weight) for scale, weight in scales)
     )
-
-
-def expected_for(users: int, spread: float, *, alpha: float = 0.05) -> float:
-    """The `expected` effect for which the sequence is narrowest at so many users. `spread` is the standard deviation of
-    the estimate at one user (standard error times the square root of users).
-
-    Waudby-Smith et al. (2024), eq. 161 of version 7: rho = sqrt((-2 log alpha + log(-2 log alpha + 1)) / users).
-    """
-    rho = math.sqrt((-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / users)
-    return rho * spread
 
 
 def z_to_win(standard_error: float, *, expected: float, alpha: float) -> float:

@@ -12,7 +12,7 @@ from consumers.batch import Topics
 from consumers.decode import Decoder
 from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
-from flywheel.broker.admin import delete_topics, ensure_topics
+from flywheel.broker.admin import ensure_topics
 from flywheel.broker.producer import Producer
 from flywheel.events import Coordinates
 from flywheel.settings.load import Kafka, Signals
@@ -54,6 +54,14 @@ def click(number: int) -> bytes:
             "event_attributes": {"event_id": f"e{number}", "object": {"object_id": "d1"}},
         }
     ).encode()
+
+
+def delete_topic(kafka: Kafka, name: str) -> None:
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(**kafka.client_settings())
+    admin.delete_topics([name], timeout_ms=5_000)
+    admin.close()
 
 
 def send(producer: Producer, topic: str, values: list[bytes]) -> list[Coordinates]:
@@ -144,7 +152,7 @@ def test_a_topic_made_anew_is_read_from_its_start_and_said_so(kafka: Kafka, prod
     ingest = make(kafka, sink)
     until(ingest, lambda: len(sink.events) == 10)
     ingest._disconnect()
-    delete_topics(kafka, [kafka.topic_events])
+    delete_topic(kafka, kafka.topic_events)
     ensure_topics(kafka, [kafka.topic_events])
     with Producer(kafka) as fresh:
         send(fresh, kafka.topic_events, [click(n) for n in range(10, 14)])
@@ -166,7 +174,7 @@ def test_a_topic_made_anew_while_reading_is_noticed(kafka: Kafka, producer: Prod
     send(producer, kafka.topic_events, [click(n) for n in range(3)])
     ingest = make(kafka, sink)
     until(ingest, lambda: len(sink.events) == 3)
-    delete_topics(kafka, [kafka.topic_events])
+    delete_topic(kafka, kafka.topic_events)
     ensure_topics(kafka, [kafka.topic_events])
     with Producer(kafka) as fresh:
         send(fresh, kafka.topic_events, [click(n) for n in range(100, 120)])

@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import pytest
 
-from flywheel.gates.rankings import METRICS, Vectors, differences, evaluate_beir, moved, rank, score, summary
+from flywheel.gates.rankings import METRICS, differences, moved, rank, score, summary
 from flywheel.stats.metrics import ndcg
 
-
-class Axes:
-    """An encoder whose texts name their own direction, as in "0.8,0.6"."""
-
-    def __init__(self) -> None:
-        self.encoded = 0
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        return np.array([[float(part) for part in text.split(",")] for text in texts], dtype=np.float32)
-
-    def encode_documents(self, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None) -> Vectors:
-        self.encoded += len(texts)
-        if progress:
-            progress(len(texts), len(texts))
-        return self.encode_queries(texts)
-
-
-CORPUS = {"east": "1,0", "north": "0,1", "between": "0.6,0.8"}
-QUERIES = {"q1": "1,0", "q2": "0,1", "q3": "1,0", "unjudged": "1,0"}
-QRELS = {"q1": {"east": 1.0}, "q2": {"between": 1.0}, "q3": {"east": 0.0}}
+EAST, NORTH, BETWEEN = (1.0, 0.0), (0.0, 1.0), (0.6, 0.8)
+DOC_IDS, DOCUMENTS = ["east", "north", "between"], np.array([EAST, NORTH, BETWEEN], np.float32)
+QUERIES = np.array([EAST, NORTH, EAST], np.float32)
+JUDGEMENTS = [{"east": 1.0}, {"between": 1.0}, {"east": 0.0}]
 
 
 def test_figures_are_those_of_the_definitions() -> None:
-    """q1 finds its document first, q2 second; q3 has nothing relevant and is not counted."""
-    result = evaluate_beir(Axes(), CORPUS, QUERIES, QRELS, seen=["east"])
+    """The first query finds its document first, the second second; the third has none and counts for nothing."""
+    result = summary(score(QUERIES, DOCUMENTS, DOC_IDS, JUDGEMENTS, seen=["east"]))
     assert result["queries"] == {"all": 2, "seen": 1, "unseen": 1}
     assert result["mrr@10"] == {"all": 0.75, "seen": 1.0, "unseen": 0.5}
     assert result["recall@10"]["all"] == 1.0
     assert result["ndcg@10"]["unseen"] == pytest.approx(1 / np.log2(3))
 
 
-def test_known_vectors_are_not_computed_again() -> None:
-    """With the corpus' vectors given, no document is encoded, and nothing changes."""
-    fresh, reusing = Axes(), Axes()
-    vectors = fresh.encode_documents(list(CORPUS.values()))
-    known = evaluate_beir(reusing, CORPUS, QUERIES, QRELS, seen=[], vectors=vectors)
-    assert reusing.encoded == 0
-    assert known == evaluate_beir(fresh, CORPUS, QUERIES, QRELS, seen=[])
-
-
 def test_a_part_without_queries_has_no_figure() -> None:
     """No answer is None, never 0."""
-    result = evaluate_beir(Axes(), CORPUS, QUERIES, QRELS, seen=[])
+    result = summary(score(QUERIES, DOCUMENTS, DOC_IDS, JUDGEMENTS, seen=[]))
     assert result["ndcg@10"]["seen"] is None
     assert result["ndcg@10"]["unseen"] == result["ndcg@10"]["all"]
 
@@ -72,18 +45,16 @@ def test_ranking_is_exact_and_ties_keep_the_order_of_the_corpus() -> None:
 
 def test_judged_only_takes_out_what_nobody_judged() -> None:
     """An unjudged document above the relevant one costs nothing then."""
-    queries, documents = Axes().encode_queries(["0,1"]), Axes().encode_queries(list(CORPUS.values()))
-    scored = score(queries, documents, list(CORPUS), [{"between": 1.0}], seen=[], judged_only=True)
+    scored = score(QUERIES[1:2], DOCUMENTS, DOC_IDS, JUDGEMENTS[1:2], seen=[], judged_only=True)
     assert scored.ranked == (("between",),)
     assert summary(scored)["ndcg@10"]["all"] == 1.0
 
 
 def test_the_queries_that_moved_most_come_first() -> None:
     """Where a model wins and loses is shown with both rankings, largest change first, unmoved ones left out."""
-    documents = Axes().encode_queries(list(CORPUS.values()))
     judgements = [{"east": 1.0}, {"north": 1.0}, {"east": 1.0}]
-    before = score(Axes().encode_queries(["0,1", "0,1", "1,0"]), documents, list(CORPUS), judgements, seen=[])
-    after = score(Axes().encode_queries(["1,0", "0.6,0.8", "1,0"]), documents, list(CORPUS), judgements, seen=[])
+    before = score(np.array([NORTH, NORTH, EAST]), DOCUMENTS, DOC_IDS, judgements, seen=[])
+    after = score(np.array([EAST, BETWEEN, EAST]), DOCUMENTS, DOC_IDS, judgements, seen=[])
     changes = moved(after, before)
     assert [change["row"] for change in changes] == [0, 1]
     assert changes[0]["after"] > changes[0]["before"]
@@ -95,10 +66,9 @@ def test_the_queries_that_moved_most_come_first() -> None:
 
 def test_differences_are_paired_and_apart() -> None:
     """Seen and unseen queries have their own effect, counts add up, and one query has no interval but a reason."""
-    documents = Axes().encode_queries(list(CORPUS.values()))
     judgements = [{"east": 1.0}, {"north": 1.0}, {"between": 1.0}]
-    before = score(Axes().encode_queries(["0,1", "0,1", "1,0"]), documents, list(CORPUS), judgements, seen=["east"])
-    after = score(Axes().encode_queries(["1,0", "0.6,0.8", "1,0"]), documents, list(CORPUS), judgements, seen=["east"])
+    before = score(np.array([NORTH, NORTH, EAST]), DOCUMENTS, DOC_IDS, judgements, seen=["east"])
+    after = score(np.array([EAST, BETWEEN, EAST]), DOCUMENTS, DOC_IDS, judgements, seen=["east"])
     found = differences(after, before)["ndcg@10"]
     change = after.scores["ndcg@10"] - before.scores["ndcg@10"]
     assert found["all"]["effect"] == pytest.approx(change.mean())

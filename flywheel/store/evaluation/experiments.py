@@ -8,10 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from typing import Any
-
-import pyarrow as pa
 
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.errors import StoreError
@@ -49,23 +46,8 @@ class Experiment:
     progress: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Daily:
-    """One day's sums of one metric in one arm; `day_ms` is any moment of the day."""
-
-    day_ms: int
-    arm: str
-    metric: str
-    users: int
-    pages: int
-    total: float
-    pages_sq: float | None = None
-    total_sq: float | None = None
-    total_pages: float | None = None
-
-
 class Experiments:
-    """Reads and writes of `experiments` and `experiment_daily`."""
+    """Reads and writes of `experiments`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -150,22 +132,6 @@ class Experiments:
             ).fetchall()
         return bool(ended[0][0])
 
-    def record_daily(self, experiment_id: str, days: Sequence[Daily]) -> None:
-        """Write sums. A row of the same day, arm and metric is replaced."""
-        if not days:
-            return
-        table = pa.Table.from_pylist([_daily_row(experiment_id, day) for day in days])
-        with self._database.write() as con:
-            con.register("incoming", table)
-            try:
-                con.execute(
-                    "DELETE FROM experiment_daily d USING incoming i WHERE d.experiment_id = i.experiment_id "
-                    "AND d.day = i.day AND d.arm = i.arm AND d.metric = i.metric"
-                )
-                con.execute("INSERT INTO experiment_daily BY NAME SELECT * FROM incoming")
-            finally:
-                con.unregister("incoming")
-
     def _select(self, where: str, parameters: list[str]) -> list[Experiment]:
         with self._database.read() as con:
             rows = con.execute(
@@ -180,18 +146,3 @@ def _experiment(row: tuple[Any, ...]) -> Experiment:
     values["reasons"] = tuple(values["reasons"] or ())
     values["progress"] = json.loads(values["progress"] or "{}")
     return Experiment(**values)
-
-
-def _daily_row(experiment_id: str, day: Daily) -> dict[str, Any]:
-    return {
-        "experiment_id": experiment_id,
-        "day": datetime.fromtimestamp(day.day_ms / 1000, UTC).date(),
-        "arm": day.arm,
-        "metric": day.metric,
-        "users": day.users,
-        "pages": day.pages,
-        "pages_sq": day.pages_sq,
-        "total": day.total,
-        "total_sq": day.total_sq,
-        "total_pages": day.total_pages,
-    }

@@ -1,6 +1,7 @@
-"""Verdicts with the sums that reproduce them: rows of `ab_outcomes`, and the statement that recomputes their figures.
+"""Verdicts with the sums that reproduce them: rows of `ab_outcomes`.
 
-It does no statistics: effects and intervals come from `flywheel.gates`. With `RECOMPUTE` anybody can check them.
+It does no statistics: effect, interval and verdict come from the evaluator. A statement in docs/analysts.md recomputes
+them from the sums.
 """
 
 from __future__ import annotations
@@ -15,64 +16,6 @@ import pyarrow as pa
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
-# The figures of `flywheel.stats.ratio` (delta method, CUPED) and `flywheel.stats.paired`, in SQL.
-RECOMPUTE = """
-WITH sides AS (
-    SELECT experiment_id, stage, metric, part, scale, 1 AS sign, challenger_users::DOUBLE AS n, challenger_pages AS x,
-        challenger_pages_sq AS xx, challenger_sum AS y, challenger_sum_sq AS yy, challenger_sum_pages AS xy,
-        challenger_before AS z, challenger_before_sq AS zz, challenger_sum_before AS yz, challenger_pages_before AS xz
-    FROM ab_outcomes UNION ALL
-    SELECT experiment_id, stage, metric, part, scale, -1, champion_users, champion_pages, champion_pages_sq,
-        champion_sum, champion_sum_sq, champion_sum_pages, champion_before, champion_before_sq, champion_sum_before,
-        champion_pages_before
-    FROM ab_outcomes
-), pooled AS (
-    SELECT experiment_id, stage, metric, part, sum(n) AS n, sum(x) AS x, sum(y) AS y, sum(z) AS z,
-        sum(y) / sum(x) AS ratio, (sum(zz) - sum(z) ** 2 / sum(n)) / nullif(sum(n) - 1, 0) AS before_variance,
-        (sum(yz) - sum(y) * sum(z) / sum(n) - sum(y) / sum(x) * (sum(xz) - sum(x) * sum(z) / sum(n)))
-            / nullif(sum(n) - 1, 0) / (sum(x) / sum(n)) AS pull,
-        (sum(yy) - 2 * sum(y) / sum(x) * sum(xy) + (sum(y) / sum(x)) ** 2 * sum(xx))
-            / nullif(sum(n) - 1, 0) / (sum(x) / sum(n)) ** 2 AS plain_spread,
-        CASE WHEN before_variance > 1e-12 * sum(zz) THEN pull / before_variance ELSE 0 END AS theta,
-        plain_spread + theta ** 2 * before_variance - 2 * theta * pull AS spread
-    FROM sides GROUP BY experiment_id, stage, metric, part
-), counted AS (
-    SELECT * REPLACE (y + half AS y, yy + half AS yy), y / x AS plain, (y + half) / x AS ratio
-    FROM (SELECT *, CASE WHEN scale = 'log ratio' AND y <= 0 THEN 0.5 ELSE 0 END AS half FROM sides)
-), adjusted AS (
-    SELECT c.*, c.ratio - theta * (c.z / c.n - p.z / p.n) AS rate, p.ratio AS common_ratio, p.spread AS common_spread,
-        ((yy - y * y / c.n) - 2 * c.ratio * (xy - c.x * y / c.n) + c.ratio ** 2 * (xx - c.x ** 2 / c.n)
-            ) / nullif(c.n - 1, 0) / (c.x / c.n) ** 2
-        + theta ** 2 * (zz - c.z ** 2 / c.n) / nullif(c.n - 1, 0)
-        - 2 * theta * ((yz - y * c.z / c.n) - c.ratio * (xz - c.x * c.z / c.n)) / nullif(c.n - 1, 0) / (c.x / c.n)
-            AS spread
-    FROM counted c JOIN (SELECT * EXCLUDE (x, y) FROM pooled) p USING (experiment_id, stage, metric, part)
-), apart AS (
-    SELECT experiment_id, stage, metric, part, sum(spread / n) AS squared_error,
-        sum(sign * CASE WHEN rate > 0 THEN ln(rate) END) AS logarithm, sum(spread / n / nullif(rate, 0) ** 2) AS own,
-        any_value(common_spread) * sum(1 / n) AS common, any_value(common_ratio) AS common_ratio,
-        max(half) > 0 AS one_is_0, sum(sign * plain) AS plain_difference
-    FROM adjusted GROUP BY experiment_id, stage, metric, part
-), figures AS (
-    SELECT o.*, champion_sum / champion_pages AS before, challenger_sum / challenger_pages AS after,
-        CASE scale WHEN 'log ratio' THEN logarithm ELSE after - before END AS figure,
-        CASE WHEN design = 'paired' THEN
-            champion_users / nullif(champion_users - 1, 0)
-            * (challenger_sum_sq - 2 * cross_sum + champion_sum_sq
-               - 2 * (after - before) * (challenger_sum_pages - champion_sum_pages)
-               + (after - before) ** 2 * champion_pages_sq) / champion_pages ** 2
-        WHEN scale <> 'log ratio' THEN squared_error
-        WHEN one_is_0 THEN (logarithm / plain_difference) ** 2 * common
-        ELSE greatest(own, common / common_ratio ** 2) END AS variance
-    FROM ab_outcomes o JOIN apart USING (experiment_id, stage, metric, part)
-)
-SELECT experiment_id, stage, metric, part, scale, before, after, figure AS effect,
-       sqrt(greatest(variance, 0)) AS standard_error,
-       figure - critical * sqrt(greatest(variance, 0)) AS low,
-       figure + critical * sqrt(greatest(variance, 0)) AS high
-FROM figures
-ORDER BY experiment_id, stage, metric, part
-"""
 LOG_RATIO = "log ratio"
 _SUMS = ("users", "pages", "pages_sq", "sum", "sum_sq", "sum_pages")
 _BEFORE = ("before", "before_sq", "sum_before", "pages_before")
@@ -160,11 +103,6 @@ class Outcomes:
                 params=[experiment_id],
             ).to_arrow_table()
         return list(table.to_pylist())
-
-    def recomputed(self) -> list[dict[str, Any]]:
-        """The rows of `RECOMPUTE`."""
-        with self._database.read() as con:
-            return list(con.sql(RECOMPUTE).to_arrow_table().to_pylist())
 
 
 def offline(experiment_id: str, evidence: Mapping[str, Any], reasons: Sequence[str], now_ms: int) -> list[Outcome]:

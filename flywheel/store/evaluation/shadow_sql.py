@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-BUCKETS = 64  # enough for an interval over users, and nobody can be found in one
 STRENGTH = 1.0
 """Expected clicks that the click model weighs against those of the log, for each document of a query."""
 

@@ -60,10 +60,6 @@ class Models:
         """Raises `StoreError` if there is no such version."""
         self._update("UPDATE models SET state = ? WHERE version = ?", state, version)
 
-    def set_metrics(self, version: str, metrics: Mapping[str, Any]) -> None:
-        """Replace the version's figures. Raises `StoreError` if there is no such version."""
-        self._update("UPDATE models SET metrics = ? WHERE version = ?", json.dumps(dict(metrics)), version)
-
     def aliases(self) -> dict[str, str]:
         """alias -> version."""
         with self._database.read() as con:

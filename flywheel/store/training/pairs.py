@@ -97,14 +97,6 @@ class PairTable:
         """Positives of `run_id` that the earlier run `since` (None: no run) did not have, by query and document."""
         return self._table(f"{_NEW} ORDER BY p.query_key, p.doc_id", {"run": run_id, "since": since or ""})
 
-    def count_new(self, pairs: Pairs, since: str | None) -> int:
-        """How many positives of freshly built pairs the run `since` did not have."""
-        earlier = self._table(
-            "SELECT query_key, doc_id FROM pairs WHERE run_id = $run AND label = 'positive'", {"run": since or ""}
-        )
-        columns = (earlier["query_key"].to_pylist(), earlier["doc_id"].to_pylist())
-        return len(pairs.positives() - set(zip(*columns, strict=True)))
-
     def replay(self, run_id: str, since: str | None, *, size: int, seed: int) -> pa.Table:
         """The replay reservoir: at most `size` positives of `run_id` that are not new since `since`, spread evenly over
         queries and months. `trainer.data.replay` mixes them with the new ones.

@@ -68,13 +68,6 @@ class Runs:
             con.execute("INSERT INTO locks VALUES (?, ?, ?, ?)", [_LOCK, owner, run.run_id, moment(run.started_at_ms)])
             con.execute("INSERT INTO training_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _values(run))
 
-    def interrupted(self, owner: str) -> TrainingRun | None:
-        """The run whose lock belongs to a process that is gone. The caller takes it over or ends it."""
-        # one process at a time has the database, so another owner is gone
-        with self._database.read() as con:
-            locked = con.execute("SELECT run_id FROM locks WHERE name = ? AND owner <> ?", [_LOCK, owner]).fetchall()
-        return self.get(locked[0][0]) if locked else None
-
     def take_over(self, run_id: str, owner: str) -> None:
         """Go on with an interrupted run."""
         with self._database.write() as con:

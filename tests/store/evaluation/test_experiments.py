@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flywheel.store import Store, StoreError
-from flywheel.store.evaluation.experiments import Daily, Experiment
-from tests.store.make import DAY, NOW, rows
+from flywheel.store.evaluation.experiments import Experiment
+from tests.store.make import NOW
 
 
 def test_one_is_live_and_the_others_wait_across_restarts(path: Path) -> None:
@@ -34,15 +34,3 @@ def test_one_is_live_and_the_others_wait_across_restarts(path: Path) -> None:
         assert (ended.state, ended.verdict, ended.reasons) == ("decided", "reject", ("worse",))
         with pytest.raises(ValueError, match="state"):
             store.experiments.update("x2", state="decided")
-
-
-def test_daily_sums_are_replaced_and_not_added_twice(store: Store) -> None:
-    """The same day computed again after late feedback is one row, with the new figures."""
-    store.experiments.record_daily(
-        "x", [Daily(NOW, "champion", "ctr", 10, 20, 5.0), Daily(NOW + DAY, "champion", "ctr", 1, 1, 1.0)]
-    )
-    store.experiments.record_daily("x", [Daily(NOW + 5, "champion", "ctr", 10, 20, 6.0)])
-    assert rows(store, "SELECT day::VARCHAR, total FROM experiment_daily ORDER BY day") == [
-        ("2023-11-14", 6.0),
-        ("2023-11-15", 1.0),
-    ]
