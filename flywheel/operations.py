@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 RecordKind = Literal["documents", "annotations", "feedback"]
 JudgedKind = Literal["golden", "anchors"]
-# here and not beside those who act on them: a command lists them in its help without loading pydantic or numpy
-Tier = Literal["adapter", "query_tower", "full"]
-LiveMetric = Literal["satisfied_ctr", "ctr"]
-Habit = Literal["pbm", "cascade", "trust", "random", "poison"]
 
 
 class OperationError(Exception):

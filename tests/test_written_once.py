@@ -14,7 +14,7 @@ from flywheel.settings.load import Config
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flywheel", "consumers", "trainer")
-SETTINGS = "flywheel/settings.py"
+SETTINGS = "flywheel/settings/sections.py"
 OURS = {"dataclass", "property", "cached_property", "cache", "classmethod", "staticmethod", "contextmanager"}
 """Decorators that call nothing."""
 Default = tuple[str, str, Any]

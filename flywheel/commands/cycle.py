@@ -8,7 +8,7 @@ import click
 
 from flywheel.commands.display import facts, following, note, print_json, waiting
 from flywheel.commands.shell import Shell, actor, as_json, examples, pass_shell
-from flywheel.operations import Tier
+from flywheel.settings.choices import Tier
 
 _TIERS = click.Choice(get_args(Tier))
 

@@ -11,7 +11,7 @@ import click
 
 from flywheel.commands.display import facts, print_json, progress, table
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
-from flywheel.operations import LiveMetric
+from flywheel.settings.choices import LiveMetric
 
 METRICS = ("ndcg@10", "recall@10", "mrr@10")
 _PARTS = ("all", "seen", "unseen")

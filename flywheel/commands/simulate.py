@@ -9,7 +9,7 @@ import click
 
 from flywheel.commands.display import note, print_json, progress, steps, table
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
-from flywheel.operations import Habit
+from flywheel.settings.choices import Habit
 
 HABITS = get_args(Habit)
 

@@ -11,7 +11,7 @@ from typing import get_args
 
 from flywheel.gates.live import BETTER, UNDECIDED, WORSE
 from flywheel.gates.offline import GateDecision, PromotionPolicy
-from flywheel.operations import LiveMetric
+from flywheel.settings.choices import LiveMetric
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.ratio import ArmSums, compare, log_ratio

@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.operations import Habit
+from flywheel.settings.choices import Habit
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from flywheel.operations import LiveMetric, Tier
+from flywheel.settings.choices import LiveMetric, Tier
 
 Stage = Literal["offline", "shadow", "interleaving", "split", "observe"]
 Bf16 = Literal["auto", "on", "off"]

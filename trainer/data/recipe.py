@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from flywheel.operations import Tier
+from flywheel.settings.choices import Tier
 from flywheel.settings.sections import Limits, Trainer
 
 

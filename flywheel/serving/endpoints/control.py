@@ -9,11 +9,12 @@ from pydantic import AliasChoices, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flywheel.operations import Json, JudgedKind, Operations, RecordKind, Tier
+from flywheel.operations import Json, JudgedKind, Operations, RecordKind
 from flywheel.serving.endpoints import bodies, tables
 from flywheel.serving.endpoints.bodies import Body
 from flywheel.serving.endpoints.problems import Problem
 from flywheel.serving.endpoints.threads import beside
+from flywheel.settings.choices import Tier
 from flywheel.settings.load import Limits
 
 SQL_TEXT = "application/sql"

@@ -1,0 +1,10 @@
+"""The lists of choices that settings, commands and the API share. Each stands here once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+# not beside those who act on them: a command lists them in its help without loading pydantic or numpy
+Tier = Literal["adapter", "query_tower", "full"]
+LiveMetric = Literal["satisfied_ctr", "ctr"]
+Habit = Literal["pbm", "cascade", "trust", "random", "poison"]
