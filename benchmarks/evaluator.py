@@ -25,9 +25,9 @@ from benchmarks.evaluator_challengers import challengers, stream, variants
 from benchmarks.evaluator_worlds import Pool, Visitors, halves, one_year, pool, shared
 from benchmarks.harness import print_result
 from benchmarks.references import ONE_SCALE, expected_for
+from flywheel.gates.decision import Verdict
 from flywheel.gates.judged import policy_of
 from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live
-from flywheel.gates.offline import Verdict
 from flywheel.settings.load import Config, Promotion
 from flywheel.stats.counterfactual import RankWeights, self_normalised
 from flywheel.stats.estimate import Estimate, Inconclusive

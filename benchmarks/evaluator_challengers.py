@@ -11,8 +11,9 @@ import numpy as np
 
 from benchmarks.evaluator_worlds import BUDGET, DAY_MS, POLICY, Column, Visitors
 from benchmarks.references import expected_false_promotions
+from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.live import Arms, LiveEvidence, decide_live
-from flywheel.gates.offline import GateDecision, OfflineEvidence, Verdict, decide_offline
+from flywheel.gates.offline import OfflineEvidence, decide_offline
 from flywheel.stats.budget import Spent
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.ratio import ArmSums, log_ratio

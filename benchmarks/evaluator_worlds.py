@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.references import credit
+from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.judged import policy_of
 from flywheel.gates.live import LiveEvidence, decide_live
-from flywheel.gates.offline import GateDecision, PromotionPolicy, Verdict
 from flywheel.settings.load import Config
 from flywheel.stats.budget import ErrorBudget, Spent
 from flywheel.stats.interleaving import PreferenceSums, team_draft

@@ -40,7 +40,7 @@ ELSEWHERE = {
     r"flywheel (demo)": ("Makefile", "flywheel {0}"),
     r"make (setup|format|check|clean)": ("Makefile", "{0}: "),
     r"scripts/kafka (\w+)": ("tests/test_kafka_script.py", 'kafka_script("{0}"'),
-    r"flywheel simulate --beir DIR.*": ("tests/test_rehearsal.py", '"simulate", "--beir"'),
+    r"flywheel simulate --beir DIR.*": ("tests/rehearsal/test_stage.py", '"simulate", "--beir"'),
     r"python -m (benchmarks)\.report": ("tests/test_figures.py", "report.page("),
     r"python -m benchmarks\.(\w+).*": ("tests/test_figures.py", "row.command"),
 }
@@ -189,7 +189,6 @@ def test_the_environment_is_activated_as_the_readme_says() -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="the tests are being moved into rooms, where CONTRIBUTING already has them")
 @pytest.mark.parametrize("line", [line for line in SHOWN if line.startswith("pytest ")])
 def test_one_test_runs_as_contributing_says(line: str) -> None:
     """The command for one file passes."""

@@ -13,9 +13,10 @@ from typing import Any
 
 from flywheel.experiments import ledger as verdicts
 from flywheel.experiments.stages import CONFIRMATION, DAY_MS, FROM, Stage
-from flywheel.gates.offline import ErrorBudget, GateDecision, PromotionPolicy, Verdict
+from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.ramp import next_share
 from flywheel.settings.load import ConfigError, Promotion
+from flywheel.stats.budget import ErrorBudget
 from flywheel.store.evaluation.decisions import CHAMPION
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.state import PAUSED

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from flywheel.experiments.stages import CONFIRMATION
-from flywheel.gates.offline import GateDecision, Verdict
+from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.settings.load import Promotion
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation.decisions import CHAMPION

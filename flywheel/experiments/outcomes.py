@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import get_args
 
+from flywheel.gates.decision import GateDecision, PromotionPolicy
 from flywheel.gates.live import BETTER, UNDECIDED, WORSE
-from flywheel.gates.offline import GateDecision, PromotionPolicy
 from flywheel.settings.choices import LiveMetric
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums

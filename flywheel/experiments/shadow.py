@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.gates.offline import GateDecision, Verdict
+from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.shadow import ShadowPolicy, decide_shadow
 from flywheel.stats.metrics import overlap, rbo
 from flywheel.store.evaluation.shadow import Progress, Ranked, Shadows

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from flywheel.experiments.shadow import Shadow, Side
-from flywheel.gates.offline import GateDecision, Verdict
+from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.shadow import PageRules, ShadowPolicy
 from flywheel.settings.load import Config
 from flywheel.store.evaluation import outcomes

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flywheel.experiments import outcomes
+from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.live import LiveEvidence, decide_live, decide_rollback
-from flywheel.gates.offline import GateDecision, PromotionPolicy, Verdict
 from flywheel.settings.load import Config
 from flywheel.stats.looks import Look
 from flywheel.store.evaluation.experiments import Experiment

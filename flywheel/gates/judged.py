@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flywheel.events import normalise_query
-from flywheel.gates.offline import GateDecision, HeldOutScores, OfflineEvidence, PromotionPolicy, decide_offline
+from flywheel.gates.decision import GateDecision, PromotionPolicy
+from flywheel.gates.offline import OfflineEvidence, decide_offline
+from flywheel.gates.scores import HeldOutScores
 from flywheel.settings.load import Config
 from flywheel.stats.metrics import parse_metric
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flywheel.gates.offline import GateDecision, Guardrail, PromotionPolicy, Verdict, lost
+from flywheel.gates.decision import GateDecision, Guardrail, PromotionPolicy, Verdict
+from flywheel.gates.scores import lost
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look, bound, due

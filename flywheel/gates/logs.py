@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live, effects
-from flywheel.gates.offline import GateDecision, PromotionPolicy, Verdict
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.ratio import ArmSums, log_ratio
 from flywheel.stats.sequential import e_gain, e_loss

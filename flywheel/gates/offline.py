@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.scores import (
     ALL,
     FEEDBACK,
@@ -29,79 +29,7 @@ from flywheel.gates.scores import (
     measure,
     where,
 )
-from flywheel.stats.budget import ErrorBudget
 from flywheel.stats.estimate import Estimate, Inconclusive, holm
-
-__all__ = [
-    "ErrorBudget",
-    "GateDecision",
-    "HeldOutScores",
-    "OfflineEvidence",
-    "PromotionPolicy",
-    "Verdict",
-    "decide_offline",
-    "lost",
-]
-
-
-class Verdict(StrEnum):
-    """What a gate says. `INCONCLUSIVE` is an answer: there is not enough to tell, and the reasons say why."""
-
-    PROMOTE = "promote"
-    REJECT = "reject"
-    INCONCLUSIVE = "inconclusive"
-
-
-@dataclass(frozen=True, slots=True)
-class Guardrail:
-    """A live metric that must not rise by more than the larger of two: `margin`, a share of the champion's, and
-    `floor`. The floor is for rates near 0, where a relative change means little."""
-
-    metric: str
-    margin: float
-    floor: float
-
-
-GUARDRAILS = (
-    Guardrail("latency_ms", margin=0.10, floor=5.0),
-    Guardrail("empty_rate", margin=0.02, floor=0.002),
-    Guardrail("abandonment", margin=0.02, floor=0.002),
-    Guardrail("thumbs_down", margin=0.10, floor=0.0005),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PromotionPolicy:
-    """`[promotion]` of the configuration, filled in by `flywheel.gates.judged.policy_of`, and constants below it.
-
-    `loss_level` is the chance of holding back a challenger that changes nothing, for each guarded part (all, unseen,
-    each anchor set, each live guardrail). `feedback_level` is that chance for held-out feedback, all its parts
-    together. `screens`: live stages follow and decide. `expected_gain` (relative) and `expected_preference` are the
-    live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
-    live gain is tested, by group-sequential bounds; without them it is tested at any time, by e-values. `cuped` takes
-    what users did before out of the live metric, where that is known.
-    """
-
-    metrics: tuple[str, ...]
-    min_effect: float
-    margin: float
-    anchor_margin: float
-    min_queries: int
-    min_unseen: int
-    feedback_margin: float
-    min_feedback: int
-    screens: bool
-    min_users: int
-    min_days: float
-    max_days: float
-    looks: tuple[float, ...]
-    cuped: bool
-    live_metric: str
-    loss_level: float = 0.16
-    feedback_level: float = 0.05
-    expected_gain: float = 0.03
-    expected_preference: float = 0.05
-    guardrails: tuple[Guardrail, ...] = GUARDRAILS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,30 +46,6 @@ class OfflineEvidence:
     groups: npt.NDArray[np.int64]
     anchors: Mapping[str, Mapping[str, Pair]] = field(default_factory=dict)
     feedback: HeldOutScores | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GateDecision:
-    """A verdict, its reasons, the sums that reproduce it as plain values, and the alpha that it spent.
-
-    `final` is false only where the challenger's way goes on: nothing is told yet, and nothing is spent.
-    """
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    evidence: dict[str, Any]
-    spent: float
-    final: bool = True
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same, as plain values."""
-        return {
-            "verdict": self.verdict.value,
-            "reasons": list(self.reasons),
-            "evidence": self.evidence,
-            "spent": self.spent,
-            "final": self.final,
-        }
 
 
 def decide_offline(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:

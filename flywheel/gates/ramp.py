@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flywheel.gates.offline import GateDecision
+from flywheel.gates.decision import GateDecision
 
 HOUR_MS = 3_600_000
 

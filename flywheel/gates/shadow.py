@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.gates.offline import GUARDRAILS, GateDecision, Guardrail, Verdict
+from flywheel.gates.decision import GUARDRAILS, GateDecision, Guardrail, Verdict
 from flywheel.stats.counterfactual import MIN_COVERAGE, MIN_EFFECTIVE, Contrast, RankWeights, robust, self_normalised
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.paired import PairedSums

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flywheel.experiments import ledger as verdicts
+from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.judged import DEPTH, JudgedSet, judge, policy_of
-from flywheel.gates.offline import ErrorBudget, GateDecision, Verdict
 from flywheel.learning import heldout
 from flywheel.learning.snapshot import Learning, NothingToLearn, scores
 from flywheel.operations import Json
@@ -22,6 +22,7 @@ from flywheel.retrieval.indexer import Indexer, Stopped
 from flywheel.retrieval.registry import BASE, MANIFEST, Registry
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
+from flywheel.stats.budget import ErrorBudget
 from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
 from flywheel.store.training.runs import ENDED, TrainingRun

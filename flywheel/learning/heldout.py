@@ -13,7 +13,7 @@ import numpy as np
 from flywheel.clicks.evidence import Collected, Evidence, Floats, ScoreFeatures
 from flywheel.clicks.model import NoEvidenceError, Options, fit
 from flywheel.clicks.pairs import Rules, build
-from flywheel.gates.offline import HeldOutScores
+from flywheel.gates.scores import HeldOutScores
 from flywheel.learning.snapshot import rules_of
 from flywheel.settings.load import Config
 from flywheel.stats.metrics import ndcg

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flywheel.experiments import outcomes
+from flywheel.gates.decision import Verdict
 from flywheel.gates.live import Arms, LiveEvidence, decide_live, decide_rollback
-from flywheel.gates.offline import Verdict
 from flywheel.stats.ratio import ArmSums
 from flywheel.store import Store
 from flywheel.store.evaluation.experiments import Experiment

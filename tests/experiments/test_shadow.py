@@ -14,7 +14,7 @@ from flywheel.experiments.director import Director
 from flywheel.experiments.shadow import Shadow, Side
 from flywheel.experiments.shadow_stage import ShadowStage, shadow_policy
 from flywheel.experiments.stages import live_stages
-from flywheel.gates.offline import GateDecision, Verdict
+from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.settings.load import parse
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation import shadow as stored

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flywheel.gates.decision import PromotionPolicy, Verdict
 from flywheel.gates.live import Arms, LiveEvidence, decide_live, decide_rollback
-from flywheel.gates.offline import PromotionPolicy, Verdict
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look
 from flywheel.stats.ratio import ArmSums

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from flywheel.gates.decision import PromotionPolicy
 from flywheel.gates.logs import NO_SATISFIED, NO_USERS, Log, LogRules, judge, summary
-from flywheel.gates.offline import PromotionPolicy
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.ratio import ArmSums, compare
 from tests import defaults

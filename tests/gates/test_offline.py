@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from flywheel.gates.offline import GateDecision, OfflineEvidence, Verdict, decide_offline, lost
+from flywheel.gates.decision import GateDecision, Verdict
+from flywheel.gates.offline import OfflineEvidence, decide_offline
+from flywheel.gates.scores import lost
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.paired import PairedSums
 from tests import defaults

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flywheel.experiments import ledger as verdicts
-from flywheel.gates.offline import GateDecision, Verdict
+from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.learning.cycle import Cycle, Parts
 from flywheel.learning.snapshot import NothingToLearn
 from flywheel.retrieval.index import Index

@@ -11,15 +11,9 @@ import pytest
 
 from flywheel.clicks.evidence import Collected, Counts, Evidence, Floats, PairFacts
 from flywheel.clicks.pairs import COUNTS
-from flywheel.gates.offline import (
-    GateDecision,
-    HeldOutScores,
-    OfflineEvidence,
-    PromotionPolicy,
-    Verdict,
-    decide_offline,
-)
-from flywheel.gates.scores import SHOWN
+from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
+from flywheel.gates.offline import OfflineEvidence, decide_offline
+from flywheel.gates.scores import SHOWN, HeldOutScores
 from flywheel.learning.heldout import HeldOutRules, even_features, held_out_scores, score
 from flywheel.rehearsal.people import SILENT, Habit, People
 from flywheel.settings.load import parse
