@@ -13,7 +13,7 @@ from flywheel.settings.load import Kafka
 
 
 class Message(Protocol):
-    """What is read of a broker's record; `timestamp` is in epoch milliseconds, negative where there is none."""
+    """The parts of a broker's record that are read; `timestamp` in epoch milliseconds, negative where there is none."""
 
     @property
     def topic(self) -> str: ...
@@ -81,7 +81,7 @@ def _decode_into(batch: Batch, at: Coordinates, message: Message, decoder: Decod
 
 
 def _tombstone(key: bytes | None, sent_ms: int | None) -> Document:
-    """What a compacted topic says about a document that is gone: its id as key, and no value."""
+    """The deletion of a document, as a compacted topic tells it: the document's id as key, and no value."""
     doc_id = read_id((key or b"").decode("utf-8", "replace"), "the message's key")
     if doc_id is None or sent_ms is None:
         raise Undecodable("a deletion (no value) without a document id as key and a time")

@@ -1,6 +1,7 @@
-"""Bytes of one message -> one record, or `Undecodable` with the reason. Pure; lenient where the field's samples are.
+"""Decodes the bytes of one message to one record, or raises `Undecodable` with the reason.
 
-Ids of people are hashed here, so that no later part ever sees them.
+It does no I/O, and it is lenient where published UBI samples are loose. It hashes the ids of people, so that no later
+part ever sees them.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ T = TypeVar("T")
 class Decoder:
     """Reads queries, events and documents.
 
-    `hash_id` turns an id of a person into the key under which it is stored. A query or a document without a time of
-    its own takes `sent_ms`, the broker's time of the message.
+    `hash_id` turns the id of a person into the key under which it is stored. A query or document without a time of its
+    own takes `sent_ms`, the broker's time of the message.
     """
 
     def __init__(self, signals: Signals, hash_id: Callable[[str], str], max_bytes: int) -> None:
@@ -104,7 +105,7 @@ class Decoder:
         )
 
     def event(self, value: bytes, sent_ms: int | None = None) -> Event:
-        """One thing a person did; `sent_ms` is not used, an event has its own time or is refused.
+        """One thing that a person did. `sent_ms` is not used: an event without its own time is refused.
 
         Raises:
             Undecodable: no event can be read from `value`.
@@ -182,6 +183,7 @@ class Decoder:
         except Undecodable as problem:
             if not isinstance(problem.__cause__, msgspec.ValidationError):
                 raise
+            # a kind that is not used is stored whatever the shape of its attributes
             loose = self._read(self._loose_event, text)
             if self._kinds.get(loose.action_name or "", Kind.OTHER) is not Kind.OTHER:
                 raise
@@ -195,16 +197,16 @@ class Decoder:
             return None
         number = read_whole(ordinal, "event_attributes.position.ordinal", MAX_RANK)
         if number is None or number < self._ordinal_base:
-            return None  # an event from a page counted from 0 keeps its worth: the page's hit ids know the rank
+            return None  # the event still counts: its rank follows from the page's hit ids
         return number - self._ordinal_base + 1
 
     def _person(self, outer: Id, inner: Id, field: str) -> str | None:
-        found = _first(outer, inner, field)
-        return None if found is None else self._hash_id(found)
+        person_id = _first(outer, inner, field)
+        return None if person_id is None else self._hash_id(person_id)
 
 
 def content_hash(value: bytes) -> str:
-    """What names an event that brings no id of its own: the same bytes are the same event."""
+    """The id of an event that brings none: the same bytes are the same event."""
     return blake2b(value, digest_size=16).hexdigest()
 
 
@@ -213,10 +215,10 @@ def _first(outer: Id, inner: Id, field: str) -> str | None:
 
 
 def _required(value: Id, field: str) -> str:
-    found = read_id(value, field)
-    if found is None:
+    text = read_id(value, field)
+    if text is None:
         raise Undecodable(f"{field} is missing or empty")
-    return found
+    return text
 
 
 def _propensities(extra: PageAttributes, hits: int) -> tuple[float, ...] | None:

@@ -1,7 +1,7 @@
-"""Messages from the broker into the store, each exactly once: one step, and a runner that repeats it.
+"""Carries messages from the broker into the store, each exactly once: one step, and a runner that repeats it.
 
-Offsets live in the store, written in the same transaction as the rows; what is committed to Kafka serves lag
-monitoring alone. So a crash between any two steps loses nothing and doubles nothing.
+Offsets live in the store, written in the same transaction as the rows. Commits to Kafka serve lag monitoring only. So
+a crash between any two steps loses nothing and doubles nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flywheel.events import Batch
 log = logging.getLogger(__name__)
 
 Place = tuple[str, int]
-BACKOFF_SECONDS = (0.2, 10.0)
+BACKOFF_SECONDS = (0.2, 10.0)  # the first wait, and the longest
 RATE_WINDOW_MS = 10_000
 WARNINGS_KEPT = 10
 DEAD_LETTER_SECONDS = 5.0
@@ -35,9 +35,9 @@ class SourceUnavailable(ConnectionError):  # noqa: N818 - it reads as what it sa
 
 
 class LogReset(Exception):  # noqa: N818
-    """Offsets of these places no longer mean what they meant. `places` maps each to where reading can go on.
+    """The stored offsets of these places are no longer valid. `places` maps each to where reading can go on.
 
-    `rewound` says that the log begins anew below what was read; else only its beginning is gone.
+    `rewound`: the log begins anew below what was read. Otherwise only its beginning is gone.
     """
 
     def __init__(self, reason: str, places: Mapping[Place, int], *, rewound: bool) -> None:
@@ -47,7 +47,7 @@ class LogReset(Exception):  # noqa: N818
 
 
 class Ingested(Protocol):
-    """What a store made of a batch: how many of each it stored, and how many it knew already."""
+    """What a store did with a batch: how many of each it stored, and how many it had already."""
 
     @property
     def queries(self) -> int: ...
@@ -84,7 +84,7 @@ class Source(Protocol):
 
 
 class DeadLetterSender(Protocol):
-    """Who carries dead letters to their topic; `flywheel.broker.producer.Producer` does."""
+    """Sends dead letters to their topic, as `flywheel.broker.producer.Producer` does."""
 
     def send(
         self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]] | None = None
@@ -93,7 +93,7 @@ class DeadLetterSender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IngestState:
-    """How ingestion stands, for `flywheel status`; counts are since the start of this process."""
+    """The state of ingestion, for `flywheel status`; counts are since the start of this process."""
 
     phase: Literal["starting", "connected", "retrying", "stopped"] = "starting"
     error: str | None = None
@@ -112,7 +112,7 @@ class IngestState:
 
 
 class Ingest:
-    """Reads from `source` into `sink`. `room` names the reason why nothing may be written now, or None."""
+    """Reads from `source` into `sink`. `room` returns the reason why nothing may be written now, or None."""
 
     def __init__(
         self,
@@ -134,14 +134,14 @@ class Ingest:
         self.state = IngestState()
 
     def step(self, now_ms: int) -> Ingested | None:
-        """One pass; None when nothing was stored, be it for want of messages or for trouble (see `state`).
+        """One pass; None when nothing was stored, for lack of messages or after a failure (see `state`).
 
         1. Connect, and go on where the store's offsets say, if not connected.
         2. Poll.
         3. Decode.
-        4. Send dead letters to their topic: at least once, the store has them exactly once.
+        4. Send dead letters to their topic: at least once. The store has them exactly once.
         5. Store rows and next offsets in one transaction. A refused batch stays and is tried again.
-        6. Commit to Kafka, for lag's sake.
+        6. Commit to Kafka, so that others can monitor lag.
         """
         try:
             if self._ledger is None:
@@ -167,7 +167,7 @@ class Ingest:
         return ingested
 
     def run(self, stop: threading.Event, clock: Callable[[], int] = lambda: int(time.time() * 1_000)) -> None:
-        """Repeat `step` until `stop` is set; after a failure wait, each time twice as long."""
+        """Repeat `step` until `stop` is set; after each failure in a row wait twice as long."""
         try:
             while not stop.is_set():
                 try:
@@ -192,20 +192,20 @@ class Ingest:
         cluster_id = self._source.connect()
         ledger, offsets = self._latest_ledger(cluster_id)
         self._source.assign(offsets)
-        known = self.state.cluster_id
-        if known is not None and known != cluster_id:
+        prior = self.state.cluster_id
+        if prior is not None and prior != cluster_id:
             self._warn(
-                f"the broker is another cluster now ({cluster_id}, was {known}): its topics are read from the beginning"
+                f"the broker is another cluster now ({cluster_id}, was {prior}): its topics are read from the beginning"
                 if not offsets
                 else f"the broker is cluster {cluster_id} again"
             )
         self._ledger = ledger
         log.info("connected to cluster %s, offsets of %d partitions are known", cluster_id, len(offsets))
-        # not "connected" yet: a connection that fails at its first poll, again and again, must go on backing off
+        # not "connected" yet: a connection that always fails at its first poll must go on backing off
         self.state = replace(self.state, cluster_id=cluster_id)
 
     def _latest_ledger(self, cluster_id: str) -> tuple[str, dict[Place, int]]:
-        """The name under which this cluster's offsets are kept, and they. Each rewound log began a new name."""
+        """The name under which this cluster's offsets are kept, and the offsets. Each rewound log began a new name."""
         number, name, offsets = 0, cluster_id, dict(self._sink.offsets(cluster_id))
         while later := dict(self._sink.offsets(f"{cluster_id}@{number + 1}")):
             number, name, offsets = number + 1, f"{cluster_id}@{number + 1}", later
@@ -219,12 +219,12 @@ class Ingest:
             return {}
 
     def _start_over(self, reset: LogReset, now_ms: int) -> None:
-        """Go on where the log still can be read, and say so; never skip in silence."""
+        """Go on where the log can still be read, and warn; never skip in silence."""
         self._warn(str(reset))
         cluster_id, ledger = self.state.cluster_id, str(self._ledger)
         offsets = dict(self._sink.offsets(ledger)) | reset.places
         if reset.rewound and cluster_id is not None:
-            # a store ignores records below the offset it knows, so a log that began anew needs a new name
+            # a store ignores records below its offset, so a log that began anew needs a new name
             number = int(ledger.removeprefix(cluster_id).lstrip("@") or 0) + 1
             ledger = f"{cluster_id}@{number}"
             try:
@@ -271,7 +271,7 @@ class Ingest:
         return None
 
     def _disconnect(self) -> None:
-        """Forget the connection and what was read and not stored: the store's offsets lead back to it."""
+        """Forget the connection and what was read but not stored: the store's offsets lead back to it."""
         self._ledger = self._pending = None
         self._letters = []
         self._source.close()

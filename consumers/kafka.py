@@ -1,7 +1,7 @@
-"""Reading from Kafka: partitions assigned by hand, positions set from outside, and a broker that is gone noticed.
+"""Reads from Kafka: assigns partitions by hand, takes positions from outside, and notices when the broker is gone.
 
-No group membership: who owns the store reads everything, so a killed process leaves no session behind that its
-successor would have to wait for, and two installations with one group name do not halve each other's data.
+It joins no consumer group: the owner of the store reads everything. So a killed process leaves no session that its
+successor must wait for, and two installations with one group name do not split the data between them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMIT_SECONDS = 1.0
 
 
 class KafkaSource:
-    """All partitions of `topics`, as `consumers.ingest.Source` asks for them."""
+    """Reads all partitions of `topics`; fulfils `consumers.ingest.Source`."""
 
     def __init__(self, settings: Kafka, topics: Sequence[str], *, poll_ms: int = 500, gather_ms: int = 50) -> None:
         self._settings, self._topics = settings, tuple(topics)
@@ -66,14 +66,14 @@ class KafkaSource:
         return self._cluster_id
 
     def assign(self, offsets: Mapping[Place, int]) -> None:
-        """Read every partition that exists, and those to come; each from its offset here or from its beginning."""
+        """Read every partition, present and future: each from its offset here, or else from its beginning."""
         self._positions, self._fresh = dict(offsets), set()
         self._topic_ids = self._metadata.topic_ids
         self._postponed = None
         self._discover(anew=True)
 
     def poll(self) -> Mapping[Place, Sequence[Message]]:
-        """What came since, after waiting for a moment; empty if nothing did.
+        """The messages since the last poll, after a short wait; empty if there are none.
 
         Raises:
             LogReset: an offset lies outside its log, or a topic was made anew.
@@ -85,7 +85,7 @@ class KafkaSource:
         if time.monotonic() >= self._next_discovery:
             self._discover()
         gathered = self._gather()
-        self._check_identity()  # after the poll: what another cluster says is thrown away, not stored
+        self._check_identity()  # after the poll, so that another cluster's messages are thrown away, not stored
         for place, messages in gathered.items():
             self._positions[place] = messages[-1].offset + 1
             self._fresh.discard(place)
@@ -100,20 +100,20 @@ class KafkaSource:
         self._commit_now_and_then()
 
     def lag(self) -> int | None:
-        """Messages that the broker has and we have not read; None before it said anything."""
+        """Messages that the broker has and that are not read yet; None before it named any log's end."""
         from kafka import TopicPartition
 
         if self._consumer is None:
             return None
-        known = [
+        unread = [
             max(0, end - position)
             for place, position in self._positions.items()
             if (end := self._high_water(TopicPartition(*place))) is not None
         ]
-        return sum(known) if known else None
+        return sum(unread) if unread else None
 
     def close(self) -> None:
-        """Let go of the broker. Harmless when not connected."""
+        """Close the connection. Harmless when not connected."""
         consumer, self._consumer = self._consumer, None
         if consumer is None:
             return
@@ -167,7 +167,7 @@ class KafkaSource:
         return self._consumer
 
     def _discover(self, *, anew: bool = False) -> None:
-        """Take on partitions that appeared since; positions of the others stay where they are."""
+        """Add partitions that appeared since; the others keep their positions."""
         from kafka import TopicPartition
         from kafka.errors import KafkaError
 
@@ -203,7 +203,7 @@ class KafkaSource:
                     continue
                 if not gathered:
                     raise problem from error
-                self._postponed = problem  # what came before it must not be lost with it
+                self._postponed = problem  # the next poll raises it, so that the messages before it are not lost
                 break
             for place, messages in polled.items():
                 gathered.setdefault((place.topic, place.partition), []).extend(messages)
@@ -233,7 +233,7 @@ class KafkaSource:
         return self._reset(earliest, truncated=isinstance(error, LogTruncationError))
 
     def _skip_to(self, earliest: Mapping[Place, int]) -> None:
-        """The first reading of a log whose beginning has passed already: there is nothing of ours to lose."""
+        """Start at `earliest` in logs that were never read and whose beginning is gone: no progress is lost."""
         from kafka import TopicPartition
 
         for place, offset in earliest.items():
@@ -257,16 +257,16 @@ class KafkaSource:
     def _earliest(self, places: Sequence[Place]) -> dict[Place, int]:
         from kafka import TopicPartition
 
-        found = self._connected().beginning_offsets([TopicPartition(*place) for place in places], timeout_ms=5_000)
-        return {(place.topic, place.partition): int(offset) for place, offset in found.items()}
+        beginnings = self._connected().beginning_offsets([TopicPartition(*place) for place in places], timeout_ms=5_000)
+        return {(place.topic, place.partition): int(offset) for place, offset in beginnings.items()}
 
     def _check_identity(self) -> None:
-        """A log under the same name may be another one: a new cluster, or a topic deleted and made again."""
+        """Raise where a log of the same name is another one: a new cluster, or a topic deleted and made again."""
         metadata = self._metadata
         if metadata.cluster_id != self._cluster_id:
             raise SourceUnavailable(f"the broker is cluster {metadata.cluster_id} now; connecting anew")
         seen = metadata.topic_ids
-        anew = {topic for topic, known in seen.items() if self._topic_ids.get(topic, known) != known}
+        anew = {topic for topic, topic_id in seen.items() if self._topic_ids.get(topic, topic_id) != topic_id}
         self._topic_ids |= seen
         if anew:
             raise LogReset(
@@ -292,8 +292,8 @@ class KafkaSource:
         consumer = self._consumer
         if consumer is None or place not in consumer.assignment():
             return None
-        found = consumer.highwater(place)
-        return None if found is None else int(found)
+        end = consumer.highwater(place)
+        return None if end is None else int(end)
 
 
 class _Metadata:
@@ -311,7 +311,7 @@ class _Metadata:
         with self._lock:
             self._heard = time.monotonic()
             self._cluster_id = str(cluster.cluster_id)
-            self._topic_ids |= {topic: found for topic, found in ids.items() if found is not None}
+            self._topic_ids |= {topic: topic_id for topic, topic_id in ids.items() if topic_id is not None}
 
     @property
     def cluster_id(self) -> str:

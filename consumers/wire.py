@@ -1,7 +1,7 @@
-"""The shapes of UBI messages as they arrive, schemas 1.0 to 1.3 read as one, and how each odd value is read.
+"""The shapes of UBI messages as they arrive (schemas 1.0 to 1.3 as one), and how each odd value is read.
 
-Every field may be absent or null, ids may be numbers, and what is not listed is skipped. Nothing outside
-`consumers.decode` needs these names: wire formats end there.
+Every field may be absent or null, ids may be numbers, and what is not listed is skipped. Only `consumers.decode`
+uses these shapes: wire formats end there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class WireEvent(Struct):
 
 
 class LooseEvent(Struct):
-    """An event whose attributes have a shape of their own; good enough for kinds that are kept and not used."""
+    """An event whose attributes have an unknown shape; enough for kinds that are stored but not used."""
 
     action_name: str | None = None
     timestamp: Number = None
@@ -118,7 +118,7 @@ def read_id(value: int | float | str | None, field: str, limit: int = MAX_ID) ->
 
 
 def read_text(value: str | None, limit: int | None) -> str:
-    """Free text, cut to `limit` characters, without the NUL characters that databases stumble over."""
+    """Free text, cut to `limit` characters, without the NUL characters that databases refuse."""
     if not value:
         return ""
     return (value[:limit] if limit is not None else value).replace("\0", " ")
@@ -163,7 +163,7 @@ def read_whole(value: int | float | str | None, field: str, highest: int) -> int
 
 
 def read_flag(value: bool | int | str | None, field: str) -> bool:
-    """Yes or no, in the ways that exports spell them."""
+    """Yes or no, in the spellings that exports use."""
     if value is None or isinstance(value, bool):
         return bool(value)
     match str(value).strip().lower():
