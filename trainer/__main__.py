@@ -71,7 +71,7 @@ def _processes(options: argparse.Namespace, snapshot: Snapshot) -> contextlib.Ab
 
 
 def train(snapshot: Snapshot, out: Path, processes: Processes | None = None) -> dict[str, Any]:
-    """Train `snapshot` in this process, one of `processes`; returns the report, which the main one leaves by `out`."""
+    """Train `snapshot` in this process, one of `processes`; returns the report, which the main one writes by `out`."""
     import torch
 
     from trainer.process.processes import ALONE
@@ -99,13 +99,13 @@ def _write_failure(out: Path, words: str) -> None:
     from trainer.process.run import write_json
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    known = read_report(out)
-    if known is None or known.get("error") is None:  # of several processes the first that failed knows why
+    report = read_report(out)
+    if report is None or report.get("error") is None:  # of several processes, the first to fail has the cause
         write_json(report_path(out), {"version": out.name, "error": words})
 
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with contextlib.suppress(OSError):
-        os.nice(max(0, NICENESS - os.nice(0)))  # once, however many processes start one another
+        os.nice(max(0, NICENESS - os.nice(0)))  # child processes inherit it and must not add to it
     sys.exit(main())

@@ -1,6 +1,6 @@
 """The snapshot between database and trainer: a folder of JSON, Parquet and one memory-mapped array, written whole.
 
-Also the hold-out: by hash, so that what was held out once never trains in a later run either.
+It also decides the hold-out, by hash, so that what was held out once never trains in a later run.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Corpus:
     doc_ids: Sequence[str]
     vectors: npt.NDArray[np.float32]
     texts: Mapping[str, str] | None = None  # contents by id; only the tier `full` needs them
-    probes: Sequence[str] = ()  # texts like queries about them, which the model goes on to answer as the base does
+    probes: Sequence[str] = ()  # query-like texts about them, which the model must go on answering as the base does
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a run reads; `vectors` as in `Corpus`, `query_vectors` by query text, where they were at hand."""
+    """What a run reads; `vectors` as in `Corpus`, `query_vectors` by query text, as far as the writer had them."""
 
     folder: Path
     header: Header
@@ -84,14 +84,14 @@ def write_snapshot(
     """Write a snapshot that the trainer can read; the folder appears complete or not at all.
 
     Args:
-        folder: where. header: whom the run serves. recipe, budget: how it learns, and what it may use.
+        folder: where. header: which model is made. recipe, budget: how the run learns, and what it may use.
         pairs: columns query, doc_id, label (positive | ambiguous | negative), weight, posterior, and where wanted
             source (new | replay; absent: new), origin (clicks | explicit | annotation; absent: clicks) and split
             (train | dev; absent: held out by hash, `dev_share` of queries and of documents). Pairs of documents that
             are not in `documents` are left out.
         documents: what is indexed.
         anchors: columns query and doc_id (may be null), on which the model must not change.
-        query_vectors: texts of queries and the champion's vectors of them, which spare the tier `adapter` to encode.
+        query_vectors: texts of queries and the champion's vectors of them, so that the tier `adapter` need not encode.
 
     Raises:
         ValueError: no usable pair, a malformed argument, or a complete snapshot in that folder already.
@@ -158,7 +158,7 @@ def read_snapshot(folder: Path) -> Snapshot:
 
 
 def held_out(key: str, share: float, *, kind: str) -> bool:
-    """Whether this query or document (`kind`) is held out: always the same answer for the same key."""
+    """Whether this query or document (`kind`) is held out; the answer for a key never changes."""
     digest = hashlib.blake2b(f"{kind}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) < share * 2**64
 

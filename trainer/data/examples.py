@@ -1,6 +1,6 @@
 """Pairs as numbers: for each query its targets, what its softmax leaves out, its weight, and whether it is held out.
 
-Refuses nothing: what cannot teach (no target, not held out) simply takes no part.
+It refuses nothing: a query that cannot teach (no target, not held out) is left out.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from trainer.data.sparse import Sparse
 from trainer.data.variants import variants as made_of
 
 Rows = npt.NDArray[np.int64]
-DEV_QUERIES = 1_000  # of each part: enough to tell half a point apart, and seconds to score
-DEV_SCORES = 50_000_000  # of each part in one look: over a large corpus fewer queries have to do
-CURATED_PASSES = 2  # more would learn a handful of votes by heart
-ANCHOR_SHARE = 0.25  # anchors in a step, and probes, and variants, relative to its queries
+DEV_QUERIES = 1_000  # of each part: enough to tell half a point apart, and scored within seconds
+DEV_SCORES = 50_000_000  # of each part in one evaluation: a large corpus gets fewer queries
+CURATED_PASSES = 2  # more would memorise a handful of votes
+ANCHOR_SHARE = 0.25  # of a step's queries: as many anchors join it, as many probes, and as many variants
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Examples:
 
     queries: tuple[str, ...]
     targets: Sparse  # positives that train, with shares that sum to 1
-    judged: Sparse  # every positive, held out or not: what a ranking of the development queries is scored by
+    judged: Sparse  # every positive, held out or not: rankings of the development queries are scored by them
     masked: Sparse  # neither target nor negative: ambiguous, or a positive that is held out
     rejected: Sparse  # people said no: true hard negatives, with their weights
-    curated: Sparse  # of the targets, what people said in so many words: votes, purchases, annotations
+    curated: Sparse  # the targets that people named themselves: votes, purchases, annotations
     weight: npt.NDArray[np.float32]
     new: Rows
     replayed: Rows
     dev_seen: Rows  # held-out queries; documents that train elsewhere
     dev_unseen: Rows  # held-out queries about documents that no target touches
-    anchors: Rows  # no pair, only the wish that they stay where they are
-    probes: Rows  # nor here: they stay where the base model has them
+    anchors: Rows  # queries without a pair, which stay where they are
+    probes: Rows  # without a pair too; they stay where the base model has them
     variants: Rows  # made of replayed queries and anchors: they stay where the champion has them
     trained_documents: int
 
@@ -79,7 +79,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The queries that a run touches, and which of them each step trains on; the last `curated_steps` are a stage."""
+    """The queries that a run touches, and those of each step; the last `curated_steps` steps are the curated stage."""
 
     examples: Examples
     steps: list[Rows]
@@ -89,11 +89,11 @@ class StepPlan:
 def plan(
     snapshot: Snapshot, *, steps: int, batch_size: int | None = None, curated_share: float = 0.0, variants: int = 0
 ) -> StepPlan:
-    """Choose every step's queries up front, so that a resumed run goes on as it would have, and nothing else is read.
+    """Choose every step's queries up front, so that a resumed run repeats no choice and no other query is read.
 
-    The last `curated_share` of the steps, but no more than pass twice over them, draw half of each batch from queries
-    with curated targets: first what clicks suggest, then what people said. At most `variants` of each replayed query
-    and anchor join the steps.
+    The last `curated_share` of the steps draw half of each batch from queries with curated targets: first what clicks
+    suggest, then what people said. They pass over these queries at most twice. At most `variants` of each replayed
+    query and anchor join the steps.
 
     Raises:
         ValueError: nothing to learn from.
@@ -106,11 +106,11 @@ def plan(
     size = {"steps": steps, "batch_size": batch_size}
     batches = replay.schedule(data.new, data.replayed, **size, share=recipe.replay_share, seed=seed)
     curated = np.flatnonzero(np.diff(data.curated.start) > 0)
-    last = min(int(steps * curated_share), -(-CURATED_PASSES * 2 * len(curated) // size["batch_size"]))
-    if last:
+    curated_steps = min(int(steps * curated_share), -(-CURATED_PASSES * 2 * len(curated) // size["batch_size"]))
+    if curated_steps:
         others = np.setdiff1d(np.concatenate([data.new, data.replayed]), curated)
-        size["steps"] = last
-        batches[-last:] = replay.schedule(curated, others, **size, share=0.5, seed=seed + 1)
+        size["steps"] = curated_steps
+        batches[-curated_steps:] = replay.schedule(curated, others, **size, share=0.5, seed=seed + 1)
         size["steps"] = steps
     size["batch_size"] = still_size
     for number, still in enumerate((data.anchors, data.probes, data.variants)):
@@ -118,28 +118,28 @@ def plan(
             extra = replay.schedule(still, still[:0], **size, share=0, seed=seed + 10 * number)
             batches = [np.union1d(batch, more) for batch, more in zip(batches, extra, strict=True)]
     used = np.unique(np.concatenate([*batches, data.dev_seen, data.dev_unseen]))
-    return StepPlan(data.take(used), [np.searchsorted(used, batch) for batch in batches], last)
+    return StepPlan(data.take(used), [np.searchsorted(used, batch) for batch in batches], curated_steps)
 
 
 def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:
     """Examples of a snapshot's pairs, and at most `variants` of each replayed query and anchor, `most` in all."""
     pairs = _merged(snapshot.pairs)
     anchored, probes = snapshot.anchors["query"].unique(), pa.array(snapshot.probes, pa.string())
-    made = _variants(pairs, anchored, variants=variants, most=most, seed=snapshot.header.seed)
-    names, query = _numbered(pairs["query"], anchored, probes, made)
+    varied = _variants(pairs, anchored, variants=variants, most=most, seed=snapshot.header.seed)
+    names, query = _numbered(pairs["query"], anchored, probes, varied)
     place = {doc_id: row for row, doc_id in enumerate(snapshot.doc_ids)}
     rows = np.asarray([place[doc_id] for doc_id in pairs["doc_id"].to_pylist()], np.int64)
     weight = pairs["weight"].to_numpy().astype(np.float32)
     positive, ambiguous = _is(pairs, "label", "positive"), _is(pairs, "label", "ambiguous")
-    held = _is(pairs, "split", "dev")
-    count, teaches = len(names), positive & ~held & (weight > 0)
+    withheld = _is(pairs, "split", "dev")
+    count, teaches = len(names), positive & ~withheld & (weight > 0)
 
     strongest = np.zeros(count, np.float32)
     np.maximum.at(strongest, query[teaches], weight[teaches])
     total = np.bincount(query[teaches], weights=weight[teaches], minlength=count)
     share = (weight / np.maximum(total[query], 1e-12)).astype(np.float32)
-    out = ambiguous | (positive & ~teaches)
-    refused = _is(pairs, "label", "negative") & ~held & (weight > 0)
+    excluded = ambiguous | (positive & ~teaches)
+    refused = _is(pairs, "label", "negative") & ~withheld & (weight > 0)
 
     has_target, has_positive = strongest > 0, np.bincount(query[positive], minlength=count) > 0
     seen_document = np.zeros(len(snapshot.doc_ids), bool)
@@ -155,7 +155,7 @@ def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:
         queries=tuple(names.to_pylist()),
         targets=table(teaches, share),
         judged=table(positive, np.ones_like(weight)),
-        masked=table(out, np.ones_like(weight)),
+        masked=table(excluded, np.ones_like(weight)),
         rejected=table(refused, weight),
         curated=table(teaches & ~_is(pairs, "origin", "clicks"), share),
         weight=strongest,
@@ -166,7 +166,7 @@ def build(snapshot: Snapshot, *, variants: int = 0, most: int = 0) -> Examples:
         anchors=np.flatnonzero(_among(names, anchored) & ~has_positive),
         probes=np.flatnonzero(_among(names, probes) & ~_among(names, anchored) & ~has_positive),
         variants=np.flatnonzero(
-            _among(names, made) & ~_among(names, anchored) & ~_among(names, probes) & ~has_positive
+            _among(names, varied) & ~_among(names, anchored) & ~_among(names, probes) & ~has_positive
         ),
         trained_documents=int(seen_document.sum()),
     )
@@ -179,7 +179,7 @@ def _numbered(queries: pa.ChunkedArray, *others: pa.Array) -> tuple[pa.Array, Ro
 
 
 def _variants(pairs: pa.Table, anchored: pa.Array, *, variants: int, most: int, seed: int) -> pa.Array:
-    """Texts made of anchors and of the queries of which nothing new is known."""
+    """Texts made of anchors, and of queries without new evidence."""
     positive = pairs.filter(pc.equal(pairs["label"], "positive"))
     fresh, old = (positive.filter(pc.equal(positive["source"], of))["query"].unique() for of in ("new", "replay"))
     texts = [*old.filter(pc.invert(pc.is_in(old, fresh))).to_pylist(), *anchored.to_pylist()]
@@ -202,6 +202,7 @@ def _is(pairs: pa.Table, column: str, value: str) -> npt.NDArray[np.bool_]:
 
 def _merged(pairs: pa.Table) -> pa.Table:
     """One row per (query, document): new evidence before replayed, then the greater weight; held out if any row is."""
+    # "dev" sorts before "train", so the row that is kept is held out if any row of the pair is
     order = pc.sort_indices(
         pairs.append_column("old", pc.equal(pairs["source"], "replay").cast(pa.int8())),
         sort_keys=[

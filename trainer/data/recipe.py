@@ -1,6 +1,6 @@
-"""What a training run is told: how to learn (`Recipe`), what it may use (`ResourceBudget`), whom it serves (`Header`).
+"""What a run is told: how to learn (`Recipe`), what it may use (`ResourceBudget`), which model to make (`Header`).
 
-Plain values that survive a trip through `snapshot.json`; a key that nobody knows is refused, not ignored.
+All are plain values that survive a trip through `snapshot.json`. An unknown key is refused, not ignored.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ class Plain:
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Raises ValueError for an unknown key or a missing one."""
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        unknown = set(values) - known
+        allowed = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        unknown = set(values) - allowed
         if unknown:
-            raise ValueError(f"{cls.__name__} has no {', '.join(sorted(unknown))}; it knows {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{cls.__name__} has no {', '.join(sorted(unknown))}; it knows {', '.join(sorted(allowed))}"
+            )
         try:
             return cls(**values)
         except TypeError as error:
@@ -53,7 +55,7 @@ class ResourceBudget(Plain):
 
 @dataclass(frozen=True)
 class Header(Plain):
-    """Whom a run serves: the version to make, from which champion, for which index."""
+    """Which model a run makes: the version, from which champion, for which index."""
 
     run_id: str
     version: str

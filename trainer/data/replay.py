@@ -1,6 +1,6 @@
-"""Which queries share a step, and how many of them are replayed: choices only, by a seeded generator, no I/O.
+"""Chooses which queries share a step, and how many of them are replayed, with a seeded generator.
 
-The earlier pairs themselves are drawn in SQL, by `flywheel.store.training.pairs.PairTable.replay`.
+It does not draw the earlier pairs: `flywheel.store.training.pairs.PairTable.replay` does, in SQL.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Rows = npt.NDArray[np.int64]
 def schedule(new: Rows, replay: Rows, *, steps: int, batch_size: int, share: float, seed: int) -> list[Rows]:
     """The queries of each step: `share` of a batch from `replay` (where there are any), the rest from `new`.
 
-    Each source is passed through in random order, again and again, so that no query is seen twice before all were once.
+    Each source is shuffled anew for every pass over it, so that no query comes twice before all came once.
     """
     generator = np.random.default_rng(seed)
     from_replay = 0 if not len(replay) else batch_size if not len(new) else round(batch_size * share)

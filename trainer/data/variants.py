@@ -1,4 +1,4 @@
-"""Queries like those that people asked, made of them: where a model must stay put without anybody having asked there.
+"""Makes queries out of those that people asked: places where a model must stay put although nobody asked there.
 
 A model held in place on the few queries that are replayed still drifts between them. Pseudo-rehearsal (Robins,
 Catastrophic forgetting, rehearsal and pseudorehearsal, Connection Science 1995) rehearses the model's own answers to
@@ -15,20 +15,20 @@ KEPT = (0.4, 0.85)  # share of a query's words that stay
 
 
 def variants(texts: Sequence[str], *, count: int, seed: int) -> list[str]:
-    """`count` distinct texts at most, evenly over `texts`: in turn with words left out, and joined from two halves."""
+    """At most `count` distinct texts, evenly over `texts`: by turns with words left out, and joined from two halves."""
     if not texts:
         return []
     generator = np.random.default_rng(seed)
-    made: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     for number in range(count):
         if number % len(texts) == 0:
             order = generator.permutation(len(texts))
         place = int(order[number % len(texts)])
         words, other = texts[place].split(), texts[int(generator.integers(len(texts)))].split()
         joins = (number // len(texts) + place) % 2
-        made[" ".join(_joined(words, other, generator) if joins else _thinned(words, generator))] = None
-    made.pop("", None)
-    return list(made)
+        distinct[" ".join(_joined(words, other, generator) if joins else _thinned(words, generator))] = None
+    distinct.pop("", None)
+    return list(distinct)
 
 
 def _thinned(words: Sequence[str], generator: np.random.Generator) -> list[str]:

@@ -1,6 +1,6 @@
-"""The training loop that every gradient tier shares: steps, schedule, development scores, checkpoints, budget.
+"""The training loop that every tier shares: steps, schedule, development scores, checkpoints, budget.
 
-Knows nothing of models or files: what trains, and where its state is kept, are arguments.
+It knows nothing of models or files: what trains, and where its state is kept, are arguments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Parameters = Mapping[str, torch.nn.Parameter]
 
 @dataclass(frozen=True)
 class DevScore:
-    """nDCG@10 of each held-out query, apart for documents that train elsewhere and for those that never do."""
+    """nDCG@10 of each held-out query, separately for documents that train elsewhere and for those that never do."""
 
     seen: npt.NDArray[np.float64]
     unseen: npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ class Learner(Protocol):
     """What a tier brings to the loop."""
 
     def parameters(self) -> Parameters:
-        """What trains, by name."""
+        """The parameters that train, by name."""
 
     def loss(self, step: int) -> torch.Tensor:
         """The loss of this step's batch, with gradients."""
@@ -64,15 +64,15 @@ class Fitted:
 
 
 def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluate_every: int = 10) -> Fitted:
-    """Train in place; returns how it went. Resumes from the run's checkpoint to the very bits of an unbroken run.
+    """Train in place; returns how it went. A run resumed from its checkpoint ends with the bits of an unbroken one.
 
-    AdamW, linear warm-up and decay, clipped gradients. Stops early when the held-out queries have got clearly worse
-    than the champion does on them, and goes back to their best state; or when the time is up, and keeps the last. Not
-    "worse than at their best": their labels come from pages that the champion ranked, which favours whatever ranks like
-    it, so a fall from a lucky peak says little. The first figure may be worse, while the rate still rises.
+    AdamW, linear warm-up and decay, clipped gradients. It stops early when held-out queries score clearly worse than
+    with the champion, and goes back to their best state. When the time is up, it keeps the last state. The bar is not
+    the best score: the labels come from pages that the champion ranked, which favours whatever ranks like it, so a fall
+    from a lucky peak says little. The first score may be worse, because the learning rate still rises.
 
     Raises:
-        ValueError: they got clearly worse and were never anything else.
+        ValueError: held-out queries were clearly worse at every evaluation.
     """
     parameters = dict(learner.parameters())
     optimizer = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
@@ -116,8 +116,8 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
 def merge(learner: Learner, champion: Mapping[str, torch.Tensor], *, share: float) -> tuple[float, DevScore]:
     """Mix `share` of the trained weights with the rest of `champion`, unless the held-out queries clearly lose by it.
 
-    Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022, who mix with the model before any tuning;
-    here that would give back a part of all earlier runs in each (0.85 to the seventh is 0.3). Returns the share that
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022. They mix with the model before any tuning.
+    Here each run would then give back a part of all earlier ones (0.85 to the seventh is 0.3). Returns the share that
     was kept (1.0: none of the champion) and the scores with it.
     """
     trained, parameters = learner.score(), learner.parameters()
@@ -136,14 +136,14 @@ def merge(learner: Learner, champion: Mapping[str, torch.Tensor], *, share: floa
 
 
 def schedule(step: int, steps: int, *, warmup: int = WARMUP_STEPS) -> float:
-    """Share of the peak learning rate at this step: up over `warmup` steps, then down to zero in a line."""
+    """Share of the peak learning rate at this step: it rises over `warmup` steps, then falls to zero in a line."""
     if step < warmup:
         return (step + 1) / warmup
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
 def clearly_worse(now: npt.NDArray[np.float64], before: npt.NDArray[np.float64], *, errors: float = 2.0) -> bool:
-    """Whether paired scores fell by more than `errors` standard errors: noise of a small held-out set stops nothing."""
+    """Whether paired scores fell by more than `errors` standard errors, so that noise of a small set stops nothing."""
     difference = now - before
     if len(difference) < 5:
         return False
@@ -163,7 +163,7 @@ class _Best:
     def worse(self, score: DevScore, parameters: Parameters, step: int, *, early: bool) -> bool:
         """Take note of a score; True when it is clearly worse than at the start, on all or on unseen documents.
 
-        Such a score is never the best one; while it is `early` it stops nothing yet.
+        Such a score is never the best one. An `early` one is not reported as worse.
         """
         best, start = self.score, self.start
         if clearly_worse(score.all, start.all) or clearly_worse(score.unseen, start.unseen):
@@ -174,7 +174,7 @@ class _Best:
         return False
 
     def settle(self, fitted: Fitted, parameters: Parameters) -> None:
-        """At the end: the best state where the loop stopped for getting worse; ValueError where none was good."""
+        """Restore the best state where the loop stopped for getting worse; ValueError where none was good."""
         if fitted.history and self.score is None:
             raise ValueError(
                 f"held-out queries were clearly worse than with the champion at every look, the last by step "
@@ -206,11 +206,11 @@ def _state(parameters: Parameters, optimizer: torch.optim.Optimizer, best: _Best
 
 
 def _resume(run: Run, parameters: Parameters, optimizer: torch.optim.Optimizer, fitted: Fitted, best: _Best) -> int:
-    """Put the checkpoint's state back where there is one; returns the step to go on with."""
-    found = run.load_checkpoint()
-    if found is None:
+    """Restore the checkpoint's state if there is one; returns the step to go on with."""
+    loaded = run.load_checkpoint()
+    if loaded is None:
         return 0
-    state, facts = found
+    state, facts = loaded
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state[f"now.{name}"])

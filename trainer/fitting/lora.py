@@ -1,6 +1,6 @@
 """A tower that trains low-rank updates of its matrices instead of the matrices, through PEFT.
 
-Folded into the weights before anything is saved, so that a version never needs PEFT to load.
+The updates are added to the weights before anything is saved, so that no version needs PEFT to load.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LoraTower:
         return self._tower.parameters() if self._peft is None else self._own
 
     def fold(self) -> None:
-        """Add the updates to the weights and take the factors out: the model has its own shape again."""
+        """Add the updates to the weights and remove the factors, so that the model has its own shape again."""
         if self._peft is not None:
             self._peft.merge_and_unload()
             self._peft = None

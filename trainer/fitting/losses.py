@@ -1,4 +1,4 @@
-"""Losses over a batch of queries and documents that both train: ranking, triplets, nested lengths, a teacher's say."""
+"""Losses over a batch of queries and documents that both train: ranking, triplets, nested lengths, distillation."""
 
 from __future__ import annotations
 

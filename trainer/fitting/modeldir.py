@@ -1,6 +1,6 @@
-"""A model version on disk: a folder that plain SentenceTransformer loads, complete once `flywheel.json` stands in it.
+"""A model version on disk: a folder that plain SentenceTransformer loads, complete once it holds `flywheel.json`.
 
-Safetensors only. Written beside its place under another name, flushed, and renamed.
+It writes safetensors only: into a folder of another name, which is flushed and renamed.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def check_space(model: SentenceTransformer, snapshot: Snapshot) -> None:
 def home_vectors(snapshot: Snapshot, texts: Sequence[str], *, device: str) -> npt.NDArray[np.float32] | None:
     """The base model's vectors (n, d) of these queries.
 
-    None where the champion's serve: there is no text, the champion is the base model, or its document tower was
-    trained, so that nothing of the base fits its space any more.
+    None where the champion's vectors serve: there is no text, the champion is the base model, or its document tower
+    was trained, so that the base's vectors no longer fit its space.
     """
     if not texts or snapshot.header.champion_path == snapshot.header.base_path:
         return None
@@ -62,7 +62,7 @@ def home_vectors(snapshot: Snapshot, texts: Sequence[str], *, device: str) -> np
 def join(
     champion: SentenceTransformer, query: Sequence[torch.nn.Module], document: Sequence[torch.nn.Module]
 ) -> SentenceTransformer:
-    """One model with a side for queries and a side for documents; plain `encode` takes the documents' side."""
+    """One model with a side for queries and a side for documents; plain `encode` uses the documents' side."""
     router = Router.for_query_document(list(query), list(document), default_route="document")  # type: ignore[arg-type]
     joined = SentenceTransformer(
         modules=[router],
@@ -121,8 +121,8 @@ def _manifest(model: SentenceTransformer, snapshot: Snapshot, metrics: Mapping[s
 
 
 def _share_unchanged(draft: Path, champion: Path) -> None:
-    """Make weights that the champion has too hard links to its own files: a version costs what it changed."""
-    if not (champion / MANIFEST).exists():  # not one of ours, so nobody promised that it never changes
+    """Hard-link weights that the champion has too to its files, so that a version takes only the space it changed."""
+    if not (champion / MANIFEST).exists():  # not a version of ours, so its files may change
         return
     theirs = list(champion.rglob("model.safetensors"))
     for ours in draft.rglob("model.safetensors"):

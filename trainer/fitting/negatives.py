@@ -1,6 +1,6 @@
-"""What a query of the tier `full` must not find: documents that look right to BM25 or to the champion, and are not.
+"""Finds hard negatives for the tier `full`: documents that look right to BM25 or to the champion, and are not.
 
-A candidate that scores close to the right document may be an answer that nobody marked, and is left alone.
+It leaves out a candidate that scores close to the right document: it may be an answer that nobody marked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEPT = 8  # the hardest of each source; a step draws from them
 
 
 class Negatives:
-    """Candidates of each query: what people rejected, and a pool to draw from."""
+    """Hard negatives of each query: what people rejected, and a pool to draw from."""
 
     def __init__(self, rejected: list[Rows], pool: list[Rows]) -> None:
         self._rejected, self._pool = rejected, pool
@@ -37,7 +37,7 @@ class Negatives:
 def mine(
     data: Examples, recipe: Recipe, queries: Vectors, documents: Vectors, texts: Sequence[str] | None
 ) -> Negatives:
-    """Candidates for every query that trains.
+    """Hard negatives for every query that trains.
 
     Args:
         data: the queries, their answers and rejections. recipe: sources, depth and margin.
@@ -46,19 +46,19 @@ def mine(
     """
     trains = np.flatnonzero(np.diff(data.targets.start) > 0)
     depth = min(recipe.negative_depth, len(documents))
-    found = [nearest(queries[trains], documents, depth, device="cpu")] if "mined" in recipe.negative_sources else []
+    sources = [nearest(queries[trains], documents, depth, device="cpu")] if "mined" in recipe.negative_sources else []
     if texts is not None:
-        found.append(by_words([data.queries[row] for row in trains], texts, depth))
+        sources.append(by_words([data.queries[row] for row in trains], texts, depth))
     nothing = np.empty(0, np.int64)
     pool, rejected = [nothing] * len(data.queries), [nothing] * len(data.queries)
     for place, row in enumerate(trains.tolist()):
         rejected[row] = data.rejected.of(row)
         answer = float((documents[data.targets.of(row)] @ queries[row]).max())
         limit = answer - (1 - recipe.negative_margin) * abs(answer)
-        known = np.concatenate([data.answers(row), rejected[row]])
+        answered = np.concatenate([data.answers(row), rejected[row]])
         safe = []
-        for source in found:
-            candidates = source[place][~np.isin(source[place], known)]
+        for source in sources:
+            candidates = source[place][~np.isin(source[place], answered)]
             safe.append(candidates[documents[candidates] @ queries[row] < limit][:KEPT])
         pool[row] = np.unique(np.concatenate(safe)) if safe else nothing
     return Negatives(rejected, pool)
@@ -68,9 +68,9 @@ def by_words(queries: Sequence[str], texts: Sequence[str], depth: int) -> Rows:
     """The `depth` documents that BM25 ranks highest for each query, (n, depth), best first."""
     import bm25s
 
-    settings = {"stopwords": [], "show_progress": False}  # no list of one language: idf does its work in any
+    settings = {"stopwords": [], "show_progress": False}  # a stop list is of one language; idf works in any
     index = bm25s.BM25()
     index.index(bm25s.tokenize(list(texts), **settings), show_progress=False)
     asked = bm25s.tokenize(list(queries), **settings)
-    found, _ = index.retrieve(asked, k=depth, show_progress=False, backend_selection="numpy")
-    return np.asarray(found, np.int64)
+    ranked, _ = index.retrieve(asked, k=depth, show_progress=False, backend_selection="numpy")
+    return np.asarray(ranked, np.int64)

@@ -1,4 +1,4 @@
-"""What a tower with frozen document vectors learns: rank by softmax over the whole corpus, stay put where it must."""
+"""What a tower learns against frozen document vectors: rank by softmax over the corpus, and stay put where it must."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEV_BLOCK = 128  # queries whose scores over all documents are in memory togethe
 class Objective:
     """Loss and scores of a tower on a plan's queries, whose texts the tower has read; see `fit.Learner`.
 
-    `home` are the base model's vectors (probes, d) of the plan's probes; None: they stay where the champion has them.
+    `home`: the base model's vectors (probes, d) of the plan's probes. None: they stay where the champion has them.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Objective:
             self._ranking = ranking_of(snapshot, data, every, device=device)
         self._documents = self._ranking.documents
         self._scored: tuple[tuple[tuple[int, int], ...], fit.DevScore] | None = None
-        # The champion's vectors of what must stay put, once: distillation then costs no second forward pass.
+        # the champion's vectors of what must stay put, computed once: distillation needs no second forward pass
         taught = probes.spread(np.concatenate([data.new, data.replayed])) if len(data.probes) else data.new[:0]
         kept = np.unique(np.concatenate([data.replayed, data.anchors, data.probes, data.variants, taught]))
         self._before = np.zeros((len(data.queries), self._documents.shape[1]), np.float32)
@@ -69,17 +69,17 @@ class Objective:
     def loss(self, step: int) -> torch.Tensor:
         """Weighted softmax loss, plus distil · |f(q) − f_champion(q)|² on replayed and anchor queries, and on variants.
 
-        And probe_weight · |f(p) − f_base(p)|² on probes, probe_far times that where no taught query comes near: what
-        nobody asked about yet must not drift either (learning without forgetting, Li and Hoiem 2016, with the documents
-        at hand in place of the new task's inputs).
+        Plus probe_weight · |f(p) − f_base(p)|² on probes, probe_far times that where no taught query comes near. So
+        what nobody asked about yet does not drift either. Source: Li and Hoiem, Learning without Forgetting, 2016,
+        here with the indexed documents in place of the new task's inputs.
         """
         rows = self._plan.steps[step]
-        data, found = self._plan.examples, self._tower.forward(rows)
+        data, embedded = self._plan.examples, self._tower.forward(rows)
         learns = data.weight[rows] > 0
         weight = torch.from_numpy(data.weight[rows[learns]]).to(self._device)
         with quick_products(self._quick):
-            ranking = self._ranking.loss(found[self._there(learns)], rows[learns], step)
-        # Few queries, shown again and again, weigh less against staying put than a full batch of them.
+            ranking = self._ranking.loss(embedded[self._there(learns)], rows[learns], step)
+        # a few queries that repeat in every step weigh less against staying put than a full batch does
         full = min(1.0, float(learns.sum()) / self._recipe.batch_size)
         loss = full * (ranking * weight).sum() / weight.sum().clamp_min(1e-6)
         for group in self._still:
@@ -87,14 +87,14 @@ class Objective:
             places = rows[still]
             if len(places):
                 before, force = (torch.from_numpy(of[places]).to(self._device) for of in (self._before, self._force))
-                loss = loss + (force * (found[self._there(still)] - before).square().sum(dim=1)).mean()
+                loss = loss + (force * (embedded[self._there(still)] - before).square().sum(dim=1)).mean()
         return loss
 
     def _there(self, mask: npt.NDArray[np.bool_]) -> torch.Tensor:
         return torch.from_numpy(mask).to(self._device)
 
     def score(self) -> fit.DevScore:
-        """See `fit.Learner`. Asked again of the same weights, as the start and the end of a run are, it remembers."""
+        """See `fit.Learner`. It keeps the last score: the start and the end of a run ask twice for the same weights."""
         state = tuple((id(value), value._version) for value in self.parameters().values())
         if self._scored is None or self._scored[0] != state:
             data = self._plan.examples
@@ -107,15 +107,15 @@ class Objective:
         judged = self._plan.examples.judged.take(rows)
         if self._ranking.pool is not None:
             judged.rows = np.searchsorted(self._ranking.pool, judged.rows)
-        found = torch.from_numpy(vectors(self._tower, rows)).to(self._device)
+        embedded = torch.from_numpy(vectors(self._tower, rows)).to(self._device)
         depth = min(10, len(self._documents))
         with quick_products(self._quick):
-            best = [(block @ self._documents.T).topk(depth).indices for block in torch.split(found, DEV_BLOCK)]
+            best = [(block @ self._documents.T).topk(depth).indices for block in torch.split(embedded, DEV_BLOCK)]
         return pairs.ranked_ndcg(torch.cat(best).cpu().numpy(), judged)
 
 
 def metrics(plan: pairs.StepPlan, fitted: fit.Fitted, before: fit.DevScore, after: fit.DevScore) -> dict[str, Any]:
-    """What the report and the manifest say of a finished run."""
+    """What the report and the manifest say about a finished run."""
     data = plan.examples
     done = sum(int(np.diff(data.targets.start)[rows].sum()) for rows in plan.steps[fitted.resumed_from : fitted.steps])
     return {

@@ -1,8 +1,7 @@
-"""How hard each probe stays: hardest where no query that is taught comes near.
+"""Decides how hard each probe is held in place: hardest where no query that is taught comes near.
 
-A probe stands for queries that nobody asked yet. Held as hard as that deserves everywhere, probes about what people do
-ask would hold learning itself back; held as softly as learning bears, a domain that nobody asked about yet drifts
-while another is learned.
+A probe stands for queries that nobody asked yet. If all probes were held hard, those about what people do ask would
+hold learning back. If all were held softly, a domain that nobody asked about yet would drift while another is learned.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ import numpy.typing as npt
 from trainer.fitting.ranking import nearest
 
 Vectors = npt.NDArray[np.float32]
-REACH = 100  # documents that a taught query comes near: what it ranks highest
-TAUGHT = 2_000  # queries that are looked at, evenly spread over all that are taught
+REACH = 100  # a taught query comes near the documents that it ranks highest, this many
+TAUGHT = 2_000  # taught queries that are compared, evenly spread over all of them
 
 
 def forces(
     probes: Vectors, taught: Vectors, documents: Vectors, *, near: float, far: float, device: str
 ) -> npt.NDArray[np.float32]:
-    """Weights (n,) of `probes` (n, d): `near` for one whose document stands among the REACH highest of any of the
-    `taught` queries (m, d), else `far`. Its document is the one of `documents` (k, d) that it is nearest to."""
+    """Weights (n,) of `probes` (n, d): `near` if the probe's document is among the REACH highest of any of the `taught`
+    queries (m, d), else `far`. A probe's document is the one of `documents` (k, d) nearest to it."""
     if near == far or not len(taught):
         return np.full(len(probes), far, np.float32)
     asked = np.zeros(len(documents), bool)

@@ -1,6 +1,6 @@
 """The ranking loss of frozen-document tiers: whole-corpus softmax where that is affordable, else an estimate of it.
 
-Both leave out what may be an answer, and count what people rejected more than once.
+Both leave out documents that may be answers, and count documents that people rejected more than once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAMPLE = 8_192  # documents that stand for all others in a step
 
 
 class RankingLoss(Protocol):
-    """A batch's ranking loss. `documents` are what development queries are ranked over: the snapshot's rows `pool`."""
+    """A batch's ranking loss. Development queries are ranked over `documents`, which are the snapshot's rows `pool`."""
 
     documents: torch.Tensor
     pool: Rows | None  # None: every row
@@ -65,9 +65,10 @@ class Exact:
 class Sampled:
     """Softmax with its largest terms exact and the sum of the rest estimated from a sample, new in every step.
 
-    The estimate of the normaliser is unbiased whatever the fixed terms: the sampled ones carry the logarithm of how
-    many documents each stands for, the correction by log Q of Bengio and Senécal (Adaptive importance sampling, 2008)
-    for a uniform Q. Mining is exact too, once a run and in chunks: a third of one pass of the exact softmax per query.
+    The estimate of the normaliser is unbiased whatever terms are fixed: each sampled one carries the logarithm of how
+    many documents it stands for. That is the log Q correction of Bengio and Senécal (Adaptive importance sampling,
+    2008) for a uniform Q. Mining is exact too, once a run and in chunks; for each query it costs a third of one pass of
+    the exact softmax.
     """
 
     def __init__(self, snapshot: Snapshot, data: Examples, queries: Vectors, *, device: str) -> None:
@@ -106,7 +107,7 @@ class Sampled:
         return normaliser - self._scale * (found * wanted).sum(dim=1)
 
     def _fixed(self, rows: Rows) -> tuple[Rows, Vectors, Rows]:
-        """For each query, -1 where there are fewer: documents with a term of their own, its boost; those left out."""
+        """For each query: documents with a term of their own, boosts, those left out; padded with -1 (boost 0)."""
         data, parts, boosts, out = self._data, [], [], []
         for row in rows.tolist():
             masked = data.masked.of(row)
@@ -130,7 +131,7 @@ class Sampled:
 def boosted(data: Examples, recipe: Recipe) -> Sparse:
     """What people rejected, with the logarithm of how often it counts: 1 at weight 0, `rejected_weight` at weight 1.
 
-    A rejected document costs as much as an ordinary one only when it ranks ln(rejected_weight) / scale lower.
+    To cost no more than an ordinary document, a rejected one must score ln(rejected_weight) / scale lower.
     """
     times = np.log1p((recipe.rejected_weight - 1) * data.rejected.values.astype(np.float64))
     return Sparse(data.rejected.start, data.rejected.rows, times.astype(np.float32))
@@ -156,12 +157,12 @@ def nearest(queries: Vectors, documents: Vectors, count: int, *, device: str, bl
 
 
 def _within(sample: Rows, table: Rows) -> npt.NDArray[np.bool_]:
-    """Which of the sorted `sample` (s,) stand in each row of `table` (n, f): (n, s)."""
+    """Which of the sorted `sample` (s,) are in each row of `table` (n, f): (n, s)."""
     place = np.searchsorted(sample, table).clip(max=len(sample) - 1)
     entry, column = np.nonzero(sample[place] == table)
-    found = np.zeros((len(table), len(sample)), bool)
-    found[entry, place[entry, column]] = True
-    return found
+    contained = np.zeros((len(table), len(sample)), bool)
+    contained[entry, place[entry, column]] = True
+    return contained
 
 
 def _padded(rows: list[npt.NDArray[Any]], filler: float) -> npt.NDArray[Any]:

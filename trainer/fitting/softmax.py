@@ -20,7 +20,7 @@ CHUNK = 4_096  # a chunk's logits stay in the processor's cache
 def quick_products(enabled: bool) -> Iterator[None]:
     """Matrix products of float32 that may round their factors to bfloat16; sums and results stay float32.
 
-    On a processor it is also what makes torch take oneDNN, which is faster even where it rounds nothing.
+    On a CPU it also makes torch use oneDNN, which is faster even where it rounds nothing.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if enabled else before)
@@ -43,8 +43,8 @@ class _CorpusSoftmax(torch.autograd.Function):
     ) -> torch.Tensor:
         entry, rows = (torch.from_numpy(part).to(queries.device) for part in (targets.entry, targets.rows))
         share = torch.from_numpy(targets.values).to(queries)
-        # Running maximum, normaliser and expected document, as in Milakov & Gimelshein, Online normalizer calculation
-        # for softmax, 2018.
+        # running maximum, normaliser and expected document: Milakov & Gimelshein, Online normalizer calculation for
+        # softmax, 2018
         top = queries.new_full((len(queries), 1), -torch.inf)
         total, expected = queries.new_zeros((len(queries), 1)), torch.zeros_like(queries)
         hidden = [torch.from_numpy(part) for part in (masked.entry, masked.rows)]

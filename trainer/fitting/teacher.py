@@ -1,4 +1,4 @@
-"""A larger model that says how well a document answers a query: a cross-encoder or a bi-encoder, in a local folder."""
+"""A larger model that scores how well a document answers a query: a cross-encoder or a bi-encoder in a local folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Teacher:
     """Scores pairs of texts. Cross-encoders give logits; a bi-encoder's cosines are multiplied by `scale`."""
 
     def __init__(self, folder: str, *, scale: float, device: str) -> None:
-        """Load it.
+        """Load the model of `folder`; it is never downloaded.
 
         Raises:
-            ValueError: no model in that folder. Nothing is ever downloaded.
+            ValueError: no model in that folder.
         """
         from sentence_transformers import CrossEncoder, SentenceTransformer
 
@@ -37,10 +37,12 @@ class Teacher:
         if self.crosses:
             from torch.nn import Identity
 
-            found = self._model.predict(list(pairs), activation_fn=Identity(), show_progress_bar=False)
-            if np.ndim(found) != 1:
-                raise ValueError(f"trainer.fitting.teacher gives {np.shape(found)[1]} scores for a pair; one is needed")
-            return np.asarray(found, np.float32)
+            logits = self._model.predict(list(pairs), activation_fn=Identity(), show_progress_bar=False)
+            if np.ndim(logits) != 1:
+                raise ValueError(
+                    f"trainer.fitting.teacher gives {np.shape(logits)[1]} scores for a pair; one is needed"
+                )
+            return np.asarray(logits, np.float32)
         queries, documents = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
         left = dict(zip(queries, self._model.encode_query(queries, normalize_embeddings=True), strict=True))
         right = dict(zip(documents, self._model.encode_document(documents, normalize_embeddings=True), strict=True))

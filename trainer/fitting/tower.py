@@ -1,7 +1,7 @@
-"""The query side of a model as something to train: texts are tokenised once, frozen layers run once, the rest per step.
+"""One side of a model as something to train: texts are tokenised once, frozen layers run once, the rest in each step.
 
-BERT encoders take a path of their own, several times as fast on a processor: no padding outside attention, and plain
-matrix products inside it. Any other architecture runs as the library runs it.
+BERT encoders have a path of their own, several times as fast on a CPU: no padding outside attention, and plain matrix
+products inside it. Any other architecture runs as the library runs it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 Rows = npt.NDArray[np.int64]
 Layers = int | Literal["all"]
 BLOCK = 256  # texts that pass the frozen layers together; fixed, so that a resumed run computes the same bits
-TOKENS, LENGTHS = 512, 16  # what tokens of a batch, and of its longest text, are filled up to a multiple of
-FRUGAL = 4e9  # bytes that a pass may keep for its gradients; above them a layer keeps its input alone
+TOKENS, LENGTHS = 512, 16  # the tokens of a batch, and of its longest text, are filled up to a multiple of these
+FRUGAL = 4e9  # bytes that a pass may keep for its gradients; beyond, a layer keeps only its input
 
 
 class Tower(Protocol):
@@ -33,16 +33,16 @@ class Tower(Protocol):
         """Unit vectors (n, d) of these texts, with gradients."""
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
-        """What trains, by name."""
+        """The parameters that train, by name."""
 
 
 def tower_of(
     modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "", dropout: bool = False
 ) -> Tower:
-    """The fastest tower that computes what these modules (one route of a model) compute of `prompt` and a text.
+    """The fastest tower with the results of these modules (one route of a model) for `prompt` and a text.
 
     `dropout`: passes with gradients drop activations at the model's own rates (Srivastava et al., JMLR 2014), drawn by
-    torch's global generator; passes without never do.
+    torch's global generator. Passes without gradients drop nothing.
     """
     first, pooling = modules[0], modules[1] if len(modules) > 1 else None
     plain = type(getattr(first, "model", None)).__name__ == "BertModel"
@@ -60,7 +60,7 @@ def vectors(tower: Tower, rows: Rows) -> npt.NDArray[np.float32]:
 
 
 class LibraryTower:
-    """Any architecture, as the library runs it; frozen layers run in every step, without gradients."""
+    """Any architecture, run by the library. Frozen layers run in every step, without gradients."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class BertTower:
                     state = self._layer(layer, state, layout)
                 kept = state.to(torch.bfloat16 if self._bf16 else torch.float32)
                 hidden.update(zip(rows.tolist(), torch.split(kept[: layout.tokens], layout.lengths), strict=True))
-        # A slice would keep its whole block alive and scattered; one row each is what a step gathers.
+        # copied: slices would keep whole blocks in memory, and scattered, while a step gathers single rows
         self._hidden = [hidden[row].clone() for row in range(len(self._tokens))]
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -167,17 +167,17 @@ class BertTower:
         return functional.normalize(features["sentence_embedding"], dim=-1)
 
     def _kept(self, state: torch.Tensor, layout: _Layout) -> int:
-        """About how many bytes gradients need of a pass, as measured with documents of 128 and 256 tokens."""
+        """About how many bytes a pass keeps for gradients, as measured with documents of 128 and 256 tokens."""
         attention = len(layout.lengths) * self._heads * layout.longest**2
         return 4 * len(self._upper) * (17 * state.numel() + 3 * attention)
 
     def _again(self, layer: Any, state: torch.Tensor, layout: _Layout) -> torch.Tensor:
-        """The layer's output, computed once more for its gradients, to the same bits, so that it keeps its input alone.
+        """The layer's output. It keeps only its input, and is computed once more, to the same bits, for its gradients.
 
         Source: Chen et al., Training deep nets with sublinear memory cost, 2016.
         """
-        found: torch.Tensor = checkpoint(self._layer, layer, state, layout, use_reentrant=False)
-        return found
+        output: torch.Tensor = checkpoint(self._layer, layer, state, layout, use_reentrant=False)
+        return output
 
     def _embed(self, rows: Rows) -> torch.Tensor:
         table = self._bert.embeddings
@@ -214,8 +214,8 @@ class BertTower:
 class _Layout:
     """Where the tokens of a batch lie: one after the other outside attention, padded inside it.
 
-    Rows that belong to nobody fill both up to a few sizes: for every size that it meets the processor's library makes
-    programs of its own and keeps them, and a run's memory would grow with its steps.
+    Empty rows fill both up to a few sizes. The CPU's matrix library compiles and keeps programs for every new size, so
+    memory would otherwise grow with the steps of a run.
     """
 
     def __init__(self, lengths: list[int], device: str) -> None:
@@ -241,7 +241,7 @@ class _Layout:
         return self.fill(packed)
 
     def fill(self, state: torch.Tensor) -> torch.Tensor:
-        """(tokens, d) and rows of zeros, which no text ever sees."""
+        """(tokens, d) and rows of zeros, which no text reads."""
         return functional.pad(state, (0, 0, 0, -self.tokens % TOKENS))
 
     def mean(self, state: torch.Tensor) -> torch.Tensor:
@@ -254,7 +254,7 @@ class _Layout:
         return state.float()[torch.from_numpy(self._starts).to(state.device)]
 
 
-# The library's index gradients add up one row after the other; here every row has one source, so copies suffice.
+# the library's index gradients add up row by row; here every row has one source, so copies suffice
 class _Pad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, state: torch.Tensor, at: torch.Tensor, rows: int) -> torch.Tensor:
@@ -279,7 +279,7 @@ class _Unpad(torch.autograd.Function):
 
 
 def trainable(model: torch.nn.Module, layers: Layers) -> dict[str, torch.nn.Parameter]:
-    """The parameters of the top `layers` blocks (all of the model's for "all"); the others stop training."""
+    """The parameters of the top `layers` blocks (for "all", of the whole model); the others no longer train."""
     stacks = [part for name, part in model.named_modules() if name in ("encoder.layer", "layers", "encoder.layers")]
     named = dict(model.named_parameters())
     chosen = named
@@ -292,7 +292,7 @@ def trainable(model: torch.nn.Module, layers: Layers) -> dict[str, torch.nn.Para
 
 
 def weight_of(linear: Any) -> torch.Tensor:
-    """A linear map's weight as it acts now, with its low-rank update where it has one."""
+    """A linear map's present weight, with its low-rank update if it has one."""
     update = getattr(linear, "get_delta_weight", None)
     weight: torch.Tensor = linear.weight if update is None else linear.base_layer.weight + update("default")
     return weight

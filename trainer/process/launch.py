@@ -1,4 +1,4 @@
-"""Start a training subprocess and read what it leaves; loads neither torch nor the model library."""
+"""Starts a training subprocess and reads what it leaves; it loads neither torch nor the model library."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def threads_of(budget: ResourceBudget) -> int:
 def launch(snapshot: Path, out: Path, budget: ResourceBudget) -> subprocess.Popen[bytes]:
     """Start training `snapshot` into the model directory `out`; its output goes to `<out>.log`.
 
-    It ends with this process, and on Linux with the thread that calls this, so that no orphan writes on.
-    The same call after a crash or kill goes on from the checkpoint. The caller waits, or kills it.
+    It ends with this process, and on Linux with the thread that calls this, so that no orphan goes on writing.
+    The same call after a crash or kill goes on from the checkpoint. The caller waits for it, or kills it.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     threads = str(threads_of(budget))
@@ -34,12 +34,12 @@ def launch(snapshot: Path, out: Path, budget: ResourceBudget) -> subprocess.Pope
 
 
 def progress_path(out: Path) -> Path:
-    """Where a run says how far it is."""
+    """Where a run writes its progress."""
     return out.with_name(f"{out.name}.progress.json")
 
 
 def report_path(out: Path) -> Path:
-    """Where a run says how it ended."""
+    """Where a run writes how it ended."""
     return out.with_name(f"{out.name}.report.json")
 
 

@@ -1,4 +1,4 @@
-"""Ends a process when the one that started it is gone: two trainers must never share a directory, two daemons no home.
+"""Ends a process when its starter is gone: two trainers must never share a directory, nor two daemons a home.
 
 `python -m trainer.process.parent PID COMMAND…` becomes COMMAND, which ends with process PID where the kernel allows.
 """
@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int) -> None:
-    """Die with process `parent`: at once where the kernel can see to it, else within a second."""
+    """Die with process `parent`: at once where the kernel supports it, else within a second."""
     _ask_kernel(parent)
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
 

@@ -1,6 +1,6 @@
 """Several processes that train one model: each runs the model on its part of a step, and all take the same step.
 
-`torch.distributed` over loopback. They meet through a file: the store that torchrun opens for it listens on every
+They use `torch.distributed` over loopback and meet through a file. The store that torchrun would open listens on every
 interface of the machine, and its rendezvous reads pickles from there.
 """
 
@@ -29,9 +29,9 @@ _LOOK_SECONDS, _LEAVE_SECONDS = 0.5, 30.0
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as one of them knows them: its own number and how many there are.
+    """The processes of a run, as one of them sees them: its own number and how many there are.
 
-    Every method but `main` is a meeting: all must call it, in the same order.
+    Every method but `main` synchronises them: all must call it, in the same order.
     """
 
     rank: int = 0
@@ -43,9 +43,9 @@ class Processes:
         return self.rank == 0
 
     def spread(self, forward: Callable[[Rows], torch.Tensor], rows: Rows) -> torch.Tensor:
-        """`forward(rows)`, (n, d), of which this process computes its part; its gradients reach that part alone.
+        """`forward(rows)`, (n, d), of which this process computes its part; its gradients reach only that part.
 
-        Whoever computes the whole loss from it, in every process, has its parts of the gradients in `add_up`'s sum.
+        When every process computes the whole loss from it, `add_up` sums their parts to the whole gradient.
         """
         if self.count == 1:
             return forward(rows)
@@ -62,15 +62,15 @@ class Processes:
         """Give every process the sum of all their gradients."""
         if self.count == 1:
             return
-        known = list(parameters)
-        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in known]
+        trained = list(parameters)
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in trained]
         together = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(together)
-        for parameter, total in zip(known, torch.split(together, [one.numel() for one in known]), strict=True):
+        for parameter, total in zip(trained, torch.split(together, [one.numel() for one in trained]), strict=True):
             parameter.grad = total.view_as(parameter)
 
     def agree(self, value: bool) -> bool:
-        """What the main one says, whose clock counts."""
+        """The main process's value, because only its clock counts."""
         if self.count == 1:
             return value
         said = torch.tensor(int(value), device=_device())
@@ -111,11 +111,11 @@ def led(
 ) -> Iterator[Processes]:
     """This process as the main one of `count`, which starts the others with `command` and their own numbers.
 
-    They end with it. Where one of them ends before this does, `failed` is told and this process ends with exit code 1:
-    the others' gradients would be waited for in vain.
+    They end with it. Where one of them fails before this process is done, `failed` is called and this process ends with
+    exit code 1: it would wait forever for the other's gradients.
     """
     meeting = out.with_name(f"{out.name}.{os.getpid()}.meeting")
-    for left in out.parent.glob(f"{out.name}.*.meeting"):  # by a run that was killed
+    for left in out.parent.glob(f"{out.name}.*.meeting"):  # left by a run that was killed
         left.unlink(missing_ok=True)
     own = ["--count", str(count), "--meeting", str(meeting), "--parent", str(os.getpid())]
     others = {
@@ -129,7 +129,7 @@ def led(
             yield processes
             done.set()
         for other in others.values():
-            with suppress(subprocess.TimeoutExpired):  # the model is there, and nothing is left for it to do
+            with suppress(subprocess.TimeoutExpired):  # the model is saved, so the process may be killed
                 other.wait(_LEAVE_SECONDS)
     except RuntimeError as error:
         gone = [(rank, code) for rank, other in others.items() if (code := other.poll())]
@@ -145,7 +145,7 @@ def led(
 
 
 def count_of(asked: int, *, tier: str, device: str) -> int:
-    """How many processes a run gets: as asked, else one for each CUDA device; 1 in tiers that take seconds."""
+    """How many processes a run gets: `asked`, else one for each CUDA device; 1 in tiers that take seconds."""
     if tier != "full":
         return 1
     return asked or (max(1, torch.cuda.device_count()) if device == "cuda" else 1)

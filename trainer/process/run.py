@@ -1,4 +1,4 @@
-"""One run's dealings with the outside: clock, memory, progress file, checkpoint, report. All writes are atomic."""
+"""One run's contact with the outside: clock, memory, progress file, checkpoint, report. All writes are atomic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OverBudget(RuntimeError):  # noqa: N818 - reads as what happened
 
 
 class Run:
-    """Where a run stands against its budget, and what it leaves behind for others to read."""
+    """Compares a run with its budget, and writes what others read about it."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Run:
         return self._clock() - self._start
 
     def out_of_time(self) -> bool:
-        """Whether only the time to finish is left."""
+        """Whether only the time for merging, scoring and saving is left."""
         return self.processes.agree(self.seconds > self._budget.minutes * 60 * (1 - FINISHING_SHARE))
 
     def check_memory(self, *, planned_gb: float = 0.0) -> None:
@@ -78,7 +78,7 @@ class Run:
         write_json(progress_path(self.out), facts)
 
     def checkpoint_due(self) -> bool:
-        """Whether the last checkpoint is old enough."""
+        """Whether this process writes checkpoints and the last one is old enough."""
         return self.processes.main and self._clock() - self._saved >= CHECKPOINT_SECONDS
 
     def save_checkpoint(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
@@ -91,7 +91,7 @@ class Run:
         self._saved = self._clock()
 
     def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """The checkpoint of this very snapshot, or None; one of another snapshot is no use."""
+        """The checkpoint of this snapshot, or None where there is none, or one of another snapshot."""
         path = checkpoint_path(self.out)
         if not path.exists():
             return None
@@ -117,7 +117,7 @@ class Run:
 def peak_memory_gb() -> float:
     """The most resident memory that this process ever had.
 
-    On Linux from /proc: getrusage carries the peak of whoever started the process over into it, here the daemon's.
+    On Linux from /proc, because getrusage inherits the peak of the process that started this one, here the daemon's.
     """
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()

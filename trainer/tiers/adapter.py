@@ -1,6 +1,6 @@
-"""The cheapest tier: a residual linear map on the champion's query vectors, trained in seconds, no encoder touched.
+"""The cheapest tier: a residual linear map on the champion's query vectors, trained in seconds. It changes no encoder.
 
-Also the tier for embeddings of models that nobody here can train: it needs vectors, not weights.
+It also serves embeddings of models that cannot be trained here: it needs vectors, not weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.process.run import Run
 Rows = npt.NDArray[np.int64]
 LEARNING_RATE = 3e-4  # at 1e-3 a map forgets earlier domains
 STEPS = 120
-EVALUATE_EVERY = 40  # over a large corpus a look costs as much as several steps
+EVALUATE_EVERY = 40  # over a large corpus one evaluation costs as much as several steps
 
 
 class ResidualMap:
@@ -37,7 +37,7 @@ class ResidualMap:
         self.weight = torch.nn.Parameter(torch.zeros((dimension, dimension), device=device))
 
     def read(self, texts: Sequence[str]) -> None:
-        """See `Tower`; the vectors are there already."""
+        """See `Tower`; does nothing, because the vectors are given."""
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """See `Tower`."""
@@ -75,12 +75,12 @@ def _query_vectors(
     champion: SentenceTransformer, snapshot: Snapshot, queries: Sequence[str], device: str
 ) -> npt.NDArray[np.float32]:
     """The champion's vectors of all queries that train or are scored: those at hand, and the rest encoded now."""
-    known, recipe = snapshot.query_vectors, snapshot.recipe
+    at_hand, recipe = snapshot.query_vectors, snapshot.recipe
     vectors = np.zeros((len(queries), snapshot.vectors.shape[1]), np.float32)
-    missing = [row for row, text in enumerate(queries) if text not in known]
+    missing = [row for row, text in enumerate(queries) if text not in at_hand]
     for row, text in enumerate(queries):
-        if text in known:
-            vectors[row] = known[text]
+        if text in at_hand:
+            vectors[row] = at_hand[text]
     bf16 = uses_bf16(recipe.bf16, device)
     if missing:
         encoder = Encoder(champion, device=device, bf16=bf16)
@@ -89,9 +89,9 @@ def _query_vectors(
 
 
 def _modules(query: Sequence[torch.nn.Module], weight: torch.Tensor) -> list[torch.nn.Module]:
-    """What the query side gets appended: the map and a normalisation, or nothing where an earlier map takes it up.
+    """The modules to append to the query side: the map and a normalisation; none where an earlier map takes it up.
 
-    Without a bias, maps compose and scalars pass through: normalize(normalize(A q) B) = normalize(B A q).
+    Without a bias, maps compose and scalars pass through: normalize(B normalize(A q)) = normalize(B A q).
     """
     last = query[-2] if len(query) > 1 else None
     dimension = len(weight)

@@ -1,6 +1,6 @@
-"""Both towers at once: new document vectors, so the caller re-embeds the corpus and builds a new index beside the old.
+"""Trains both towers at once. Document vectors change, so the caller re-embeds the corpus into a new index.
 
-In-batch and hard negatives; a document known or suspected to answer a query is never its negative.
+It uses in-batch and hard negatives. A document that answers a query, or may, is never its negative.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trainer.process.run import Run
 Rows = npt.NDArray[np.int64]
 LEARNING_RATE = 4e-5  # the usual 2e-5 for batches of 16, in proportion (linear scaling, Goyal et al. 2017)
 BATCH = 32  # every query brings a document and hard negatives, of hundreds of tokens each
-SCALE = 20.0  # the library's own for the documents of a batch; trainer.scale is chosen for whole corpora
+SCALE = 20.0  # the library's default for the documents of a batch; trainer.scale is chosen for whole corpora
 POOL = 500  # documents that development queries are ranked against
 
 
@@ -43,7 +43,7 @@ class Group:
 
 
 class BothTowers:
-    """Ranking over a batch's documents, with a teacher's say where there is one; see `fit.Learner`."""
+    """Ranking over a batch's documents, with distillation if there is a teacher; see `fit.Learner`."""
 
     def __init__(
         self,
@@ -69,16 +69,16 @@ class BothTowers:
         self._taught = dict(zip(asked, scores.tolist(), strict=True))
 
     def parameters(self) -> fit.Parameters:
-        """See `fit.Learner`; a tower that serves both sides counts once."""
+        """See `fit.Learner`; parameters that both sides share count once."""
         both = {f"document.{name}": value for name, value in self._document.parameters().items()}
-        known = {id(value) for value in both.values()}
+        shared = {id(value) for value in both.values()}
         queries = self._query.parameters().items()
-        return both | {f"query.{name}": value for name, value in queries if id(value) not in known}
+        return both | {f"query.{name}": value for name, value in queries if id(value) not in shared}
 
     def loss(self, step: int) -> torch.Tensor:
-        """Each query against the documents and hard negatives of the whole batch, at every length that must rank."""
+        """Each query against the documents and hard negatives of the whole batch, at every length of the recipe."""
         group, recipe, data = self._groups[step], self._recipe, self._plan.examples
-        # what drops is told by seed and step, so that a resumed run computes the same bits
+        # dropout depends on seed and step only, so that a resumed run computes the same bits
         seeds = np.random.SeedSequence((self._seed, step, self._processes.rank))
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         asked, read = (
@@ -96,7 +96,7 @@ class BothTowers:
         return total
 
     def score(self) -> fit.DevScore:
-        """See `fit.Learner`; against a pool of documents, because these move as well."""
+        """See `fit.Learner`; against a pool of documents, because their vectors change too and must be computed."""
         data = self._plan.examples
         documents = vectors(self._document, self._pool)
         return fit.DevScore(self._ndcg(data.dev_seen, documents), self._ndcg(data.dev_unseen, documents))
@@ -116,8 +116,8 @@ class BothTowers:
                 if column >= 0:
                     wanted[place, slot] = self._taught[int(group.queries[place]), int(group.documents[column])]
         logits = self._recipe.scale * cosines.gather(1, torch.from_numpy(own.clip(0)).to(cosines.device))
-        taught, there = (torch.from_numpy(value).to(cosines.device) for value in (wanted, own >= 0))
-        return distil(logits, taught, there, kind=self._recipe.teacher_loss)
+        taught, filled = (torch.from_numpy(value).to(cosines.device) for value in (wanted, own >= 0))
+        return distil(logits, taught, filled, kind=self._recipe.teacher_loss)
 
 
 def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     modeldir.check_space(champion, snapshot)
     bf16 = uses_bf16(recipe.bf16, device)
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)
-    # nothing can stay put while all moves
+    # while both towers change, no vector can stay where it was
     snapshot = dataclasses.replace(snapshot, recipe=recipe, anchors=ANCHORS.empty_table(), probes=())
     batch = min(BATCH, recipe.batch_size)
     plan = pairs.plan(snapshot, steps=recipe.steps, batch_size=batch, curated_share=recipe.curated_share)
@@ -144,7 +144,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
         learner.learn_from(Teacher(recipe.teacher, scale=recipe.scale, device=device), snapshot)
     before = learner.score()
     fitted = fit.fit(learner, run, steps=recipe.steps, learning_rate=LEARNING_RATE, evaluate_every=20)
-    # Not merged with the base: these steps are few and small, and a share of the gain would go with them.
+    # not merged with the champion: the steps are few and small, and merging would give back a share of the gain
     metrics = metrics_of(plan, fitted, before, learner.score()) | {"merge": 1.0, "mined": len(mined)}
     if run.processes.main:
         modeldir.save(champion, run.out, snapshot, metrics=metrics)
@@ -152,7 +152,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
 
 
 def groups_of(plan: pairs.StepPlan, mined: negatives.Negatives, count: int, seed: int) -> list[Group]:
-    """The documents of each step, drawn by step and seed alone: one answer for each query, its hard negatives after."""
+    """The documents of each step, drawn by step and seed only: one answer for each query, then all hard negatives."""
     data, groups = plan.examples, []
     first_curated = len(plan.steps) - plan.curated_steps
     for step, rows in enumerate(plan.steps):
@@ -206,8 +206,8 @@ def _answers(data: pairs.Examples, group: Group) -> npt.NDArray[np.bool_]:
 
 def _meetings(group: Group) -> list[tuple[int, int]]:
     """(query, document) of each query's own document and hard negatives."""
-    found = []
+    met = []
     for place, row in enumerate(group.queries.tolist()):
         columns = [place, *(column for column in group.hard[place].tolist() if column >= 0)]
-        found += [(row, int(group.documents[column])) for column in columns]
-    return found
+        met += [(row, int(group.documents[column])) for column in columns]
+    return met

@@ -62,7 +62,7 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
 
 
 def rate(recipe: Recipe) -> float:
-    """The peak learning rate: low-rank factors take a greater one than whole matrices."""
+    """The peak learning rate: low-rank factors need a higher one than whole matrices."""
     return recipe.learning_rate * (LORA_RATE if recipe.lora_rank else 1.0)
 
 
@@ -71,7 +71,7 @@ def _plain(query: Sequence[torch.nn.Module]) -> dict[str, torch.nn.Parameter]:
 
 
 def planned_gb(snapshot: Snapshot) -> float:
-    """Document vectors, the model with its gradients and moments, a step's logits."""
+    """The memory to expect: document vectors, the model with its gradients and moments, a step's logits."""
     recipe, documents = snapshot.recipe, snapshot.vectors
     logits = 3 * 4 * recipe.batch_size * min(16_384, len(documents))
     return float(documents.nbytes + 5 * 90e6 + logits) / 2**30
