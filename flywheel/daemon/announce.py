@@ -1,6 +1,6 @@
-"""Tells the world which model is the champion: each switch once on the models topic, in order, through any crash.
+"""Announces which model is the champion: each switch once on the models topic, in order, through any crash.
 
-The decision stands in the database before; this is its outbox. It decides nothing and switches nothing.
+The database holds the decision first, and is the outbox. This module decides nothing and switches nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Switch(Protocol):
 
 
 class Outbox(Protocol):
-    """Where unannounced switches wait; `flywheel.store.evaluation.decisions.Decisions` is the real one."""
+    """Where unannounced switches wait; `flywheel.store.evaluation.decisions.Decisions` fulfils it."""
 
     def unannounced(self) -> Sequence[Switch]: ...
 
@@ -49,14 +49,14 @@ class Outbox(Protocol):
 class Announcer:
     """Empties the outbox.
 
-    Steps for each switch: 1. look whether the topic holds it already (after a start or a failure only: the last
-    attempt may have ended between sending and marking), 2. send and wait for the acknowledgement, 3. mark it. A crash
-    after 2 is found by the next process in 1, so that each decision stands on the topic exactly once.
+    Steps for each switch: 1. look whether the topic holds it already (only after a start or a failure, because the last
+    attempt may have ended between sending and marking), 2. send and wait for the acknowledgement, 3. mark it. After a
+    crash between 2 and 3 the next process finds it in 1, so that the topic holds each decision exactly once.
 
     Args:
         send: (key, value) to the models topic; the future ends when the broker has it.
         announced: the decision ids that the topic holds now.
-        index_of: version -> index_id, for those who load the model.
+        index_of: version -> index_id, for readers that load the model.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Announcer:
         try:
             return sum(self._announce(switch) for switch in self._outbox.unannounced())
         except BaseException:
-            self._known = None  # a message whose acknowledgement was lost may stand there all the same
+            self._known = None  # a message may be on the topic although its acknowledgement was lost
             raise
 
     def _announce(self, switch: Switch) -> bool:

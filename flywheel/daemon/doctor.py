@@ -1,4 +1,4 @@
-"""What `flywheel doctor` looks at: each check says what it found and, where something is wrong, what to do."""
+"""The checks of `flywheel doctor`: each says what it found and, where something is wrong, what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flywheel.store.store import Store
 
 
 def run(home: Home, config: Config, store: Store, registry: Registry) -> list[Json]:
-    """`{check, ok, detail}` for disk, database, broker, topics, models, golden set and processor."""
+    """`{check, ok, detail}` for home, disk, database, broker, champion, golden set, documents and processor."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("home", lambda: _writable(home.root)),
         ("disk", lambda: _room(home.root, config.limits.min_free_mb)),
@@ -80,7 +80,7 @@ def _champion(store: Store, registry: Registry) -> str:
 
 def _golden(store: Store, least: int) -> str:
     sets = store.golden.current("golden")
-    queries = sum(len(found.queries) for found in sets)
+    queries = sum(len(judged.queries) for judged in sets)
     if queries < least:
         raise _Wrong(f"{queries} judged queries; below {least} nothing is promoted: `flywheel import golden DIR`")
     return f"{queries} judged queries in {len(sets)} sets"

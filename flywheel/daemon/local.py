@@ -1,4 +1,4 @@
-"""`Operations` on a home of this process: what the daemon serves, and what a command does where no daemon runs."""
+"""`Operations` on a home that this process has open: the daemon serves them, and commands use them without a daemon."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Installation:
 
 @dataclass(frozen=True)
 class DaemonHooks:
-    """What only a running daemon has; the defaults are those of a command on its own.
+    """What only a running daemon has; the defaults are those of a command without a daemon.
 
-    `turn(wait, tier)` runs or queues a cycle, `activate` is told a new champion, `status` adds to the report.
+    `turn(wait, tier)` runs or queues a cycle, `activate` is called with a new champion, `status` adds to the report.
     """
 
     turn: Callable[[bool, str | None], Json]
@@ -136,8 +136,8 @@ class LocalOperations:
         store = self._in.store
         champion = self._champion()["version"]
         if store.models.get(version) is None:
-            known = ", ".join(model.version for model in store.models.all())
-            raise OperationError(f"there is no model version {version!r}; there are {known}", "unknown_version")
+            versions = ", ".join(model.version for model in store.models.all())
+            raise OperationError(f"there is no model version {version!r}; there are {versions}", "unknown_version")
         if version == champion:
             raise OperationError(f"{version} is the champion already", "already_champion")
         return self._switch("manual", version, champion, (reason,), actor)
@@ -175,15 +175,15 @@ class LocalOperations:
 
     def import_judged(self, kind: JudgedKind, name: str, queries: list[Json], judgements: list[Json]) -> Json:
         texts = {str(query["id"]): str(query["text"]) for query in queries}
-        known = [
+        rows = [
             (str(item["query_id"]), str(item["doc_id"]), float(item["grade"]))
             for item in judgements
             if str(item["query_id"]) in texts
         ]
-        judged = {query_id for query_id, _, grade in known if grade > 0}
+        judged = {query_id for query_id, _, grade in rows if grade > 0}
         usable = {query_id: text for query_id, text in texts.items() if query_id in judged}
         singular = "golden" if kind == "golden" else "anchor"
-        version = self._in.store.golden.add(singular, name, usable, known, self._in.now_ms())
+        version = self._in.store.golden.add(singular, name, usable, rows, self._in.now_ms())
         missing = len(texts) - len(usable)
         reasons = {"a query without a relevant document": missing} if missing else {}
         return {
@@ -218,7 +218,7 @@ class LocalOperations:
     def _switch(self, kind: str, version: str, champion: str, reasons: tuple[str, ...], actor: str) -> Json:
         store = self._in.store
         self._make_ready(version, champion)
-        with store.database.write():  # one switch at a time, each over the champion that it saw
+        with store.database.write():  # one switch at a time, and only from the champion that the caller saw
             now = self._champion()["version"]
             if now != champion:
                 raise OperationError(f"{now} became the champion meanwhile; look again, and repeat it", "conflict")
@@ -237,7 +237,7 @@ class LocalOperations:
         return {"decision_id": decision.decision_id, "champion": version, "previous": champion}
 
     def _make_ready(self, version: str, champion: str) -> None:
-        """Load the version, and bring its index up to date where it has one of its own, before anybody relies on it."""
+        """Load the version, and bring its index up to date if it has its own, before anything is switched to it."""
         try:
             indexer, present = self._in.indexers.of(version), self._in.store.models.get(champion)
             if present is None or indexer.index.index_id != present.index_id:
@@ -283,11 +283,11 @@ class LocalOperations:
         return done.queries + done.events
 
     def _import_annotations(self, records: list[Json]) -> Json:
-        """Into the golden set `annotations`, on top of what it holds; a pair judged anew takes its new grade."""
-        known = [judged for judged in self._in.store.golden.current("golden") if judged.name == "annotations"]
+        """Add to the golden set `annotations` as a new version; a pair that is judged again takes its new grade."""
+        earlier = [judged for judged in self._in.store.golden.current("golden") if judged.name == "annotations"]
         grades = {
             (query, doc_id): grade
-            for judged in known
+            for judged in earlier
             for query, graded in zip(judged.queries, judged.judgements, strict=True)
             for doc_id, grade in graded.items()
         }
@@ -304,7 +304,7 @@ def _iso(ms: int | None) -> str | None:
 
 
 def _plain(record: Any) -> Json:
-    """A slotted record as plain values; times in epoch milliseconds get an ISO name beside."""
+    """A slotted record as plain values; times in epoch milliseconds become ISO, under a name without `_ms`."""
     values = {name: getattr(record, name) for name in record.__dataclass_fields__}
     return {
         name.removesuffix("_ms"): _iso(value)

@@ -1,4 +1,4 @@
-"""Hands the HTTP API's messages to the broker, and says when it has them."""
+"""Hands the HTTP API's messages to the broker, and returns once the broker has them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flywheel.settings.load import Kafka
 
 
 class BrokerPublisher:
-    """`flywheel.serving.services.EventPublisher` over the producer."""
+    """Fulfils `flywheel.serving.services.EventPublisher` with the producer."""
 
     def __init__(self, producer: Producer, settings: Kafka) -> None:
         self._producer = producer

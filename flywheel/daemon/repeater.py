@@ -1,4 +1,4 @@
-"""One generic runner: repeats a step until it is told to stop, and keeps what went wrong where `status` can show it."""
+"""One generic runner: repeats a step until it is stopped, and keeps its last error so that `status` can show it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 class Repeater(threading.Thread):
     """A thread around `step`, which does one pass and returns the seconds to wait until the next.
 
-    A step that raises is repeated after a growing pause; the error stays in `error` until a pass succeeds, so that a
-    failure is never silent. The stop event ends the wait at once.
+    A step that raises is repeated after a growing pause. The error stays in `error` until a pass succeeds, so that no
+    failure is silent. Set the stop event and call `wake` to end the wait at once.
     """
 
     def __init__(self, name: str, step: Callable[[], float], stop: threading.Event) -> None:
@@ -32,7 +32,7 @@ class Repeater(threading.Thread):
             self._wake.clear()
 
     def wake(self) -> None:
-        """End the present wait now; also how a stop is noticed at once."""
+        """End the present wait now; a stop calls it too, so that the thread notices at once."""
         self._wake.set()
 
     def _once(self) -> float:
@@ -42,8 +42,8 @@ class Repeater(threading.Thread):
             self.failures += 1
             self.error = f"{type(error).__name__}: {error}"
             pause = _BACKOFF_SECONDS[min(self.failures, len(_BACKOFF_SECONDS)) - 1]
-            known = isinstance(error, OSError)  # a broker or a disk that is away: the message says it all
-            log.warning("%s: %s; again in %.0f s", self.name, self.error, pause, exc_info=None if known else error)
+            expected = isinstance(error, OSError)  # a broker or a disk is away: the message is enough
+            log.warning("%s: %s; again in %.0f s", self.name, self.error, pause, exc_info=None if expected else error)
         else:
             self.error, self.failures = None, 0
         return pause

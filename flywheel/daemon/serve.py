@@ -1,4 +1,4 @@
-"""`flywheel run`: threads around one open installation, started in order, stopped within seconds, silent about nothing.
+"""`flywheel run`: threads around one open installation, started in order, stopped within seconds, with no error hidden.
 
 1. the HTTP API answers (not ready yet), 2. the champion is loaded and indexed, 3. ingestion, 4. the cycle worker, which
 first finishes what an earlier process left, 5. the scheduler with thresholds, announcements and publication.
@@ -63,7 +63,7 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
 
     Raises:
         HomeError: another daemon serves this home, or it is no home.
-        ConfigError: the address cannot be bound, or may not be without a token.
+        ConfigError: the address cannot be bound, or needs a token that is not set.
         StoreLocked: another process has the database open.
     """
     if not home.exists:
@@ -86,7 +86,7 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
 
 
 def log_to(home: Home) -> None:
-    """Log to standard error and to logs/flywheel.log, which is rotated; libraries speak up for warnings alone."""
+    """Log to standard error and to logs/flywheel.log, which is rotated; libraries log warnings and errors only."""
     (home.root / "logs").mkdir(exist_ok=True)
     rotating = RotatingFileHandler(home.logs / "flywheel.log", maxBytes=10_000_000, backupCount=3, encoding="utf-8")
     logging.basicConfig(
@@ -97,11 +97,11 @@ def log_to(home: Home) -> None:
     )
     for ours in ("flywheel", "consumers"):
         logging.getLogger(ours).setLevel(logging.INFO)
-    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of each attempt; our own line says it once
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns at each attempt; our own log does so once
 
 
 class Daemon:
-    """The threads, and what `status` knows of them."""
+    """The threads of `flywheel run`, and what `status` reports about them."""
 
     def __init__(
         self, parts: Installation, stop: threading.Event, now_ms: Callable[[], int], pages: Pages = ()
@@ -146,7 +146,7 @@ class Daemon:
         self._activating = threading.Lock()
 
     def run(self) -> None:
-        """Start everything, wait for the stop, end everything."""
+        """Start everything, wait for the stop, stop everything."""
         with ExitStack() as stack:
             stack.callback(self._producer.close, 1.0)
             server = stack.enter_context(HttpServer(self._app(), *self._address()))
@@ -172,10 +172,10 @@ class Daemon:
         log.info("stopped")
 
     def activate(self, _version: str) -> None:
-        """Serve the champion, usually this version, from the next search on, and tell the world.
+        """Serve the champion, usually this version, from the next search on, and announce it.
 
-        Two switches may be told in another order than they were decided in: what the database says is what counts.
-        The same swap brings in whom an experiment tries beside it, or takes them out.
+        Two switches may arrive in another order than they were decided, so the database says who is champion. The same
+        swap adds or removes the challenger of an experiment.
         """
         with self._activating:
             live = dataclasses.replace(self._in.lineup.build(), explorer=self._planner.explorer)
@@ -262,7 +262,7 @@ class Daemon:
         return 0.0 if more else _INDEX_IDLE_SECONDS
 
     def _experiment_step(self) -> float:
-        """One look at the live experiment; whoever serves follows what it says."""
+        """Look once at the live experiment, and serve what it decides."""
         if self._engine.live is None:
             return _INDEX_IDLE_SECONDS
         try:
@@ -286,18 +286,18 @@ class Daemon:
         return 1.0 if self._engine.live is None else self._planner.step(self._now_ms())
 
     def _announced(self) -> set[str]:
-        """Decision ids that the models topic holds now, read from its beginning."""
+        """Decision ids on the models topic now, read from its beginning."""
         kafka = self._in.config.kafka
         source = KafkaSource(kafka, (kafka.topic_models,), poll_ms=100)
-        found: set[str] = set()
+        decision_ids: set[str] = set()
         try:
             source.connect()
             source.assign({})
             while not self._stop.is_set():
                 messages = [message for read in source.poll().values() for message in read]
-                found |= {_decision_id(message.value) for message in messages}
+                decision_ids |= {_decision_id(message.value) for message in messages}
                 if not messages and source.lag() == 0:
-                    return found
+                    return decision_ids
             raise BrokerUnavailable("stopping before the models topic was read")
         finally:
             source.close()
@@ -339,9 +339,9 @@ def _because(loop: Repeater) -> str:
 
 
 def _decision_id(message: bytes | None) -> str:
-    """What an announcement is about; nothing for a message that somebody else left on the topic."""
+    """The decision id of an announcement; "" for a message of somebody else on the topic."""
     try:
-        found = json.loads(message or b"{}")
+        announcement = json.loads(message or b"{}")
     except ValueError:
         return ""
-    return str(found.get("decision_id", "")) if isinstance(found, dict) else ""
+    return str(announcement.get("decision_id", "")) if isinstance(announcement, dict) else ""

@@ -1,4 +1,4 @@
-"""Turns of the wheel, one at a time and in the order they were asked for, on a thread of their own."""
+"""Runs turns of the wheel on a thread of their own, one at a time and in the order of the requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A cycle that was asked for: by what, with which tier (None: the configured one), and who waits for it."""
+    """A cycle that was asked for: by what, with which tier (None: the configured one), and the future of its answer."""
 
     trigger: str
     tier: str | None = None
@@ -25,7 +25,7 @@ class Request:
 
 
 class Turns(Protocol):
-    """What the worker runs; `flywheel.learning.cycle.Cycle` is the real one."""
+    """What the worker runs; `flywheel.learning.cycle.Cycle` fulfils it."""
 
     def resume(self) -> None:
         """Finish what an earlier process left unfinished."""
@@ -35,7 +35,7 @@ class Turns(Protocol):
 
 
 class CycleWorker(threading.Thread):
-    """Runs requests until stopped; a request that comes while one of its kind waits shares that one's answer."""
+    """Runs requests until stopped. A request that comes while an equal one waits shares that one's answer."""
 
     def __init__(self, cycle: Turns, stop: threading.Event, idle: Callable[[], bool] = lambda: True) -> None:
         super().__init__(name="cycle", daemon=True)
@@ -81,7 +81,7 @@ class CycleWorker(threading.Thread):
         self.current = name
         try:
             work()
-        except Exception as error:  # the run's row carries the reason; the thread must live for the next turn
+        except Exception as error:  # the run's row has the reason; the thread must live on for the next turn
             if self._stop_event.is_set():
                 log.info("cycle (%s) goes on at the next start: %s", name, error)
             else:
@@ -100,7 +100,7 @@ class CycleWorker(threading.Thread):
             raise
 
     def _in_words(self, error: BaseException) -> OperationError:
-        """What whoever asked is told: the cause, or that the daemon stops and the run goes on with its next start."""
+        """The answer to the request: the cause, or that the daemon stops and the run goes on at its next start."""
         if self._stop_event.is_set():
             return OperationError(f"the daemon is stopping; the run goes on at its next start ({error})", "stopping")
         return OperationError(f"the cycle failed: {error}", "cycle_failed")
