@@ -1,1 +1,1 @@
-"""What people look at in a browser."""
+"""The dashboard that people see in a browser."""

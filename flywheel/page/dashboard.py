@@ -1,4 +1,4 @@
-"""The page at `/`: one HTML file that asks the API for everything it shows, and may load nothing from elsewhere."""
+"""The page at `/`: one HTML file that gets everything it shows from the API. It may load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 @cache
 def _content() -> tuple[str, str]:
-    """The page, and a policy that admits its own script and style by hash and nothing else."""
+    """The page, and a policy that allows its own script and style by hash, and nothing else."""
     html = files("flywheel.page").joinpath("dashboard.html").read_text("utf-8")
     hashes = {
         kind: base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for kind, body in _INLINE.findall(html)
