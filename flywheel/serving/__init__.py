@@ -1,1 +1,1 @@
-"""The HTTP edge: search, embeddings, UBI events in, and everything ops and analysts ask of a running daemon."""
+"""The HTTP edge: search, embeddings, UBI records in, and all that ops and analysts ask a running daemon for."""

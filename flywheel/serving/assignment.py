@@ -1,4 +1,4 @@
-"""Who sees what in a live comparison: a sticky split by hash. Pure: the same person always meets the same arm."""
+"""Decides who sees what in a live comparison, by a sticky hash. It has no state: a person always gets the same arm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Arm = Literal["champion", "challenger", "interleaved"]
 
 
 def seed(*parts: str) -> int:
-    """64 bits that depend on every part and on where one part ends and the next begins."""
+    """64 bits that depend on every part and on the borders between them."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
@@ -21,15 +21,15 @@ def seed(*parts: str) -> int:
 
 
 def position(experiment_id: str, person: str) -> float:
-    """Where a person stands in [0, 1) in one experiment: uniform over people, independent between experiments."""
+    """A person's position in [0, 1) in one experiment: uniform over people, independent between experiments."""
     return seed("arm", experiment_id, person) / 2**64
 
 
 def assign(experiment: LiveExperiment | None, person: str | None) -> Arm | None:
-    """The arm of `person`, or None where there is no experiment or nobody to follow through it.
+    """The arm of `person`, or None without an experiment, without a person, or outside the experiment's share.
 
-    Both arms of a split are equally large, grown from the two ends of the positions, and whoever stands between them is
-    no part of the comparison: so the share may ramp up to a half and nobody ever changes arms.
+    Both arms of a split are equally large. They grow from the two ends of the positions, and people between them take
+    no part. So the share can ramp up to a half, and nobody ever changes arms.
     """
     if experiment is None or person is None:
         return None

@@ -1,4 +1,4 @@
-"""Ranks documents for a query with whatever is live, and says with each page how it came about. No HTTP, no broker."""
+"""Ranks documents for a query with what is live, and records on each page how it was made. No HTTP, no broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnknownModel(Exception):  # noqa: N818 - it reads as what it says
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What is asked for; `person` is whoever is followed through an experiment, "" for nobody."""
+    """What is asked for; `person` is the one followed through an experiment, "" for nobody."""
 
     query: str
     k: int
@@ -35,7 +35,7 @@ class _Wish:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A ranking on its way to the page."""
+    """A ranking, before it becomes a page."""
 
     ranker: Ranker
     hits: tuple[Hit, ...]
@@ -44,10 +44,10 @@ class _Shown:
 
 
 class SearchEngine:
-    """Thread-safe. `swap` changes everything that is served in one assignment; a running search ends on the old.
+    """Thread-safe. `swap` changes all that is served in one assignment; a running search ends with the old state.
 
     Args:
-        titles: also the judge of what is deleted.
+        titles: also decides which documents are deleted.
         now_ms: wall clock, for the page's timestamp.
         seconds: monotonic clock, for its latency.
     """
@@ -109,7 +109,7 @@ class SearchEngine:
     ) -> Page:
         """The page for `query`, best first, at most `k` hits.
 
-        A person is followed through an experiment by `client_id`, else by `session_id`; who has neither sees the
+        A person is followed through an experiment by `client_id`, else by `session_id`. A person with neither sees the
         champion and takes no part.
 
         Raises:
@@ -149,7 +149,7 @@ class SearchEngine:
         return live
 
     def _shown(self, live: Live, arm: Arm | None, wish: _Wish) -> _Shown:
-        """Both rankers of an experiment choose from the same documents."""
+        """The ranking of one model, or both interleaved; both choose from the same documents."""
         challenger = live.challenger
         if challenger is None or arm != "interleaved":
             ranker = live.ranker_of(arm)
@@ -166,9 +166,10 @@ class SearchEngine:
         return self._ranking.best(ranker, wish.query, wish.k, wish.filters)
 
     def _explored(self, live: Live, shown: _Shown, query: str, page: str) -> _Shown:
-        """Exploration keeps out of experiments: a page has one intervention at most, so that each can be read.
+        """The ranking with documents to explore, if the plan has any for this query.
 
-        It keeps out of filtered pages too: nobody knows whether the filter allows what the plan puts there.
+        A page has at most one intervention, so that the effect of each can be told: the caller leaves out pages of
+        experiments. It leaves out filtered pages too, since the filter may not allow what the plan adds.
         """
         ranked = {hit.doc_id: hit for hit in shown.hits}
         placement = live.explorer.place(query, tuple(ranked), page=page) if live.explorer else None
@@ -177,5 +178,5 @@ class SearchEngine:
         missing = tuple(doc_id for doc_id in placement.hits if doc_id not in ranked)
         new = self._ranking.best(shown.ranker, query, len(missing), Filters(doc_ids=missing)) if missing else {}
         if not all(doc_id in ranked or doc_id in new for doc_id in placement.hits):
-            return shown  # a document that is deleted meanwhile must not be shown, nor a propensity without its slot
+            return shown  # a document was deleted meanwhile, and propensities are right only for the whole placement
         return _Shown(shown.ranker, tuple((ranked | new)[doc_id] for doc_id in placement.hits), None, placement)

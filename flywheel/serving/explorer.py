@@ -1,4 +1,4 @@
-"""The explorer that serves a plan: microseconds a page, no lock, and the plan exchanged as a whole."""
+"""The explorer that serves a plan: microseconds a page, without a lock, because a plan is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class PlannedExplorer:
         self._slots = slots
 
     def place(self, query: str, hits: Sequence[str], *, page: str) -> Placement | None:
-        """The page with each planned document in its place, where that is still held by whom it was planned for.
+        """The page with each planned document in the place of the one it displaces, if that is still on the page.
 
-        A document that stands further down changes places with it. The coin of each slot depends on the page's id
-        alone, so a page can be placed again. Where a coin says no the page stays, and its propensities say with which
-        probability it did.
+        A planned document that is further down changes places with it. The coin of each slot depends on page id, seed
+        and document only, so that a placement can be repeated. Where the coin says no, both stay, and the propensities
+        give the probability of that.
         """
         slots = self._slots.get(normalise_query(query))
         if not slots:
@@ -45,10 +45,10 @@ class PlannedExplorer:
         touched: set[int] = set()
         explored: list[int] = []
         for slot in slots:
-            there, here = at.get(slot.displaces), at.get(slot.doc_id)
-            if there is None or (here is not None and here < there):
+            target, current = at.get(slot.displaces), at.get(slot.doc_id)
+            if target is None or (current is not None and current < target):
                 continue
-            places = {there} if here is None else {there, here}
+            places = {target} if current is None else {target, current}
             if places & touched:
                 continue
             touched |= places
@@ -56,10 +56,10 @@ class PlannedExplorer:
             for place in places:
                 propensities[place] = slot.probability if taken else 1 - slot.probability
             if taken:
-                shown[there] = slot.doc_id
-                explored.append(there + 1)
-                if here is not None:
-                    shown[here] = slot.displaces
+                shown[target] = slot.doc_id
+                explored.append(target + 1)
+                if current is not None:
+                    shown[current] = slot.displaces
         if not touched:
             return None
         return Placement(tuple(shown), tuple(sorted(explored)), tuple(propensities))

@@ -1,4 +1,4 @@
-"""The best documents of one model for one query: those that exist, that the filters allow, and no others."""
+"""The best documents of one model for one query: only those that exist and that the filters allow."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SPARE = 10  # documents ranked beyond k, so that a few deleted ones cost no sec
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a page may be made of; None: everything."""
+    """The documents that a page may show; None: all."""
 
     doc_ids: tuple[str, ...] | None = None
 
 
 class Retriever:
-    """Thread-safe, as its parts are. `titles` is also the judge of what is deleted."""
+    """Thread-safe, as its parts are. `titles` also decides which documents are deleted."""
 
     def __init__(self, vectors: QueryVectors, titles: Titles) -> None:
         self._vectors = vectors
@@ -47,13 +47,13 @@ class Retriever:
         return {doc_id: Hit(doc_id, score, titles[doc_id]) for doc_id, score in scores.items() if doc_id in titles}
 
     def _among(self, ranker: Ranker, vector: Vector, k: int, doc_ids: tuple[str, ...]) -> dict[str, Hit]:
-        """Exact scores of the listed documents alone; those that the index lacks are left out."""
-        known = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in ranker.index.hashes]
-        if not known:
+        """The best of the listed documents only, by exact score; those that the index lacks are left out."""
+        indexed = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id in ranker.index.hashes]
+        if not indexed:
             return {}
-        scores = ranker.index.vectors(known) @ vector
+        scores = ranker.index.vectors(indexed) @ vector
         order = np.argsort(-scores, kind="stable")
-        return self._visible({known[i]: float(scores[i]) for i in order}, k)
+        return self._visible({indexed[i]: float(scores[i]) for i in order}, k)
 
     def _visible(self, scores: Mapping[str, float], k: int) -> dict[str, Hit]:
         hits = self.hits(scores)

@@ -1,4 +1,4 @@
-"""What is being served at this moment, as one immutable value, and the page of results that comes out of it."""
+"""What is served at one moment, as one immutable value, and the page of results that it gives."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Index(Protocol):
 
 
 class Titles(Protocol):
-    """Where titles come from; a document that is missing from the answer is deleted, and hidden."""
+    """The source of titles; a document that is missing from its answer is deleted, and hidden."""
 
     def titles(self, doc_ids: Sequence[str]) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
-    """One model version with the index that its query vectors live in."""
+    """One model version with the index that its query vectors search."""
 
     version: str
     encoder: Encoder
@@ -59,7 +59,7 @@ class Ranker:
 class LiveExperiment:
     """A live comparison. `share` is the part of the people that each arm reaches, or that sees interleaved pages.
 
-    In a `holdback` the arm called champion is the version that was it before, and is served by `Live.challenger`.
+    In a `holdback` the arm called champion is the earlier champion, and `Live.challenger` serves it.
     """
 
     experiment_id: str
@@ -69,8 +69,8 @@ class LiveExperiment:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where exploration put documents: the list as it is to be shown, the ranks it chose (1-based), and for each
-    rank the probability with which that document was shown there."""
+    """Where exploration put documents: the list to show, the ranks it chose (1-based), and for each rank the
+    probability that this document is shown there."""
 
     hits: tuple[str, ...]
     explored: tuple[int, ...]
@@ -85,7 +85,7 @@ class Explorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The champion, and what is being tried against it; swapped as a whole, so that no page mixes two states."""
+    """The champion and what is tried against it; swapped as a whole, so that no page mixes two states."""
 
     version: str
     encoder: Encoder
@@ -102,12 +102,12 @@ class Live:
 
     @property
     def rankers(self) -> tuple[Ranker, ...]:
-        """Every ranker that somebody may be served by."""
+        """Every ranker that may serve somebody."""
         beside = [other for live in (self, self.frozen) if live and (other := live.challenger)]
         return (self.champion, *beside)
 
     def ranker_of(self, arm: str | None) -> Ranker:
-        """Who ranks the page of somebody in that arm; nobody's and interleaved pages are the champion's."""
+        """The ranker for pages of that arm; without an arm, and for interleaved pages, the champion."""
         tried = "champion" if self.experiment and self.experiment.method == "holdback" else "challenger"
         return self.challenger if self.challenger is not None and arm == tried else self.champion
 
@@ -121,7 +121,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of results with all that a verdict will need to know about how it came about."""
+    """One page of results, with all that a verdict must know about how it was made."""
 
     query_id: str
     text: str

@@ -1,4 +1,4 @@
-"""Runs the HTTP API on a thread of its own: started and stopped by the daemon, deaf to signals."""
+"""Runs the HTTP API on a thread of its own. The daemon starts and stops it; it handles no signals."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _WHY = {
 
 
 class BindError(ConfigError):
-    """The address cannot be served on; the message names the setting to change."""
+    """The address cannot be bound; the message names the setting to change."""
 
 
 class HttpServer:
-    """Binds at `start`, so that a port in use is an error there and not a thread that dies unseen.
+    """Binds in `start`, so that a port in use is an error there and not a thread that dies unseen.
 
     A context manager: `with HttpServer(app, host, port) as server: ...server.url`.
     """
@@ -53,7 +53,7 @@ class HttpServer:
         """Return once requests are answered.
 
         Raises:
-            BindError: the address or port cannot be had.
+            BindError: the address or port cannot be bound.
             RuntimeError: the application did not start; its log says why.
         """
         listener = _bind(self._host, self._port)
@@ -66,11 +66,11 @@ class HttpServer:
             raise RuntimeError("the HTTP API did not start; the log says why")
 
     def stop_soon(self) -> None:
-        """Begin to stop, without waiting for it; `stop` waits."""
+        """Begin to stop, without waiting; `stop` waits."""
         self._server.should_exit = True
 
     def stop(self) -> None:
-        """Finish what is being answered and let go of the port, within seconds; harmless when not started."""
+        """Finish open requests and release the port, within seconds; harmless when not started."""
         if self._thread is None:
             return
         self._server.should_exit = True
@@ -80,7 +80,7 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """Where to reach it from this machine; the port is the real one once started."""
+        """The address on this machine; with the real port once started."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
@@ -98,7 +98,7 @@ class HttpServer:
     def _serve(self, listener: socket.socket) -> None:
         try:
             self._server.run(sockets=[listener])
-        except SystemExit:  # how uvicorn says that the application did not start, after logging why
+        except SystemExit:  # uvicorn raises it if the application did not start, after it logged why
             _log.error("the HTTP API did not start")
         finally:
             listener.close()
@@ -106,7 +106,7 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """Says when it has started, instead of being polled for it."""
+    """Sets an event when it has started, so that nobody must poll."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What the HTTP API needs from the rest of the house, as small protocols; it builds none of it itself."""
+"""What the HTTP API needs from other rooms, as small protocols; it builds none of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TopicKind = Literal["queries", "events"]
 
 
 class NotAcknowledged(Exception):  # noqa: N818 - it reads as what it says
-    """The broker did not confirm that it holds every message; some may have arrived all the same."""
+    """The broker did not confirm that it holds every message; some may have arrived nevertheless."""
 
 
 class EventPublisher(Protocol):
@@ -28,12 +28,12 @@ class EventPublisher(Protocol):
         """Return once the broker has acknowledged all of them.
 
         Raises:
-            NotAcknowledged: it has not, for whatever reason; sending again is harmless.
+            NotAcknowledged: it did not acknowledge all; sending again is harmless.
         """
 
 
 class SearchService(Protocol):
-    """What `flywheel.serving.engine.SearchEngine` offers."""
+    """Ranks; `flywheel.serving.engine.SearchEngine` fulfils it."""
 
     def search(
         self,
@@ -55,7 +55,7 @@ Pages = Sequence[Route]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything `create_app` is given. `ready` returns the reasons why not; an empty list means ready.
+    """All that `create_app` needs. `ready` returns the reasons why the daemon is not ready; an empty list means ready.
 
     `pages` are routes for people's browsers, answered beside the API.
     """

@@ -1,4 +1,4 @@
-"""Query vectors: remembered by (version, text), and encoded together when many threads ask at the same time."""
+"""Query vectors, cached by (version, text), and encoded together when many threads ask at the same time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGEST_BATCH = 64
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """One thread's wish for a vector; whoever encodes next fulfils it."""
+    """One thread's request for a vector; the next thread to encode fulfils it."""
 
     ranker: Ranker
     text: str
@@ -30,10 +30,10 @@ class _Ticket:
 
 
 class QueryVectors:
-    """Thread-safe. Only one thread encodes at a time, for all that wait: torch gets batches instead of a crowd.
+    """Thread-safe. One thread at a time encodes, for all that wait, so that torch gets batches instead of many callers.
 
-    There is no worker to start or stop: a thread that gets the encoding lock encodes what has queued up meanwhile,
-    and the others find their vectors ready when it lets go.
+    There is no worker to start or stop. A thread that gets the encoding lock encodes what has queued up meanwhile, and
+    the others find their vectors ready when they get the lock.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -50,11 +50,11 @@ class QueryVectors:
         """The unit vector of `text`, shape (dimension,), read-only by convention."""
         key = (ranker.version, text)
         with self._bookkeeping:
-            known = self._remembered.get(key)
-            if known is not None:
+            cached = self._remembered.get(key)
+            if cached is not None:
                 self._remembered.move_to_end(key)
                 self.hits += 1
-                return known
+                return cached
             self.misses += 1
             ticket = _Ticket(ranker, text)
             self._waiting.append(ticket)
@@ -66,7 +66,7 @@ class QueryVectors:
         return ticket.vector
 
     def forget_all_but(self, versions: set[str]) -> None:
-        """Drop what models that are no longer served have left behind."""
+        """Drop the vectors of models that are no longer served."""
         with self._bookkeeping:
             for key in [key for key in self._remembered if key[0] not in versions]:
                 del self._remembered[key]

@@ -1,1 +1,1 @@
-"""The HTTP API: routes, bodies, errors, and who may ask."""
+"""The HTTP API: routes, bodies, errors and access."""

@@ -1,4 +1,4 @@
-"""Puts the HTTP API together: routes, who may use them, what is counted, and what starts and stops with it."""
+"""Puts the HTTP API together: routes, access to them, metrics, and what starts and stops with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def create_app(services: Services, *, now_ms: Callable[[], int] = wall_clock_ms)
     """The API over these services.
 
     Raises:
-        flywheel.settings.load.ConfigError: bound beyond loopback without a token.
+        flywheel.settings.load.ConfigError: the address is not loopback, and no token is set.
     """
     check_binding(services.settings)
     log = PageLog(services.publisher, timeout_ms=services.settings.page_log_timeout_ms)
@@ -83,7 +83,7 @@ def _routes(services: Services, log: PageLog, now_ms: Callable[[], int]) -> list
 
 
 class Probes:
-    """What an orchestrator and a monitoring system ask, without a token."""
+    """Health, readiness and metrics, for orchestrators and monitoring; they need no token."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -1,4 +1,4 @@
-"""Request bodies: bounded in size and time, of the type that was announced, and valid JSON before anyone looks in."""
+"""Reads request bodies: bounded in size and time, of an allowed type, and valid JSON before any field is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def read(request: Request, limit: int) -> bytes:
     """The whole body.
 
     Raises:
-        Problem: 413 above `limit` bytes, as soon as that is known; 408 where it comes too slowly.
+        Problem: 413 above `limit` bytes, as soon as that is certain; 408 if it arrives too slowly.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
@@ -56,7 +56,7 @@ def content_type(request: Request, allowed: Collection[str]) -> str:
     """The media type without its parameters.
 
     Raises:
-        Problem: 415 for any but the allowed ones.
+        Problem: 415 for any other than the allowed ones.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in allowed:
@@ -66,10 +66,10 @@ def content_type(request: Request, allowed: Collection[str]) -> str:
 
 
 def decode(body: bytes) -> Any:
-    """Plain values.
+    """The JSON of `body` as plain values.
 
     Raises:
-        Problem: 400 where it is no JSON.
+        Problem: 400 if it is no JSON.
     """
     try:
         return msgspec.json.decode(body)

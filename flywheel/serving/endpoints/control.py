@@ -1,4 +1,4 @@
-"""What ops and analysts ask over HTTP: `Operations` with arguments that are checked, and read-only SQL."""
+"""`Operations` over HTTP, with checked arguments, and read-only SQL for analysts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Statement(Body):
     statement: str = Field(min_length=1, validation_alias=AliasChoices("query", "statement", "sql"))
 
 
-# The operations that may be called by name, each with what it takes; `sql` has its own endpoint and its own formats.
+# the operations that may be called by name, each with its arguments; `sql` has its own endpoint and formats
 ALLOWED: dict[str, type[Body]] = {
     "status": Nothing,
     "models": Nothing,
@@ -85,12 +85,12 @@ _LARGE = ("import_records", "import_judged")
 
 
 def _json(value: Any) -> Response:
-    """Not a number has no JSON, and becomes null."""
+    """The value as JSON; NaN becomes null, because JSON has none."""
     return Response(_ENCODER.encode(value), media_type=bodies.JSON)
 
 
 class ControlEndpoints:
-    """Each call runs beside the event loop; a slow one holds up no search."""
+    """Each call runs beside the event loop, so that a slow one delays no search."""
 
     def __init__(self, operations: Operations, limits: Limits) -> None:
         self._operations = operations
@@ -107,7 +107,7 @@ class ControlEndpoints:
         return _json(await self._call(name, arguments))
 
     async def by_name(self, request: Request) -> Response:
-        """`POST /v1/ops/{name}`: how our own commands reach a running daemon."""
+        """`POST /v1/ops/{name}`, by which our own commands reach a running daemon."""
         name = request.path_params["name"]
         if name not in ALLOWED:
             raise Problem(404, "not_found", f"there is no operation {name!r}; there are {', '.join(sorted(ALLOWED))}")

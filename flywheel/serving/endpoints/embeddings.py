@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` in OpenAI's shape, with the model that is live and the side of it that is wanted."""
+"""`POST /v1/embeddings` in OpenAI's shape, by a live model's side for queries or for documents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 
 
 class EmbeddingRequest(Body):
-    # OpenAI's clients may send tokens instead of text; read as text, numbers would give vectors of nothing
+    # OpenAI's clients may send tokens instead of text; read as text, the numbers would give meaningless vectors
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=False)
 
     model: str = Field("champion", min_length=1, max_length=200)
@@ -35,7 +35,7 @@ class EmbeddingRequest(Body):
 
 
 class EmbeddingEndpoint:
-    """One request encodes at a time, so that embedding a collection leaves the processor to searches as well."""
+    """One request encodes at a time, so that embedding a collection leaves processor time for searches."""
 
     def __init__(self, search: SearchService, limits: Limits) -> None:
         self._search = search
@@ -70,7 +70,7 @@ def _answer(ranker: Ranker, texts: list[str], wish: EmbeddingRequest) -> dict[st
 
 
 def _written(vector: Vectors, encoding_format: str) -> list[float] | str:
-    """Base64 is of the little-endian float32 bytes, as OpenAI's clients read it."""
+    """A list of numbers, or base64 of the little-endian float32 bytes, as OpenAI's clients read it."""
     if encoding_format == "base64":
         return base64.b64encode(vector.tobytes()).decode("ascii")
     values: list[float] = vector.tolist()

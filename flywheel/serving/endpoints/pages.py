@@ -1,4 +1,4 @@
-"""Logs each served page to the broker: the answer waits for that a little, the delivery as long as it takes."""
+"""Logs each served page to the broker. The answer waits for it briefly; delivery is tried until it succeeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger("flywheel.serving")
 APPLICATION = "flywheel"
 SPOOL_PAGES = 20_000
 _BATCH_PAGES = 500
-_ATTEMPT_SECONDS = 90.0  # a producer gives up before that; this is for one that never says
+_ATTEMPT_SECONDS = 90.0  # for a producer that never answers; others give up earlier
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 
 
@@ -57,8 +57,8 @@ class _Spooled:
 class PageLog:
     """Lives on one event loop. A page that the broker does not take now waits in a bounded spool and is tried again.
 
-    Counts: `logged` reached the broker, `late` were answered before they had, `lost` found the spool full or were
-    still in it when the process stopped.
+    Counts: `logged` pages reached the broker, `late` ones were answered before that, `lost` ones met a full spool or
+    were still in it when the process stopped.
     """
 
     def __init__(self, publisher: EventPublisher, *, timeout_ms: int, spool_pages: int = SPOOL_PAGES) -> None:
@@ -83,11 +83,11 @@ class PageLog:
         return {"logged": self.logged, "late": self.late, "lost": self.lost}
 
     def start(self) -> None:
-        """Begin delivering, on the running loop."""
+        """Start delivery, on the running loop."""
         self._worker = asyncio.create_task(self._deliver(), name="page log")
 
     async def stop(self, grace_seconds: float) -> None:
-        """Deliver what is left for at most that long; what remains then is counted as lost."""
+        """Deliver the rest within `grace_seconds`; pages that remain then count as lost."""
         try:
             async with asyncio.timeout(grace_seconds):
                 await self._emptied.wait()
@@ -99,7 +99,7 @@ class PageLog:
             await asyncio.gather(self._worker, return_exceptions=True)
 
     async def log(self, page: Page) -> bool:
-        """Hand the page over and wait a little. Returns whether the broker has it."""
+        """Hand the page over and wait briefly. Returns whether the broker has it."""
         if len(self._spool) >= self._spool_pages:
             self.lost += 1
             return False

@@ -1,4 +1,4 @@
-"""Errors that a client is meant to read: a status, a code for programs, and a message naming cause and fix."""
+"""Errors for clients: a status, a code for programs, and a message that names cause and fix."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
 class Problem(Exception):  # noqa: N818 - it reads as what it says
-    """A request that is refused; nothing but this text reaches the client."""
+    """A refused request; only this text reaches the client."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class Problem(Exception):  # noqa: N818 - it reads as what it says
 
 
 def explain(error: ValidationError) -> str:
-    """Every field that is wrong and why, in one line, without repeating what was sent."""
+    """Every wrong field and why, in one line. It does not repeat what was sent."""
     return "; ".join(
         f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_input=False)
@@ -76,7 +76,7 @@ def _problem(_: Request, error: Exception) -> JSONResponse:
 
 
 def _unexpected(error: Exception) -> JSONResponse:
-    """The server writes the traceback to its log; the client gets a reference to it and nothing else."""
+    """An answer with only a reference for the log, where the server writes the traceback."""
     reference = uuid.uuid4().hex[:12]
     _log.error("request failed, reference %s: %s", reference, type(error).__name__)
     message = f"something went wrong here; the daemon's log has the details under reference {reference}"

@@ -1,4 +1,4 @@
-"""`POST /v1/search`: checks what is asked for, ranks beside the event loop, and logs the page before it answers."""
+"""`POST /v1/search`: checks the request, ranks beside the event loop, and logs the page before it answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEARCHES_AT_ONCE = 32
 
 
 class FilterRequest(Body):
-    """Unknown filters are errors: a filter that is silently ignored shows what should have been hidden."""
+    """The filters of a search. An unknown one is an error: ignored, it would show what should be hidden."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 

@@ -1,7 +1,7 @@
-"""Who may ask: a bearer token where one is set, and no hostile web page where none is.
+"""Decides who may use the API: holders of the bearer token if one is set, otherwise only this machine.
 
-Without a token the API serves this machine alone, and a browser on it is the one way in for strangers: pages of other
-origins are refused, and so are names that are not this machine's (DNS rebinding).
+Without a token a browser on this machine is the one way in for strangers. So pages of other origins are refused, and
+host names that are not this machine's (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/metrics"})
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this name or address can only mean the machine itself."""
+    """Whether this name or address can only mean this machine."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost":
         return True
@@ -34,7 +34,7 @@ def check_binding(settings: Serving) -> None:
     """Refuse to serve other machines without a token.
 
     Raises:
-        ConfigError: names the two ways out.
+        ConfigError: the address is not loopback and no token is set; the message names both fixes.
     """
     if not (settings.token or "").strip() and not is_loopback(settings.host):
         raise ConfigError(
@@ -44,7 +44,7 @@ def check_binding(settings: Serving) -> None:
 
 
 class Guard:
-    """ASGI middleware: refuses before a body is read. Everything under /v1/ needs the token where one is set."""
+    """ASGI middleware: refuses before a body is read. All but `OPEN_PATHS` need the token if one is set."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""An Arrow table in the form that the client asked for: a JSON list of objects, CSV, or an Arrow stream."""
+"""Renders an Arrow table as the client asked: a JSON list of objects, CSV, or an Arrow stream."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 
 
 def negotiate(accept: str) -> str:
-    """The first acceptable type that we have, JSON where anything goes.
+    """The first acceptable type that can be rendered; JSON if any type will do.
 
     Raises:
-        Problem: 406.
+        Problem: 406 if none can.
     """
     for wanted in accept.split(",") if accept.strip() else ["*/*"]:
         media_type = wanted.partition(";")[0].strip().lower()
@@ -36,7 +36,7 @@ def negotiate(accept: str) -> str:
 
 
 def render(table: pa.Table, media_type: str) -> Response:
-    """The whole table as one response; columns of the same name are told apart by a number."""
+    """The whole table as one response; columns of the same name get a number."""
     named = table.rename_columns(_distinct(table.column_names))
     match media_type:
         case "text/csv":
@@ -68,7 +68,7 @@ def _arrow(table: pa.Table) -> bytes:
 
 
 def _csv(table: pa.Table) -> bytes:
-    """Lists and structs become JSON in their cell: CSV has no other place for them."""
+    """The table as CSV. Lists and structs become JSON in their cell, bytes become hexadecimal: CSV has neither."""
     import pyarrow as pa
     from pyarrow import csv
 

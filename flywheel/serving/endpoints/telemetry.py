@@ -1,4 +1,4 @@
-"""Figures for Prometheus: requests as they are answered, and the state of the house whenever somebody scrapes."""
+"""Figures for Prometheus: requests, counted as they are answered, and the daemon's status, read at each scrape."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_]")
 
 
 class Requests:
-    """ASGI middleware: counts and times requests by route; paths that are no route of ours share one label."""
+    """ASGI middleware: counts and times requests by route. Unknown paths share one label, so that labels are few."""
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry, routes: Iterable[str]) -> None:
         self._app = app
@@ -62,7 +62,7 @@ class Requests:
 
 
 class Totals(Collector):
-    """Running totals that somebody else keeps, read at each scrape."""
+    """Running totals that are kept elsewhere, read at each scrape."""
 
     def __init__(self, prefix: str, totals: Callable[[], Mapping[str, int]]) -> None:
         self._prefix = prefix
@@ -74,7 +74,7 @@ class Totals(Collector):
 
 
 class House(Collector):
-    """Every number in `status`, as a gauge named after its place: `status.ingest.lag` is `flywheel_ingest_lag`."""
+    """Every number in `status` as a gauge, named after its path: `status.ingest.lag` is `flywheel_ingest_lag`."""
 
     def __init__(self, status: Callable[[], Json]) -> None:
         self._status = status

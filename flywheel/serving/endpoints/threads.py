@@ -1,4 +1,4 @@
-"""Blocking work beside the event loop, on threads that never keep a stopping daemon alive."""
+"""Runs blocking work beside the event loop, on threads that never keep a stopping daemon alive."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ T = TypeVar("T")
 async def beside(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Run `work` on a daemon thread of its own and await its result.
 
-    Cancelling the wait leaves the thread to finish by itself, where a pooled thread would hold up the shutdown: a
-    cycle that someone waits for may take an hour.
+    When the wait is cancelled, the thread finishes by itself. A pooled thread would delay the shutdown: a cycle that a
+    client waits for may take an hour.
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()

@@ -1,7 +1,7 @@
-"""UBI records over HTTP: one, a JSON array or lines of JSON, handed to the broker as they came.
+"""Takes UBI records over HTTP (one, a JSON array, or lines of JSON) and hands them to the broker as they came.
 
-202 means that the broker holds all of them. Whether a record makes sense is for the ingest to judge, which keeps what
-it cannot read; only what is no JSON object at all is turned away here.
+202 means that the broker holds all of them. It refuses only what is no JSON object: ingestion judges the records, and
+keeps those that it cannot read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def split(body: bytes, media_type: str) -> list[bytes]:
     """The records of a body, each byte for byte as it was sent.
 
     Raises:
-        Problem: 400, naming the first record that is no JSON object.
+        Problem: 400 if the body is no JSON, holds no record, or holds one that is no JSON object (the first is named).
     """
     try:
         if media_type in LINES:
@@ -56,7 +56,7 @@ def split(body: bytes, media_type: str) -> list[bytes]:
 
 
 def complete(record: bytes, **defaults: str) -> tuple[bytes, dict[str, Any]]:
-    """The record with what UBI lets a sender leave to the receiver; untouched where nothing is missing."""
+    """The record with the fields that UBI lets a receiver fill; unchanged if none is missing."""
     fields: dict[str, Any] = bodies.decode(record)
     missing = {name: value for name, value in defaults.items() if fields.get(name) in (None, "")}
     if not missing:
@@ -66,8 +66,8 @@ def complete(record: bytes, **defaults: str) -> tuple[bytes, dict[str, Any]]:
 
 
 def complete_event(record: bytes, now: str) -> bytes:
-    """The event with a time of its own. It gets an id too, from what was sent: with the time alone, a retry of the
-    same bytes would be another event."""
+    """The event with a time. An event that gets one gets an id too, the hash of what was sent: without it, a retry of
+    the same bytes would be another event."""
     sent: dict[str, Any] = bodies.decode(record)
     if sent.get("timestamp") not in (None, ""):
         return record
@@ -87,7 +87,7 @@ class UbiEndpoints:
         self._now_ms = now_ms
 
     async def queries(self, request: Request) -> JSONResponse:
-        """A query without an id is given one; the answer lists the ids in the order of the records."""
+        """Take queries. One without an id gets one; the answer lists the ids in the order of the records."""
         now = iso(self._now_ms())
         filled = [complete(record, query_id=str(uuid.uuid4()), timestamp=now) for record in await self._take(request)]
         await self._publish("queries", [payload for payload, _ in filled])
