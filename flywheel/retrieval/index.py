@@ -1,6 +1,6 @@
-"""Exact inner-product search over document vectors, in one named space; refuses vectors of any other.
+"""Exact inner-product search over document vectors in one named space. It refuses vectors of any other space.
 
-Rows are only ever appended, and a search works on the state that it found: writers never disturb it.
+Rows are only appended, and a search works on the state at its start, so writers never disturb it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SpaceMismatch(ValueError):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True)
 class _IndexState:
-    """What one search sees: the first `count` rows of `rows`, of which `dead` are replaced or removed."""
+    """What one search sees: the first `count` rows of `rows`, without `dead` ones, which were replaced or removed."""
 
     rows: Vectors
     row_ids: list[str]
@@ -50,11 +50,11 @@ class Index:
 
     @property
     def doc_ids(self) -> list[str]:
-        """Ids in row order: that of `all_vectors`."""
+        """Ids in the row order of `all_vectors`."""
         return list(self._state.live)
 
     def add(self, doc_ids: Sequence[str], vectors: Vectors, hashes: Sequence[str] | None = None) -> None:
-        """Add documents; an id that is there is replaced. `hashes` are their contents' (see `hashes`).
+        """Add documents, or replace them; `hashes` are those of their contents.
 
         Raises:
             SpaceMismatch: vectors of another dimension.
@@ -76,7 +76,7 @@ class Index:
                 self.hashes[doc_id] = hashes[row] if hashes is not None else ""
 
     def remove(self, doc_ids: Sequence[str]) -> int:
-        """Forget documents; unknown ids are ignored. Returns how many were there."""
+        """Remove documents and ignore unknown ids. Returns how many were removed."""
         with self._writing:
             state = self._state
             gone = {doc_id for doc_id in doc_ids if doc_id in state.live}
@@ -108,7 +108,7 @@ class Index:
         )
         if state.dead:
             scores, rows = _without(scores, rows, state.dead, k)
-        return [[state.row_ids[row] for row in found] for found in rows], np.asarray(scores, np.float32)
+        return [[state.row_ids[row] for row in ranked] for ranked in rows], np.asarray(scores, np.float32)
 
     def vectors(self, doc_ids: Sequence[str]) -> Vectors:
         """Vectors (n, d) of these documents, in this order. Raises KeyError for an unknown id."""
@@ -121,10 +121,10 @@ class Index:
         return state.rows[list(state.live.values())]
 
     def save(self, folder: Path) -> None:
-        """Write the index; a crash at any point leaves the earlier one in force.
+        """Write the index; after a crash at any point the earlier one is still valid.
 
-        1. new vectors and ids under fresh names, flushed; 2. the manifest that names them, replaced at once;
-        3. whatever the manifest no longer names, removed.
+        1. Write new vectors and ids under fresh names, and flush them. 2. Replace the manifest, which names them, in
+        one step. 3. Remove all files that the manifest no longer names.
         """
         folder.mkdir(parents=True, exist_ok=True)
         with self._writing:
@@ -174,7 +174,7 @@ class Index:
             rows = np.empty((max(count, count + count // 4), self.dimension), np.float32)
             rows[: state.count] = state.rows[: state.count]
         rows[state.count : count] = vectors
-        del row_ids[state.count :]  # left over from an add that failed half way
+        del row_ids[state.count :]  # left by an add that failed half way
         row_ids.extend(doc_ids)
         dead = state.dead | {state.live[doc_id] for doc_id in doc_ids if doc_id in state.live}
         live = {doc_id: row for doc_id, row in state.live.items() if row not in dead}
@@ -183,7 +183,7 @@ class Index:
 
 
 def _compact(state: _IndexState) -> _IndexState:
-    """The same documents without their dead rows, once these would cost searches more than a copy."""
+    """The same documents without their dead rows, once these cost searches more than a copy."""
     if len(state.dead) <= max(256, state.count // 50):
         return state
     rows = state.rows[list(state.live.values())]

@@ -1,6 +1,6 @@
-"""Keeps an index equal to the documents in the store: embeds what changed, removes what was deleted, saves.
+"""Keeps an index equal to the documents in the store: embeds changed ones, removes deleted ones, and saves.
 
-One pass is one `step`; what it does not finish the next one does. It never touches the other model versions' indexes.
+One pass is one `step`, and the next goes on where it ended. It never touches the indexes of other vector spaces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SAVE_EVERY = 4_096
 
 
 class Stopped(Exception):  # noqa: N818 - reads as what happened
-    """The process is ending; whatever was going on goes on in the next one."""
+    """The process is ending; the next one goes on with the work."""
 
 
 class Change(Protocol):
@@ -40,7 +40,7 @@ class Change(Protocol):
 
 
 class Changes(Protocol):
-    """Where changed documents come from; `flywheel.store.Store.documents` is the real one."""
+    """Where changed documents come from; `flywheel.store.store.Store.documents` fulfils it."""
 
     def changed_since(self, sequence: int, limit: int) -> Sequence[Change]: ...
 
@@ -50,7 +50,7 @@ class Changes(Protocol):
 
 
 def open_index(folder: Path, encoder: Encoder) -> Index:
-    """The saved index of this encoder's space under `folder`, or a new one where there is none yet."""
+    """The saved index of this encoder's space under `folder`, or a new one if there is none yet."""
     try:
         return Index.load(folder / encoder.index_id, index_id=encoder.index_id)
     except FileNotFoundError:
@@ -61,9 +61,9 @@ class Indexer:
     """Follows the store's changes for one index. Safe to share; the index may be searched meanwhile.
 
     Args:
-        folder: where indexes lie; this one in a folder named by its id.
-        changed: told which documents changed, so that caches can forget them.
-        stopping: asked after every few texts; once it says yes, `Stopped` is raised.
+        folder: the folder of all indexes; this one is in a subfolder named by its id.
+        changed: called with the documents that changed, so that caches can forget them.
+        stopping: asked after each batch of texts; once it returns True, `Stopped` is raised.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Indexer:
         return max(0, self._documents.last_change() - self._sequence)
 
     def step(self) -> bool:
-        """Bring up to 512 documents in; returns whether there may be more. Saves now and then, and when idle."""
+        """Take in up to 512 changes; returns whether there may be more. Saves every 4,096 changes, and when idle."""
         with self._stepping:
             return self._step()
 
@@ -114,7 +114,7 @@ class Indexer:
         return True
 
     def catch_up(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Steps until nothing is pending, and saves."""
+        """Step until nothing is pending, and save."""
         total = self.pending
         while self.step():
             if progress is not None:
@@ -132,13 +132,13 @@ class Indexer:
 
 
 class Encoders(Protocol):
-    """Loaded model versions; `flywheel.retrieval.registry.Registry` has them."""
+    """Loaded model versions; `flywheel.retrieval.registry.Registry` fulfils it."""
 
     def encoder(self, version: str) -> Encoder: ...
 
 
 class Indexers:
-    """One indexer for each vector space, opened when a version of that space is first asked for."""
+    """One indexer for each vector space, opened when a version of that space is first needed."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Indexers:
         self._opening = threading.Lock()
 
     def counts(self, index_id: str) -> dict[str, int]:
-        """Documents in an index and what is still to come into it; of one that is not open, as it was saved."""
+        """How many documents an index holds and how many are pending; for one that is not open, as it was saved."""
         indexer = self._open.get(index_id)
         if indexer is not None:
             return {"documents": len(indexer.index), "pending": indexer.pending}
@@ -162,7 +162,7 @@ class Indexers:
         return {"documents": saved, "pending": max(0, self._documents.count() - saved)}
 
     def of(self, version: str) -> Indexer:
-        """The indexer of the space that this version's document tower makes."""
+        """The indexer of the space of this version's document vectors."""
         encoder = self._encoders.encoder(version)
         with self._opening:
             if encoder.index_id not in self._open:

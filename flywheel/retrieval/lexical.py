@@ -1,6 +1,6 @@
-"""Which documents share a query's rare words: BM25 over a collection that fits in memory.
+"""Finds documents that share a query's rare words: BM25 over a collection that fits in memory.
 
-A second opinion beside the embedding models, which miss other documents than it does. Nothing here learns.
+It is a second opinion beside the embedding models, which miss other documents than it does. It learns nothing.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Lexical:
         documents: list[list[str]] = []
         scores: list[npt.NDArray[np.float32]] = []
         for start in range(0, len(queries), _AT_ONCE):
-            found = self._asked(queries[start : start + _AT_ONCE]) @ self._weights
-            for row in range(found.shape[0]):
-                part = slice(found.indptr[row], found.indptr[row + 1])
-                values, places = found.data[part], found.indices[part]
-                # equal scores in order of the documents, so that the same collection gives the same answer
+            matches = self._asked(queries[start : start + _AT_ONCE]) @ self._weights
+            for row in range(matches.shape[0]):
+                part = slice(matches.indptr[row], matches.indptr[row + 1])
+                values, places = matches.data[part], matches.indices[part]
+                # equal scores in the order of the documents, so that the same collection gives the same answer
                 best = np.lexsort((places, -values))[:k]
                 best = best[values[best] > 0]
                 documents.append([self._doc_ids[place] for place in places[best]])
@@ -65,30 +65,30 @@ class Lexical:
     def scores(
         self, queries: Sequence[str], numbers: npt.NDArray[np.integer], documents: Sequence[str]
     ) -> npt.NDArray[np.float64]:
-        """Score (n,) of query `numbers[i]` and document i; 0 where they share no word or the document is not here."""
+        """Score (n,) of query `numbers[i]` and document i; 0 if they share no word or the document is unknown."""
         rows = {doc_id: row for row, doc_id in enumerate(self._doc_ids)}
         places = np.array([rows.get(doc_id, -1) for doc_id in documents], np.int64)
-        asked, found = self._asked(queries), np.zeros(len(documents))
+        asked, totals = self._asked(queries), np.zeros(len(documents))
         for start in range(0, len(documents), _PAIRS_AT_ONCE):
             here = start + np.flatnonzero(places[start : start + _PAIRS_AT_ONCE] >= 0)
             words = asked[numbers[here]]
             pair = np.repeat(here, np.diff(words.indptr))
             weights = self._looked_up(words.indices, places[pair])
-            part = found[start : start + _PAIRS_AT_ONCE]
+            part = totals[start : start + _PAIRS_AT_ONCE]
             part += np.bincount(pair - start, weights, len(part))
-        return found
+        return totals
 
     def _looked_up(self, words: npt.NDArray[np.integer], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The weight (n,) of each word in each row, by bisection in the word's own rows."""
-        found, order = np.zeros(len(words)), np.argsort(words, kind="stable")
+        weights, order = np.zeros(len(words)), np.argsort(words, kind="stable")
         bounds = np.append(np.flatnonzero(np.diff(words[order], prepend=-1)), len(order))
         for first, end in pairwise(bounds.tolist()):
             of, word = order[first:end], words[order[first]]
             part = slice(self._weights.indptr[word], self._weights.indptr[word + 1])
             holders = self._weights.indices[part]
             at = np.minimum(np.searchsorted(holders, rows[of]), len(holders) - 1)
-            found[of] = np.where(holders[at] == rows[of], self._weights.data[part][at], 0.0)
-        return found
+            weights[of] = np.where(holders[at] == rows[of], self._weights.data[part][at], 0.0)
+        return weights
 
     def _asked(self, queries: Sequence[str]) -> sparse.csr_array:
         columns = [sorted({self._words[w] for w in _WORD.findall(q.casefold()) if w in self._words}) for q in queries]

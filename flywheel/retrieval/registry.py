@@ -24,11 +24,11 @@ _LOADED = 4
 
 
 class IncompleteModel(ValueError):  # noqa: N818 - reads as what happened
-    """A model directory without a readable manifest: half made, or no version of ours."""
+    """A model directory without a readable manifest: unfinished, or no version of ours."""
 
 
 class Registry:
-    """The versions under `folder`. Encoders are loaded once and the last few are kept; safe to share."""
+    """The versions under `folder`. The last four encoders stay loaded; safe to share between threads."""
 
     def __init__(self, folder: Path, models: Models, settings: Trainer) -> None:
         self._folder, self._models, self._settings = folder, models, settings
@@ -36,25 +36,25 @@ class Registry:
         self._lock = threading.Lock()
 
     def path(self, version: str) -> Path:
-        """Where a version lies, or will."""
+        """The directory of a version, whether it exists yet or not."""
         return self._folder / version
 
     def ensure_base(self, now_ms: int) -> Model:
-        """The version `base`: a copy of the configured base model, made and registered the first time.
+        """The version `base`: a copy of the configured base model, made and registered at the first call.
 
         Raises:
-            ModelMissing: the base model is not there; the message says what to set.
+            ModelMissing: there is no base model; the message says what to set.
         """
-        known = self._models.get(BASE)
-        if known is not None:
-            return known
+        base = self._models.get(BASE)
+        if base is not None:
+            return base
         target = self.path(BASE)
         if not (target / MANIFEST).exists():
             self._copy_base(Path(resolve_base_model(self._settings.base_model)), target, now_ms)
         return self.adopt(BASE)
 
     def adopt(self, version: str) -> Model:
-        """Register the complete directory of a version; harmless when it is registered already.
+        """Register the complete directory of a version; harmless if it is registered already.
 
         Raises:
             IncompleteModel: the directory has no manifest, or one of another version.
@@ -77,10 +77,10 @@ class Registry:
         return self._models.get(version) or model
 
     def encoder(self, version: str) -> Encoder:
-        """The version, loaded; at most four stay in memory.
+        """The encoder of a version; at most four stay in memory.
 
         Raises:
-            ModelMissing: its directory is gone or cannot be loaded.
+            ModelMissing: its directory is gone or holds no model.
         """
         with self._lock:
             if version not in self._encoders:
@@ -99,7 +99,7 @@ class Registry:
         return f"v{number}"
 
     def sweep(self) -> list[str]:
-        """Remove half-made directories that no run will go on with; returns their names."""
+        """Remove unfinished directories that no run will go on with; returns their names."""
         swept = []
         for path in self._folder.iterdir():
             if path.name.endswith(".tmp"):
@@ -137,7 +137,7 @@ class Registry:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `flywheel.json` in a model directory says; its presence means that the directory is complete.
+    """The content of `flywheel.json` in a model directory; the file means that the directory is complete.
 
     Raises:
         IncompleteModel: no manifest, or one that is not a JSON object.

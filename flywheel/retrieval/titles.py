@@ -1,4 +1,4 @@
-"""Titles of documents for result pages, from memory; whoever changes a document says so, and it is read again."""
+"""Titles of documents for result pages, from memory. `forget` is called for changed documents, which are read again."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class TitleCache:
         self._lock = threading.Lock()
 
     def titles(self, doc_ids: Sequence[str]) -> dict[str, str]:
-        """doc_id -> title; an id that nobody knows is missing."""
-        known = self._known
-        absent = [doc_id for doc_id in doc_ids if doc_id not in known]
+        """doc_id -> title; an unknown id is missing."""
+        cached = self._known
+        absent = [doc_id for doc_id in doc_ids if doc_id not in cached]
         if absent:
-            found = self._read(absent)
+            fetched = self._read(absent)
             with self._lock:
-                if len(self._known) + len(found) > self._size:
+                if len(self._known) + len(fetched) > self._size:
                     self._known = {}
-                self._known.update(found)
-            known = {**known, **found}
-        return {doc_id: known[doc_id] for doc_id in doc_ids if doc_id in known}
+                self._known.update(fetched)
+            cached = {**cached, **fetched}
+        return {doc_id: cached[doc_id] for doc_id in doc_ids if doc_id in cached}
 
     def forget(self, doc_ids: Sequence[str]) -> None:
-        """These changed."""
+        """Drop the titles of these documents, which changed."""
         with self._lock:
             for doc_id in doc_ids:
                 self._known.pop(doc_id, None)

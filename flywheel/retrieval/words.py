@@ -1,4 +1,4 @@
-"""The collection by its words, for whoever asks: built once, and anew when documents changed."""
+"""Shares one `Lexical` of the collection: it is built at the first use, and anew after documents changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flywheel.retrieval.lexical import Lexical
 
 
 class Texts(Protocol):
-    """Where documents come from; `flywheel.store.Store.documents` is the real one."""
+    """Where documents come from; `flywheel.store.store.Store.documents` fulfils it."""
 
     def last_change(self) -> int: ...
 
@@ -23,7 +23,7 @@ class Texts(Protocol):
 
 
 class Words:
-    """Holds one `Lexical` of at most `limit` documents; any thread may ask."""
+    """Holds one `Lexical` of at most `limit` documents; safe to call from any thread."""
 
     def __init__(self, documents: Texts, limit: int) -> None:
         self._documents, self._limit = documents, limit
@@ -31,7 +31,7 @@ class Words:
         self._made: tuple[int, Lexical | None] = (-1, None)
 
     def now(self) -> Lexical | None:
-        """The collection as it is; None where it is empty, or too large for that."""
+        """The present collection by its words; None if it is empty, or larger than `limit`."""
         with self._lock:
             change = self._documents.last_change()
             if self._made[0] != change:
@@ -51,5 +51,5 @@ class Words:
             return None
         ids = self._documents.ids()
         texts = self._documents.contents(ids)
-        there = [doc_id for doc_id in ids if doc_id in texts]  # without what was deleted in between
-        return Lexical(there, [texts[doc_id] for doc_id in there])
+        present = [doc_id for doc_id in ids if doc_id in texts]  # some may have been deleted since
+        return Lexical(present, [texts[doc_id] for doc_id in present])
