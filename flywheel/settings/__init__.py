@@ -1,1 +1,1 @@
-"""Every key that ops can set, with its default, and the folder that an installation owns."""
+"""All settings with their defaults, and the folder that an installation owns."""

@@ -1,4 +1,4 @@
-"""The one folder that an installation owns: where things lie in it, its secret, and who serves it now."""
+"""The one folder that an installation owns: its paths, its secret, and the daemon that serves it now."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HomeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Paths under `root`; making them is `init`'s work, and nothing else writes outside them."""
+    """Paths under `root`. `init` makes them, and Flywheel writes nowhere else."""
 
     root: Path
 
@@ -61,7 +61,7 @@ class Home:
         return (self.root / FILE_NAME).is_file()
 
     def init(self) -> bool:
-        """Make the folder and its commented settings; an existing file is left as it is.
+        """Make the folder and its commented settings; an existing file stays as it is.
 
         Returns:
             Whether the settings file was written now.
@@ -102,39 +102,39 @@ class Home:
         return path.read_bytes()
 
     def prune_snapshots(self, kept: Collection[str]) -> None:
-        """Remove training snapshots but those named; what cannot be removed stays for the next time."""
+        """Remove training snapshots other than `kept`; the next call tries again with those that cannot be removed."""
         for folder in self.snapshots.iterdir():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def announce(self, url: str) -> None:
-        """Say which process serves this home, and where; `retract` takes it back."""
+        """Write down which process serves this home, and at which address; `retract` removes that."""
         pid = os.getpid()
-        found = {"pid": pid, "url": url, "started": _start_of(pid)}
-        write_atomically(self.daemon_file, json.dumps(found).encode())
+        announcement = {"pid": pid, "url": url, "started": _start_of(pid)}
+        write_atomically(self.daemon_file, json.dumps(announcement).encode())
 
     def retract(self) -> None:
-        """Forget the daemon; harmless where none was announced."""
+        """Forget the daemon; harmless if none was announced."""
         self.daemon_file.unlink(missing_ok=True)
 
     def daemon(self) -> dict[str, Any] | None:
-        """`{pid, url}` of the daemon that lives on this home, or None; a dead process's file does not count.
+        """`{pid, url}` of the daemon that serves this home, or None. The file of a dead process does not count.
 
-        Nor does that of one whose number another process has now, as every start in a container may.
+        Nor does it count if another process has that number now, which is common after a restart in a container.
         """
         try:
-            found: dict[str, Any] = json.loads(self.daemon_file.read_text("utf-8"))
-            pid, url = int(found["pid"]), str(found["url"])
+            announcement: dict[str, Any] = json.loads(self.daemon_file.read_text("utf-8"))
+            pid, url = int(announcement["pid"]), str(announcement["url"])
             os.kill(pid, 0)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        started = found.get("started")
+        started = announcement.get("started")
         same = started is None or started == _start_of(pid)
         return {"pid": pid, "url": url} if same else None
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process started, as the kernel counts it; None where that cannot be known."""
+    """When a process started, by the kernel's count since this boot; None where /proc does not say."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()

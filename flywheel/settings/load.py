@@ -1,4 +1,4 @@
-"""What ops set: one `flywheel.toml`, the environment above it, and an error that names the nearest valid key.
+"""Reads the settings: one `flywheel.toml`, overridden by the environment; an error names the nearest valid key.
 
 Every field has a default and a description; `flywheel init` writes them all, commented. Nothing else reads settings.
 """
@@ -58,7 +58,7 @@ class ConfigError(ValueError):
 
 
 class Config(Section):
-    """The whole of `flywheel.toml`."""
+    """All sections of `flywheel.toml`."""
 
     kafka: Kafka = Kafka()
     signals: Signals = Signals()
@@ -73,7 +73,7 @@ class Config(Section):
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Config:
-    """Read `home/flywheel.toml` (absent: all defaults) and lay `FLYWHEEL__SECTION__KEY` over it.
+    """Read `home/flywheel.toml` (absent: all defaults) and override it by `FLYWHEEL__SECTION__KEY`.
 
     Raises:
         ConfigError: unreadable file, unknown key, or a value of the wrong type or range.
@@ -107,12 +107,12 @@ def _explain(problem: Mapping[str, Any]) -> str:
         secret = any(word in part for part in where for word in ("token", "password"))
         return f"{'.'.join(where)}: {problem['msg']}" + ("" if secret else f" (got {problem['input']!r})")
     if len(where) == 1:
-        known = list(Config.model_fields)
+        valid = list(Config.model_fields)
         owners = [f"{name}.{where[0]}" for name, section in sections() if where[0] in section.model_fields]
-        near = owners or difflib.get_close_matches(where[0], known, n=1, cutoff=0.0)
+        near = owners or difflib.get_close_matches(where[0], valid, n=1, cutoff=0.0)
     else:
-        known = list(dict(sections())[where[0]].model_fields)
-        near = [f"{where[0]}.{name}" for name in difflib.get_close_matches(where[1], known, n=1, cutoff=0.0)]
+        valid = list(dict(sections())[where[0]].model_fields)
+        near = [f"{where[0]}.{name}" for name in difflib.get_close_matches(where[1], valid, n=1, cutoff=0.0)]
     return f"unknown key {'.'.join(where)}; did you mean {near[0]}?" if near else f"unknown key {'.'.join(where)}"
 
 
@@ -124,7 +124,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
 
 
 def _from_text(section: str, key: str, value: str) -> Any:
-    """TOML's own reading of an environment value where its field is no string; the text itself where it is."""
+    """An environment value as TOML reads it, or the text itself if its field is a string or it is no TOML."""
     model = dict(sections()).get(section)
     annotation = model.model_fields[key].annotation if model and key in model.model_fields else str
     if annotation is str or str in get_args(annotation):
@@ -136,7 +136,7 @@ def _from_text(section: str, key: str, value: str) -> Any:
 
 
 def template() -> str:
-    """The file that `flywheel init` writes: every key, its meaning, its default, commented out."""
+    """The file that `flywheel init` writes: every key with its meaning and its default, commented out."""
     lines = ["# Flywheel's settings. Every key stands here with its default; remove the # to change one.", ""]
     for name, section in sections():
         lines.append(f"[{name}]")

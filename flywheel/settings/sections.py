@@ -1,4 +1,4 @@
-"""What ops can set, by section: every key with its default, its bounds and what it means. Nothing here reads a file."""
+"""All settings by section: every key with its default, its bounds and its meaning. Nothing here reads a file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Kafka(Section):
     sasl_password: str | None = Field(None, description="SASL password; better set in the environment")
 
     def client_settings(self) -> dict[str, Any]:
-        """What every client of the brokers is given: where they are and how to speak to them."""
+        """The arguments of every Kafka client: the brokers' addresses and how to speak to them."""
         settings: dict[str, Any] = {
             "bootstrap_servers": [server.strip() for server in self.bootstrap.split(",") if server.strip()],
             "security_protocol": self.security_protocol,
@@ -201,7 +201,7 @@ class Promotion(Section):
     @field_validator("stages")
     @classmethod
     def _in_order(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        """A stage comes once and in order; a product that serves itself is observed, and nothing else is live."""
+        """Each stage once and in order. A product that serves itself is only observed: no other stage is live."""
         order = get_args(Stage)
         if sorted(set(stages), key=order.index) != list(stages):
             raise ValueError(f"name each stage once, in the order {', '.join(order)}")
