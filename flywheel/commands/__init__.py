@@ -1,1 +1,1 @@
-"""The commands of `flywheel`, one module a topic; each only asks `Operations` and shows the answer."""
+"""The commands of `flywheel`, one module for each topic. They ask `Operations` and show the answer."""

@@ -1,4 +1,4 @@
-"""Turning the wheel and choosing who serves: cycle, train, promote, rollback, pause, resume."""
+"""Commands that turn the wheel or choose the champion: cycle, train, promote, rollback, pause, resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flywheel demo`: the whole wheel on a corpus that every machine has, with questions written and judged by hand."""
+"""`flywheel demo`: the whole wheel on a corpus that every machine has, with questions that were judged by hand."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def _play(shell: Shell, *, rounds: int, sessions: int, seed: int) -> dict[str, A
     with steps() as report, rehearsal.staged(rehearsal.home_of(shell.home), shell.environ, note) as stage:
         rehearsal.furnish(stage, documents, script.golden, report)
         note("3. people search and click; after each round the wheel turns: evidence, training, judgement")
-        told = rehearsal.perform(stage, script, note, report)
-        known, seen = stage.operations.models(), stage.operations.seen_documents()
+        turns = rehearsal.perform(stage, script, note, report)
+        models, seen = stage.operations.models(), stage.operations.seen_documents()
     note("4. the held-out questions, which neither training nor the gate has seen")
     contents = {document.doc_id: document.content for document in built.documents}
     with progress("scoring") as bar:
         bench = _bench(shell, contents, _judged(asked, "test"), seen, bar)
-        result = _results(bench, known, told)
+        result = _results(bench, models, turns)
     return {"home": str(shell.home), "documents": len(documents), "questions": len(asked.asked),
             "skipped": len(asked.skipped), **result, "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How answers look: one JSON line on standard output for programs, tables for people, progress on standard error."""
+"""Shows answers: one JSON line on standard output for programs, tables for people, progress on standard error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.5
 
 
 def print_json(value: Any) -> None:
-    """One value on one line; what JSON cannot say (NaN, infinity) becomes null."""
+    """One value on one line; NaN and infinity, which JSON lacks, become null."""
     click.echo(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
 
 
@@ -56,7 +56,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     grid = Table(*columns, box=SIMPLE_HEAD, title=title, title_justify="left")
     for row in rows:
         grid.add_row(*(Text(text(cell)) for cell in row))
-    # A pipe has no width; wide lines are better there than wrapped words.
+    # a pipe has no width; there long lines are better than wrapped words
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(grid)
 
@@ -74,7 +74,7 @@ def facts(pairs: Mapping[str, Any], *, indent: int = 0) -> None:
 
 
 def text(value: Any) -> str:
-    """A cell: numbers short, nothing as a dash, lists joined."""
+    """A cell: numbers are shortened, None is a dash, lists are joined."""
     match value:
         case None:
             return "–"
@@ -97,7 +97,7 @@ def note(message: str) -> None:
 
 @contextmanager
 def progress(label: str) -> Iterator[Report]:
-    """A bar on standard error, fed as `report(done, total)`; where that is no terminal, a line each tenth."""
+    """A bar on standard error, fed as `report(done, total)`; if that is no terminal, a line at each tenth."""
     if not sys.stderr.isatty():
         yield _plain_progress(label)
         return
@@ -112,7 +112,7 @@ def progress(label: str) -> Iterator[Report]:
 
 @contextmanager
 def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars for work of several named steps, one after the other, fed as `report(label, done, total)`."""
+    """A bar for each of several named steps, one after the other, fed as `report(label, done, total)`."""
     with ExitStack() as stack:
         open_now: dict[str, Report] = {}
 
@@ -141,7 +141,7 @@ def _plain_progress(label: str) -> Report:
 
 @contextmanager
 def waiting(label: str) -> Iterator[None]:
-    """A moving sign on standard error while something of unknown length runs; no terminal: one line after 2 s."""
+    """A moving sign on standard error during work of unknown length; if that is no terminal, one line after 2 s."""
     if not sys.stderr.isatty():
         timer = threading.Timer(_PATIENCE_SECONDS, note, [f"{label} …"])
         timer.daemon = True
@@ -159,7 +159,7 @@ def waiting(label: str) -> Iterator[None]:
 
 @contextmanager
 def following(label: str, models: Path) -> Iterator[None]:
-    """A bar of the training that goes on meanwhile, from the progress file that the trainer keeps beside its model."""
+    """A bar for the training that runs meanwhile, from the progress file that the trainer keeps beside its model."""
     since, stop = time.time(), threading.Event()
     with progress(label) as report:
         watcher = threading.Thread(target=_follow, args=(models, since, report, stop), daemon=True)
@@ -179,7 +179,7 @@ def _follow(models: Path, since: float, report: Report, stop: threading.Event) -
 
 
 def training_step(models: Path, since: float) -> tuple[int, int] | None:
-    """(step, steps) of the training whose progress was written after `since` (epoch seconds); None: there is none."""
+    """(step, steps) of the training that wrote its progress after `since` (epoch seconds); None if there is none."""
     files = [(path.stat().st_mtime, path) for path in models.glob("*.progress.json")]
     recent = [path for moment, path in sorted(files) if moment >= since]
     if not recent:

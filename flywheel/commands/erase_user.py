@@ -1,4 +1,4 @@
-"""`flywheel erase-user`: forget a person."""
+"""`flywheel erase-user`: forgets a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a model is, scored in this process on a judged collection, and how many people a live answer needs."""
+"""`flywheel evaluate`: scores a model in this process on a judged collection, plans live comparisons, judges tests."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def _score(shell: Shell, beir: Path, options: Mapping[str, Any], *, as_json: boo
     from flywheel.commands.scoring import Bench
 
     with shell.operations() as operations:
-        known, seen = operations.models(), operations.seen_documents()
+        models, seen = operations.models(), operations.seen_documents()
     with progress("encoding documents") as report:
         bench = Bench.read(
             shell, beir, options["split"], seen=seen, judged_only=options["judged_only"], progress=report
         )
-        result = bench.evaluate(known, options["model"])
+        result = bench.evaluate(models, options["model"])
         if options["against"] is not None:
-            result["against"] = bench.compare(known, options["model"], options["against"])
+            result["against"] = bench.compare(models, options["model"], options["against"])
     if as_json:
         print_json(result)
     else:
@@ -128,17 +128,17 @@ def _show(result: dict[str, Any], model: str) -> None:
 
 
 def _difference(result: dict[str, Any], compared: dict[str, Any], metric: str, part: str) -> tuple[Any, ...]:
-    found = compared["differences"][metric][part]
-    effect = f"{found['effect']:+.4f}" if "effect" in found else None
-    reach = f"{found['low']:+.4f} to {found['high']:+.4f}" if "effect" in found else None
+    difference = compared["differences"][metric][part]
+    effect = f"{difference['effect']:+.4f}" if "effect" in difference else None
+    reach = f"{difference['low']:+.4f} to {difference['high']:+.4f}" if "effect" in difference else None
     scores = (compared["scores"][metric][part], result[metric][part])
     shown = (f"{score:.4f}" if score is not None else None for score in scores)
-    counts = (found["better"], found["worse"], found["equal"])
+    counts = (difference["better"], difference["worse"], difference["equal"])
     return (metric, part, result["queries"][part], *shown, effect, reach, *counts)
 
 
 def _show_move(move: dict[str, Any], before: str, after: str) -> None:
-    """Both rankings beside each other as far as they differ, and what neither found."""
+    """Both rankings side by side, down to the last relevant hit, and the relevant documents in neither."""
     part = "seen" if move["seen"] else "unseen"
     click.echo(f"\n{move['before']:.3f} → {move['after']:.3f}  {move['text']}  ({part}, query {move['id']})")
     rows = list(zip_longest(move["hits_before"], move["hits_after"]))

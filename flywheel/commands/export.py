@@ -1,4 +1,4 @@
-"""`flywheel export`: a table or labelling tasks, as a file."""
+"""`flywheel export`: writes a table or labelling tasks to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing data in: documents, judged sets, annotations, recorded feedback."""
+"""`flywheel import`: brings in documents, judged sets, annotations and recorded feedback."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def import_annotations(shell: Shell, file: Path, as_json: bool) -> None:
     """
     from flywheel.files.readers import read_annotations
 
-    # One call: the judgements of a file are one version of one set.
+    # in one call, because the judgements of a file are one version of one set
     _records(shell, "annotations", file, read_annotations, batch_size=None, as_json=as_json)
 
 

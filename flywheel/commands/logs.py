@@ -1,4 +1,4 @@
-"""Verdicts on tests by arm: from a file that somebody brings, or from the pages that the product itself tagged."""
+"""Judges tests by arm: from a file, or from the stored pages that the product tagged itself."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[LoggedTest]:
-    """The tests that the stored pages were tagged with, by `experiment_id` and `arm` (else `model_version`); of one
-    person at most `cap` pages count in each."""
+    """The tests that stored pages are tagged with, by `experiment_id` and `arm` (else `model_version`). At most `cap`
+    pages of one person count in each test."""
     from flywheel.gates.logs import LoggedTest
     from flywheel.store.published.questions import SIGNALS, arm_sums
 
@@ -27,15 +27,15 @@ def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Logge
     tests: dict[str, dict[str, dict[bool, dict[str, Any]]]] = {}
     for row in rows:
         tests.setdefault(row["experiment"], {}).setdefault(row["arm"], {})[row["calm"]] = row
-    made = []
+    logged = []
     for name, arms in tests.items():
-        # nobody satisfied anywhere: nothing that would tell it was sent
-        told = [
+        # no page satisfied in any arm: the product sends no signal of satisfaction
+        signals = [
             metric for metric in SIGNALS if metric == "ctr" or any(a[True][f"{metric}_value"] for a in arms.values())
         ]
         crossed = max(int(parts[True]["crossed"]) for parts in arms.values())
-        made.append(LoggedTest(name, {arm: _arm(parts, told) for arm, parts in arms.items()}, crossed))
-    return made
+        logged.append(LoggedTest(name, {arm: _arm(parts, signals) for arm, parts in arms.items()}, crossed))
+    return logged
 
 
 def _arm(parts: Mapping[bool, Mapping[str, Any]], told: Sequence[str]) -> Arm:
@@ -51,7 +51,7 @@ def _arm(parts: Mapping[bool, Mapping[str, Any]], told: Sequence[str]) -> Arm:
 
 
 def read(file: Path) -> tuple[list[LoggedTest], dict[str, Any]]:
-    """The tests of a file, and what was read and skipped."""
+    """The tests of a file, and how many rows were read and skipped."""
     from flywheel.files.readers import ImportCount, rows
     from flywheel.gates.logs import Log
 
@@ -73,7 +73,7 @@ def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None
     """Judge the tests of `options["arms"]`, or those that the home's pages are tagged with, and print them.
 
     Raises:
-        click.ClickException: nothing to judge, an arm that is not there, or a share that is no number.
+        click.ClickException: nothing to judge, an unknown arm, or a share that is no number.
     """
     from flywheel.gates.logs import judge, summary
 
@@ -111,10 +111,10 @@ def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[LoggedTest], 
         counts = {}
     chosen = [test for test in tests if name in (None, "*", test.name)]
     if not chosen:
-        there = ", ".join(test.name for test in tests[:20]) or "none"
+        existing = ", ".join(test.name for test in tests[:20]) or "none"
         skipped = "".join(f"; skipped {count} rows: {reason}" for reason, count in counts.get("reasons", {}).items())
         wanted = "no experiment" if name in (None, "*") else f"no experiment {name}"
-        raise click.ClickException(f"nothing to judge: {wanted} with arms; there are: {there}{skipped}")
+        raise click.ClickException(f"nothing to judge: {wanted} with arms; there are: {existing}{skipped}")
     return chosen, counts
 
 
@@ -125,7 +125,7 @@ def _reading(shell: Shell, options: Mapping[str, Any]) -> LogRules:
 
     config = load(shell.home, shell.environ)
     policy = policy_of(config)
-    if options["once"]:  # whatever it was planned for, it is over
+    if options["once"]:  # the test is over: one look, at its end
         policy = replace(policy, looks=(1.0,), max_days=options["days"] or policy.max_days)
     return LogRules(
         policy=replace(policy, live_metric=options["metric"]),
@@ -151,12 +151,12 @@ def _share(given: str) -> tuple[str, float]:
 def _show(judged: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> None:
     table(
         ("experiment", "arm", "against", "metric", "effect", "95 %", "sequence", "e-value", "verdict"),
-        (_line(test, found) for test in judged for found in test["comparisons"]),
+        (_line(test, comparison) for test in judged for comparison in test["comparisons"]),
     )
     if len(judged) == 1:
-        for found in judged[0]["comparisons"]:
-            for reason in found["reasons"]:
-                click.echo(f"{found['arm']}: {reason}")
+        for comparison in judged[0]["comparisons"]:
+            for reason in comparison["reasons"]:
+                click.echo(f"{comparison['arm']}: {reason}")
     for warning in sorted(_all(test["warnings"] for test in judged)):
         note(f"note: {warning}")
     for words in counts["refused"][:20]:

@@ -1,4 +1,4 @@
-"""How many people or judged queries a comparison needs, from what happened so far: before anybody waits for one."""
+"""Plans a comparison from the feedback so far: how many people or judged queries it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flywheel.settings.load import Config
 
 _POINT = 0.01
-# the standard deviation of a query's difference after fine-tuning on clicks, where no verdict tells yet
+# the usual standard deviation of a query's difference after fine-tuning on clicks, until a verdict has measured it
 _USUAL_SPREAD = 0.16
 
 
@@ -22,7 +22,7 @@ def feedback(shell: Shell, model: str) -> list[dict[str, Any]]:
     See `flywheel.learning.heldout`.
 
     Raises:
-        click.ClickException: it found nothing, or that model never stood before it.
+        click.ClickException: it found nothing, or never judged that model.
     """
     from flywheel.store.published.questions import HELD_OUT
 
@@ -30,16 +30,16 @@ def feedback(shell: Shell, model: str) -> list[dict[str, Any]]:
         named = {str(row["alias"]): str(row["version"]) for row in operations.models() if row["alias"]}
         rows = operations.sql(HELD_OUT).to_pylist()
     version = named.get(model, model)
-    found = [row for row in rows if row["version"] == version]
-    if not found:
+    parts = [row for row in rows if row["version"] == version]
+    if not parts:
         raise click.ClickException(f"no figures of {version} on held-out feedback; the reasons of its decision say why")
-    return found
+    return parts
 
 
 def plan(operations: Operations, effect: float, config: Config) -> dict[str, Any]:
     """People in each arm, and weeks at last week's numbers, to find a relative `effect` with a power of 80 %.
 
-    `alpha` is what the error budget allows the next challenger, and the tests are those of the verdict.
+    `alpha` is what the error budget allows the next challenger; the tests are the same as for the verdict.
 
     Returns:
         `{effect, power, alpha, people, weekly_people, ctr, satisfied_ctr, interleaving, offline}`; a live metric is
@@ -80,24 +80,24 @@ def _next_alpha(operations: Operations, config: Config, now_ms: int) -> float:
 
 
 def _judged(operations: Operations, config: Config, alpha: float) -> dict[str, Any]:
-    """Judged queries for a gain of one point, and the gain that there are enough for."""
+    """How many judged queries a gain of one point needs, and the smallest gain that the present ones can show."""
     from flywheel.stats.power import judged_queries, smallest_gain
     from flywheel.store.published.questions import OFFLINE_SPREADS
 
     metrics = config.promotion.metrics
-    known = {row["metric"]: row for row in operations.sql(OFFLINE_SPREADS).to_pylist()}
+    measured = {row["metric"]: row for row in operations.sql(OFFLINE_SPREADS).to_pylist()}
     answer = {}
     for metric in metrics:
         spread, queries = float(_USUAL_SPREAD), 0
-        if metric in known:
-            spread, queries = float(known[metric]["spread"]), int(known[metric]["queries"])
+        if metric in measured:
+            spread, queries = float(measured[metric]["spread"]), int(measured[metric]["queries"])
         level = alpha / len(metrics)
         answer[metric] = {
             "queries_for_a_point": judged_queries(spread, _POINT, alpha=level),
             "queries": queries,
             "smallest_gain": smallest_gain(spread, queries, alpha=level) if queries > 1 else None,
             "spread": spread,
-            "assumed": metric not in known,
+            "assumed": metric not in measured,
         }
     return answer
 

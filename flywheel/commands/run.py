@@ -1,4 +1,4 @@
-"""Making an installation and serving it: init, run."""
+"""Commands that make an installation and serve it: init, run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads models and collections for `flywheel evaluate`; vectors that an index already has are not computed again."""
+"""Loads models and collections for `flywheel evaluate`. It does not compute vectors that an index has already."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALIASES = ("champion", "challenger")
 
 @dataclass(slots=True)
 class Bench:
-    """One split of one collection, ready to score any model on; `titles` are what a person reads of a document."""
+    """One split of one collection, ready to score any model on; `titles` are what people read of documents."""
 
     settings: Trainer
     indexes: Path
@@ -65,7 +65,7 @@ class Bench:
     def compare(
         self, known: Sequence[dict[str, Any]], name: str, other: str, *, metric: str = METRICS[0], most: int = 10
     ) -> dict[str, Any]:
-        """How this model does against the other: its figures, the differences, and the queries that moved most.
+        """This model against the other: the other's figures, the differences, and the queries that moved most.
 
         Returns:
             `{model, metric, scores, differences, moved, wins, losses}`; `differences[metric][part]` is
@@ -120,16 +120,16 @@ class Bench:
         return Encoder.load(path, device=settings.device, bf16=settings.bf16, max_seq_length=settings.max_seq_length)
 
     def _vectors(self, encoder: Encoder) -> Vectors:
-        """The corpus by this model's document side; two models with one document tower share them."""
+        """Vectors of the corpus by this model's document side; models with the same document tower share them."""
         import numpy as np
 
         if encoder.index_id not in self._documents:
             ids = list(self.corpus)
-            found = self._indexed(encoder.index_id)
-            missing = [doc_id for doc_id in ids if doc_id not in found]
+            vectors = self._indexed(encoder.index_id)
+            missing = [doc_id for doc_id in ids if doc_id not in vectors]
             fresh = encoder.encode_documents([self.corpus[doc_id] for doc_id in missing], progress=self.progress)
-            found.update(zip(missing, fresh, strict=True))
-            self._documents[encoder.index_id] = np.stack([found[doc_id] for doc_id in ids])
+            vectors.update(zip(missing, fresh, strict=True))
+            self._documents[encoder.index_id] = np.stack([vectors[doc_id] for doc_id in ids])
         return self._documents[encoder.index_id]
 
     def _indexed(self, index_id: str) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def model_path(known: Sequence[dict[str, Any]], name: str) -> str:
     """The directory of `champion`, `challenger`, `base` (the version without parent) or a version.
 
     Raises:
-        click.ClickException: no such model; the message lists those there are.
+        click.ClickException: no such model; the message lists the existing ones.
     """
     for model in known:
         if name == model["version"] or (name in _ALIASES and model.get("alias") == name):

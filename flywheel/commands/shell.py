@@ -1,4 +1,4 @@
-"""What every command needs: the home it works on, the way to its operations, and the options that all share."""
+"""What every command needs: its home, access to the operations, and the options that all commands share."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """One call of `flywheel`: its home folder and the environment above its settings."""
+    """One call of `flywheel`: its home folder, and the environment that overrides its settings."""
 
     home: Path
     environ: Mapping[str, str]
 
     @property
     def models(self) -> Path:
-        """Where model directories lie, and the progress of a training beside them."""
+        """The folder of model directories, with the progress of a training beside them."""
         from flywheel.settings.home import Home
 
         return Home(self.home).models
 
     @contextmanager
     def operations(self) -> Iterator[Operations]:
-        """The daemon that owns this home, or the home itself where none runs."""
+        """The operations of the daemon that owns this home, or of the home itself if none runs."""
         from flywheel.settings.home import Home
 
         if not Home(self.home).exists:
@@ -56,7 +56,7 @@ def as_json(command: Command) -> Command:
 
 
 def actor() -> str:
-    """Who is at the keyboard, for the audit trail."""
+    """The user who runs the command, for the audit trail."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""`flywheel sql`: one read-only question."""
+"""`flywheel sql`: asks one read-only question."""
 
 from __future__ import annotations
 

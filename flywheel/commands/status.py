@@ -1,4 +1,4 @@
-"""Looking without touching: status, doctor, triggers, models."""
+"""Commands that look and change nothing: status, doctor, triggers, models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def status(shell: Shell, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        # a line for each threshold, as `flywheel triggers` says more of
+        # one line for each threshold; `flywheel triggers` shows more
         checks = {check["name"]: ("FIRED  " if check["fired"] else "") + check["note"] for check in answer["triggers"]}
         facts({**answer, "triggers": checks or None})
 
@@ -72,13 +72,13 @@ def models(shell: Shell, as_json: bool) -> None:
     With --json: version, alias, tier, parent, path, index_id, created_at, metrics.
     """
     with shell.operations() as operations:
-        found = operations.models()
+        versions = operations.models()
     if as_json:
-        print_json(found)
+        print_json(versions)
         return
     columns = ("version", "alias", "tier", "parent", "created_at", "path")
-    table(columns, [[model.get(column) for column in columns] for model in found])
-    if not found:
+    table(columns, [[model.get(column) for column in columns] for model in versions])
+    if not versions:
         note("no model yet: the base model is registered by the first `flywheel run` or `flywheel cycle`")
 
 
