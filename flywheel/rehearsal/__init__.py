@@ -1,1 +1,1 @@
-"""Simulated people, a product for them to use, and the demo's collection."""
+"""Simulated people, the product that they use, and the demo's collection."""

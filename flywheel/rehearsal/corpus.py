@@ -1,7 +1,7 @@
 """The documentation of Python's own standard library as a collection: every machine has it, and people do search it.
 
-One document per module, class, function, method or property with a docstring, read by introspection. What this Python
-lacks is skipped and counted; nothing that acts when it is imported (prints, opens a window or a browser) is listed.
+One document per module, class, function, method or property with a docstring, read by introspection. Modules that this
+Python lacks are skipped and counted. No module is listed that acts on import (prints, opens a window or a browser).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flywheel.events import Document
 MAX_CHARACTERS = 600
 MIN_CHARACTERS = 15
 
-# In order of precedence: an object that several modules export is a document of the first.
+# in order of precedence: an object that several modules export is a document of the first
 MODULES = """
     builtins abc argparse array ast asyncio atexit base64 binascii bisect bz2 cProfile calendar collections
     concurrent.futures configparser contextlib contextvars copy csv dataclasses datetime dbm decimal difflib doctest
@@ -33,19 +33,19 @@ MODULES = """
     xml.etree.ElementTree xml.sax.saxutils zipfile zlib zoneinfo
 """.split()  # noqa: SIM905 - a block of names reads better than 160 quoted lines
 
-# Methods of these repeat those of `bytes` and `Decimal`, or are for who writes a protocol: no question is about them.
+# their methods repeat those of `bytes` and `Decimal`, or are for authors of protocols: no question is about them
 _CLASS_ONLY = """
     bytearray decimal.Context asyncio.AbstractEventLoop asyncio.BaseEventLoop configparser.RawConfigParser
     doctest.DocTestRunner http.server.BaseHTTPRequestHandler io.BytesIO io.FileIO socket.SocketType tarfile.TarInfo
 """.split()  # noqa: SIM905
-# Where `str` and `bytes`, or `set` and `frozenset`, share a text, the first is what people mean.
+# if `str` and `bytes`, or `set` and `frozenset`, share a text, people mean the first
 _SECOND_CHOICE = frozenset({"bytes", "frozenset"})
 _METHODS = (types.FunctionType, types.MethodDescriptorType, types.BuiltinFunctionType, property)
 
 
 @dataclass(frozen=True, slots=True)
 class PythonDocs:
-    """The documents in a fixed order, and the modules that this Python could not give."""
+    """The documents in a fixed order, and the modules that this Python lacks."""
 
     documents: tuple[Document, ...]
     missing_modules: tuple[str, ...]
@@ -91,7 +91,10 @@ def _import(name: str) -> types.ModuleType | None:
 
 
 def _things(module: types.ModuleType, name: str, seen: set[int]) -> Iterator[tuple[str, object]]:
-    """The module, its functions, its classes, then what the classes define: an instance's bound twin comes second."""
+    """The module, its functions, its classes, then the classes' methods.
+
+    So a function that is a method of a module's hidden instance (as in `random`) comes before the method.
+    """
     yield name, module
     exported = sorted(((key, _member(module, key)) for key in _exported(module)), key=_is_alias)
     fresh = [(key, thing) for key, thing in exported if id(thing) not in seen and not inspect.ismodule(thing)]
@@ -108,13 +111,13 @@ def _things(module: types.ModuleType, name: str, seen: set[int]) -> Iterator[tup
 
 
 def _precedence(named: tuple[str, type]) -> tuple[bool, int]:
-    """A text that several classes share belongs to the one nearest to `object`."""
+    """Sorts first the class that owns a text which several share: the one nearest to `object`."""
     doc_id, cls = named
     return doc_id in _SECOND_CHOICE, len(cls.__mro__)
 
 
 def _methods(cls: type, module: types.ModuleType) -> Iterator[tuple[str, object]]:
-    """What the class defines, or inherits from a private module of its package, as `pathlib.Path` does since 3.13."""
+    """The methods of the class, and those inherited from a private module of its package (`pathlib` since 3.13)."""
     members: dict[str, object] = {}
     for base in reversed(cls.__mro__):
         if base is cls or ("._" in base.__module__ and not hasattr(module, base.__name__)):
@@ -127,7 +130,7 @@ def _methods(cls: type, module: types.ModuleType) -> Iterator[tuple[str, object]
 
 
 def _is_alias(named: tuple[str, object]) -> bool:
-    """`array.ArrayType` is `array.array`: the name that the object itself bears comes first."""
+    """Whether `key` is not the object's own name, which comes first: `array.ArrayType` is `array.array`."""
     key, thing = named
     return getattr(thing, "__name__", key) != key
 
@@ -140,7 +143,7 @@ def _exported(module: types.ModuleType) -> list[str]:
 
 
 def _is_own(module: types.ModuleType, key: str) -> bool:
-    """A module without `__all__` owns what it or its C half defines, not what it imported for itself."""
+    """Whether a module without `__all__` defines this, itself or in its C half, and did not only import it."""
     if module.__name__ == "builtins":
         return True
     return _belongs(_member(module, key), module)
@@ -158,7 +161,7 @@ def _member(module: types.ModuleType, key: str) -> object:
 
 
 def _text(thing: object) -> str:
-    """Its own docstring, cleaned and cut at a word's end; empty where there is too little to find it by."""
+    """The object's docstring, cleaned and cut at the end of a word; empty if it is too short to be found by."""
     doc = getattr(thing, "__doc__", None)
     if not isinstance(doc, str):
         return ""

@@ -1,6 +1,7 @@
 """Simulated people: how somebody who knows what is relevant clicks, dwells and votes on a page of results.
 
-For tests, benchmarks and `flywheel simulate`. Pure numpy with the caller's generator; nothing here learns.
+For tests, benchmarks, `flywheel demo` and `flywheel simulate`. Pure numpy with the caller's generator; it learns
+nothing.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ class Reactions:
 
 @dataclass(frozen=True, slots=True)
 class Afterwards:
-    """What follows a click. `dwell_rate = thumb_rate = 0` leaves the clicks bare.
+    """What follows a click. With `dwell_rate = thumb_rate = 0` nothing does.
 
-    Relevant documents are read for `satisfied_ms` on average with probability `satisfied_if_relevant`, and left after
-    `bounce_ms` otherwise; irrelevant ones the other way round. Times scatter log-normally by `spread`.
+    A clicked document satisfies with probability `satisfied_if_relevant` or `satisfied_if_irrelevant`. It is then read
+    for a median of `satisfied_ms`, otherwise for `bounce_ms`. Times scatter log-normally by `spread`.
     """
 
     dwell_rate: float = 0.9
@@ -57,12 +58,12 @@ SILENT = Afterwards(dwell_rate=0.0, thumb_rate=0.0)
 class People:
     """People of one habit.
 
-    - `pbm` examine rank k with probability 1/k and click on 0.9 of the relevant and 0.1 of the irrelevant they examine.
-    - `cascade` go down from the top with the same attraction, stop after a click with 0.8 (relevant) or 0.2, and go on
-      without one with 0.9.
+    - `pbm` examine rank k with probability 1/k. They click 0.9 of the relevant and 0.1 of the irrelevant ones examined.
+    - `cascade` go down from the top and click with the same probabilities. They stop after a click with 0.8 (relevant)
+      or 0.2, and go on without one with 0.9.
     - `trust` are pbm with 0.1 + 0.35/k for irrelevant and min(0.98, 0.9 + 0.1/k) for relevant documents.
-    - `random` click one result of each page, whichever.
-    - `poison` are pbm, but `colluders` of them only ever click one document, wherever it is shown.
+    - `random` click one random result of each page.
+    - `poison` are pbm, but a share `colluders` of them clicks only one document, wherever it is shown.
     """
 
     habit: Habit
@@ -70,10 +71,10 @@ class People:
     colluders: float = 0.05
 
     def colludes(self, users: npt.NDArray[np.int64]) -> Bools:
-        """Which of these user numbers belong to the colluding ones: spread evenly, the same ones each time."""
+        """Which of these user numbers collude: spread evenly, and the same ones each time."""
         if self.habit != "poison" or self.colluders <= 0:
             return np.zeros(np.shape(users), dtype=np.bool_)
-        # A multiplicative hash spreads them over whatever order the users come in.
+        # multiplicative hash (Knuth, TAOCP 3, 6.4): spreads them over all users, who are numbered by how busy they are
         return (np.asarray(users) * 0x9E3779B1 % 2**32) / 2**32 < self.colluders
 
     def react(
@@ -84,7 +85,7 @@ class People:
         colluding: Bools | bool = False,
         target: Bools | None = None,
     ) -> Reactions:
-        """React to one page (k,) or to many (pages, k); `target` marks the colluders' document where it is shown."""
+        """React to one page (k,) or to many (pages, k); `target` marks the places of the colluders' document."""
         pages = np.atleast_2d(np.asarray(relevant, dtype=np.bool_))
         clicked = _CLICKS[self.habit](pages, rng)
         cheats = np.broadcast_to(np.asarray(colluding, dtype=np.bool_), pages.shape[:1])

@@ -1,6 +1,7 @@
 """Plays a product from outside: simulated people search over HTTP, and what they do goes to the broker as UBI events.
 
-It knows the wire and nothing of the house: search answers in, JSON events out. Whom it plays is for `people` to say.
+It uses only HTTP and Kafka, never the home: search answers in, JSON events out. `flywheel.rehearsal.people` decides
+how people react.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ _RETRY_SECONDS = 0.2
 
 
 class SearchClient(Protocol):
-    """Whoever answers `POST /v1/search`."""
+    """Answers searches, as `POST /v1/search` does."""
 
     def search(self, query: str, k: int, client_id: str, session_id: str) -> Json: ...
 
 
 class EventSink(Protocol):
-    """Whoever takes UBI events; the future ends when they are safe."""
+    """Takes UBI events; the future ends when the event is safe."""
 
     def send(self, event: Json) -> Future[Any]: ...
 
 
 @dataclass(frozen=True)
 class Audience:
-    """What people look for: `queries[i]` with the documents that answer it; `users` of them, some far busier.
+    """What people look for: `queries[i]` with the documents that answer it. There are `users` people, some far busier.
 
-    `target` is the colluders' document; `threads` of them search at once.
+    `target` is the colluders' document; `threads` people search at once.
     """
 
     queries: Sequence[str]
@@ -51,14 +52,14 @@ class Audience:
     threads: int = 4
 
     def busyness(self) -> npt.NDArray[np.float64]:
-        """Each user's share of the sessions: Zipf-like with exponent 0.5, so that the busiest is no crowd."""
+        """Each user's share of the sessions: Zipf-like with exponent 0.5, so that the busiest one does not dominate."""
         weight = 1 / np.sqrt(np.arange(1, self.users + 1))
         return np.asarray(weight / weight.sum())
 
 
 @dataclass
 class Played:
-    """What was played: ids of pages that were answered and of events that were handed over, and their futures."""
+    """What was played: ids of answered pages and of events handed over, and the events' futures."""
 
     pages: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
@@ -79,7 +80,7 @@ class Played:
         return self.pages_with_click / max(1, len(self.pages))
 
     def add(self, other: Played) -> None:
-        """Take another part's record in."""
+        """Add the record of another part."""
         self.pages += other.pages
         self.events += other.events
         self.futures += other.futures
@@ -101,7 +102,7 @@ def play(
 ) -> Played:
     """Play `sessions` searches with what follows each. The same seed gives the same people, queries and reactions.
 
-    A search that fails is tried again until it is answered: a product's users come back too.
+    A search that fails is tried again until it is answered, as users of a real product do.
     """
     done = Played()
     lock, count = threading.Lock(), iter(range(1, sessions + 1))
@@ -215,7 +216,7 @@ class HttpSearch:
         self._http = httpx.Client(headers=headers, timeout=30.0, trust_env=False)
 
     def search(self, query: str, k: int, client_id: str, session_id: str) -> Json:
-        """The answer. Raises OSError where there is none yet: not reachable, or not ready."""
+        """The answer. Raises OSError if there is none yet (unreachable, or not ready), ValueError if it is refused."""
         body = {"query": query, "k": k, "client_id": client_id, "session_id": session_id}
         try:
             self._known = self._known or self._url()
@@ -231,16 +232,16 @@ class HttpSearch:
         return answer
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
 
 class BrokerEvents:
-    """Events to the events topic; `send` is that of `flywheel.broker.producer.Producer`."""
+    """Sends events to the events topic; `send` is that of `flywheel.broker.producer.Producer`."""
 
     def __init__(self, send: Callable[[str, bytes | None, bytes], Future[Any]], topic: str) -> None:
         self._send, self._topic = send, topic
 
     def send(self, event: Json) -> Future[Any]:
-        """Hand one event over, keyed by its client so that a person's events keep their order."""
+        """Hand one event over, keyed by its client, so that a person's events keep their order."""
         return self._send(self._topic, str(event["client_id"]).encode(), json.dumps(event).encode())

@@ -1,7 +1,7 @@
 """Questions that people ask about Python, with the documents that answer them, written and judged by hand.
 
-`train` is what simulated people search, `golden` is the gate's set, `test` is what only the closing table looks at.
-About half of the golden and of the test questions have answers that are answers of training questions too ("seen").
+Simulated people search `train`, `golden` is the gate's set, and only the closing table uses `test`. About half of the
+golden and of the test questions have answers that are answers of training questions too ("seen").
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Style = Literal["beginner", "expert", "paraphrase", "error", "confusable"]
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One question; `answers` maps a document to its grade: 2 answers it, 1 also helps."""
+    """One question; `answers` maps a document to its grade: 2 if it answers the question, 1 if it helps."""
 
     id: str
     text: str
@@ -56,11 +56,11 @@ def load(doc_ids: Collection[str]) -> Questions:
 
     Answers that the corpus lacks are dropped; a question left without an exact answer (grade 2) is skipped.
     """
-    known = frozenset(doc_ids)
+    present = frozenset(doc_ids)
     asked: list[Question] = []
     skipped: list[str] = []
     for question in read():
-        answers = {doc_id: grade for doc_id, grade in question.answers.items() if doc_id in known}
+        answers = {doc_id: grade for doc_id, grade in question.answers.items() if doc_id in present}
         if 2 in answers.values():
             asked.append(msgspec.structs.replace(question, answers=answers))
         else:

@@ -1,4 +1,4 @@
-"""A rehearsal before real people come: a daemon, a broker if there is none, and simulated people who search and click.
+"""Runs a rehearsal before real people come: a daemon, a broker if there is none, and simulated people.
 
 It plays the product from outside, over HTTP and Kafka, and asks for a turn of the wheel after each round. It trains,
 judges and promotes nothing itself.
@@ -47,7 +47,7 @@ class RehearsalFailed(Exception):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True, slots=True)
 class RunningDaemon:
-    """A daemon that serves a home, and where its broker is."""
+    """A daemon that serves a home, with its settings and address."""
 
     operations: RemoteOperations
     home: Home
@@ -57,7 +57,7 @@ class RunningDaemon:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What is played: who searches what, how they react, how often, and which judged queries the gate has."""
+    """What is played: the queries searched, how people react and how often, and the gate's judged queries."""
 
     searched: Judged
     golden: Judged
@@ -69,7 +69,7 @@ class Script:
 
 
 def divide(judged: Judged, seed: int) -> tuple[Judged, Judged]:
-    """(searched, golden): a fifth of the queries, drawn at random, is golden and nobody searches it."""
+    """(searched, golden): a random fifth of the queries is golden, and nobody searches for it."""
     order = np.random.default_rng([seed, 1]).permutation(len(judged))
     cut = int(len(judged) * GOLDEN_SHARE)
     return _rows(judged, order[cut:]), _rows(judged, order[:cut])
@@ -86,9 +86,9 @@ def _rows(judged: Judged, rows: Sequence[int] | np.ndarray) -> Judged:
 
 @contextmanager
 def staged(home: Home, environ: Mapping[str, str], note: Note) -> Iterator[RunningDaemon]:
-    """A daemon on `home` that is stopped at the end, or the one that serves it already and goes on.
+    """A daemon on `home`: a new one, which is stopped at the end, or the one that serves it already and goes on.
 
-    Where no broker answers, an embedded one is started for it; then nothing outlives the rehearsal but the home.
+    A new daemon gets an embedded broker if no broker answers. Then only the home outlives the rehearsal.
 
     Raises:
         RehearsalFailed: the home holds feedback of real people, or the daemon does not come up.
@@ -96,8 +96,8 @@ def staged(home: Home, environ: Mapping[str, str], note: Note) -> Iterator[Runni
     with ExitStack() as stack:
         config = load(home.root, environ)
         home.init()
-        found = home.daemon()
-        if found is None:
+        serving = home.daemon()
+        if serving is None:
             extra = _broker(config, stack, note)
             environ = {**environ, **extra}
             config = load(home.root, environ)
@@ -112,7 +112,7 @@ def staged(home: Home, environ: Mapping[str, str], note: Note) -> Iterator[Runni
 
 
 def _broker(config: Config, stack: ExitStack, note: Note) -> dict[str, str]:
-    """Settings for the daemon of a rehearsal; starts an embedded broker where none answers."""
+    """Settings for the daemon of a rehearsal; starts an embedded broker if none answers."""
     settings = {"RETRAIN__ENABLED": "false", "SERVING__PORT": "0", "SERVING__PAGE_LOG_TIMEOUT_MS": "20000"}
     try:
         probe(config.kafka)
@@ -127,7 +127,7 @@ def _broker(config: Config, stack: ExitStack, note: Note) -> dict[str, str]:
 
 def _start(home: Home, environ: Mapping[str, str], stack: ExitStack) -> subprocess.Popen[bytes]:
     log = stack.enter_context((home.logs / "rehearsal.log").open("ab"))
-    # by way of this module it ends with us: killed, we would leave it with a broker that the next one does not know
+    # started through this module, it ends with us; if it outlived us, its broker would be unknown to the next rehearsal
     command = [sys.executable, "-m", "trainer.process.parent", str(os.getpid())]
     command += [sys.executable, "-m", "flywheel.cli", "--home", str(home.root), "run"]
     process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(environ))  # noqa: S603 - our own command
@@ -164,10 +164,10 @@ def _await_daemon(home: Home, process: subprocess.Popen[bytes]) -> None:
 
 
 def _url(home: Home) -> str:
-    found = home.daemon()
-    if found is None:
+    daemon = home.daemon()
+    if daemon is None:
         raise ConnectionError(f"no daemon serves {home.root} now")
-    return str(found["url"])
+    return str(daemon["url"])
 
 
 def _refuse_real_feedback(home: Home, operations: RemoteOperations) -> None:
@@ -181,7 +181,7 @@ def _refuse_real_feedback(home: Home, operations: RemoteOperations) -> None:
 
 
 def furnish(stage: RunningDaemon, documents: Sequence[Json], golden: Judged, progress: Progress) -> None:
-    """Bring in the documents and the gate's judged queries, and wait until all of it is indexed and served."""
+    """Bring in the documents and the gate's judged queries, and wait until all are indexed and served."""
     for start in range(0, len(documents), _BATCH):
         stage.operations.import_records("documents", list(documents[start : start + _BATCH]))
     queries = [{"id": key, "text": text} for key, text in zip(golden.ids, golden.texts, strict=True)]
@@ -204,12 +204,12 @@ def furnish(stage: RunningDaemon, documents: Sequence[Json], golden: Judged, pro
 
 
 def perform(stage: RunningDaemon, script: Script, note: Note, progress: Progress) -> list[Json]:
-    """Play every round, each followed by a turn of the wheel; one record a round."""
+    """Play every round, each followed by a turn of the wheel; returns a record for each round."""
     producer = Producer(stage.config.kafka, delivery_seconds=120)
     search = HttpSearch(stage.url, stage.config.serving.token)
     sink = BrokerEvents(producer.send, stage.config.kafka.topic_events)
     audience = _audience(script)
-    told: list[Json] = []
+    turns: list[Json] = []
     try:
         for number in range(1, script.rounds + 1):
             before, started = stage.operations.status()["ingest"], time.monotonic()
@@ -224,11 +224,11 @@ def perform(stage: RunningDaemon, script: Script, note: Note, progress: Progress
             )
             seconds = _settle(stage, played, before, started)
             note(f"round {number}: {len(played.pages)} pages, {len(played.events)} events, CTR {played.ctr:.3f}")
-            told.append(_turn(stage, number, played, seconds, note))
+            turns.append(_turn(stage, number, played, seconds, note))
     finally:
         search.close()
         producer.close()
-    return told
+    return turns
 
 
 def _audience(script: Script) -> Audience:
@@ -238,7 +238,7 @@ def _audience(script: Script) -> Audience:
 
 
 def _settle(stage: RunningDaemon, played: Played, before: Mapping[str, int], started: float) -> float:
-    """Wait until all that was acknowledged is stored; returns the seconds since `started`."""
+    """Wait until all acknowledged messages are stored; returns the seconds since `started`."""
     if failed := played.settle():
         raise RehearsalFailed(f"the broker did not take {failed} events; is it up, and has it room?")
     deadline = time.monotonic() + SETTLE_SECONDS
@@ -275,8 +275,8 @@ def _turn(stage: RunningDaemon, number: int, played: Played, seconds: float, not
 
 
 def _version(candidate: Any) -> str | None:
-    found = candidate.get("version") if isinstance(candidate, Mapping) else candidate
-    return None if found is None else str(found)
+    version = candidate.get("version") if isinstance(candidate, Mapping) else candidate
+    return None if version is None else str(version)
 
 
 def documents_of(passages: Iterator[Any]) -> list[Json]:
@@ -285,7 +285,7 @@ def documents_of(passages: Iterator[Any]) -> list[Json]:
 
 
 def home_of(path: Path) -> Home:
-    """The home of a rehearsal, made where there is none."""
+    """The home of a rehearsal, made if there is none."""
     home = Home(path)
     home.init()
     return home
