@@ -1,1 +1,1 @@
-"""The daemon that keeps a search box's embedding model learning from the people who use it, and its command."""
+"""A daemon that keeps the embedding model behind a search box learning from its users, and the command for it."""

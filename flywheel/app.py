@@ -1,6 +1,6 @@
 """The one place that builds real parts: an installation from a home, operations on it, and the daemon.
 
-Everything else takes its collaborators as arguments.
+It holds no logic of its own. All other modules take their collaborators as arguments.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def now_ms() -> int:
 
 @contextmanager
 def connect(home: Path, environ: Mapping[str, str]) -> Iterator[Operations]:
-    """Operations on a home: through its daemon where one runs, else on the home itself.
+    """Operations on a home: through its daemon if one runs, else on the home itself.
 
     Raises:
         HomeError: the folder is no home.
         ConfigError: settings that cannot be used.
-        StoreLocked: another process has the database, and it is no daemon that answers.
+        StoreLocked: another process, which is no known daemon, has the database open.
     """
     place = Home(home)
     config = load(home, environ)
@@ -80,7 +80,7 @@ def open_local(home: Path, environ: Mapping[str, str]) -> Iterator[LocalOperatio
 
 @contextmanager
 def open_installation(home: Home, config: Config, stop: threading.Event) -> Iterator[Installation]:
-    """Open a home with all its parts; the base model becomes its first champion. Closed at the end of the block.
+    """Open a home with all its parts, until the end of the block. The base model becomes its first champion.
 
     Raises:
         HomeError: no home there; the message names `flywheel init`.
@@ -161,7 +161,7 @@ def _cycle(parts: Parts) -> Cycle:
 
 
 def _crown_base(store: Store, registry: Registry) -> None:
-    """The first champion is the base model, by a decision like any other."""
+    """Make the base model the first champion, by a decision like any other."""
     base = registry.ensure_base(now_ms())
     if store.models.aliases().get(CHAMPION) is None:
         store.decisions.decide(

@@ -16,7 +16,7 @@ import click
 
 from flywheel.commands.shell import Shell, examples
 
-# Command -> where it lives; a module loads when its command is named, so that `--help` stays fast.
+# command -> its module and name; a module loads only when its command is used, so that start-up stays fast
 COMMANDS = {
     "init": "flywheel.commands.run:init",
     "run": "flywheel.commands.run:run",
@@ -49,7 +49,7 @@ _ADVICE = {
 
 
 class Commands(click.Group):
-    """The commands in the order in which they are met, each loaded when it is needed."""
+    """The commands in the order in which people first need them, each loaded when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -107,10 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"flywheel: {error.format_message()}", err=True)
         return 1
     except BrokenPipeError:
-        # The reader left (`flywheel … | head`); nothing more can be said on that pipe, not even at exit.
+        # the reader left (`flywheel … | head`); nothing more can be written to that pipe, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # the last one who could: a person reads one line, not a traceback
+    except Exception as error:  # the last place to catch it: people read one line, not a traceback
         if os.environ.get("FLYWHEEL_DEBUG"):
             raise
         click.echo(f"flywheel: {explain(error)}", err=True)
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def explain(error: Exception) -> str:
-    """One line for a person: our own errors say cause and fix, the system's get advice, others their kind."""
+    """One line for people: our own errors name cause and fix, system errors get advice, others their type."""
     if type(error).__module__.partition(".")[0] in _OURS:
         return str(error)
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""`Operations` over HTTP, for commands run beside a daemon; it knows the wire and nothing of the home's database."""
+"""`Operations` over HTTP, for commands that run beside a daemon. It never opens the home's database."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _CONNECT_SECONDS = 5.0
 
 
 class RemoteOperations:
-    """The daemon at `url`, asked with its bearer token where it has one."""
+    """The operations of the daemon at `url`, called with its bearer token if it has one."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)  # a cycle that is waited for may take an hour
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connections."""
         self._http.close()
 
     def status(self) -> Json:

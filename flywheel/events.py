@@ -1,6 +1,6 @@
 """The records that Flywheel learns from: what was shown, what people did with it, and the documents themselves.
 
-Pure data. Wire formats are translated into these once, by `consumers.decode`; nothing here reads a clock or a socket.
+Pure data: nothing here reads a clock or a socket. `consumers.decode` translates wire formats into these records, once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What an event tells us; `OTHER` is kept and not used."""
+    """What an event means; `OTHER` is stored but not used."""
 
     IMPRESSION = "impression"
     CLICK = "click"
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """Where a message lay on the broker; `offset` is that of the message itself."""
+    """The place of a message on the broker; `offset` is that of the message itself."""
 
     topic: str
     partition: int
@@ -59,7 +59,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing a person did. `rank` is 1-based; `dwell_ms` is set for `Kind.DWELL` alone."""
+    """One thing that a person did. `rank` is 1-based; `dwell_ms` is set only for `Kind.DWELL`."""
 
     event_id: str
     kind: Kind
@@ -92,7 +92,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that could not be read: its bytes, where it lay (the list it belongs to carries that) and why."""
+    """A message that could not be read: its bytes and the reason. Its place is in the list that holds it."""
 
     payload: bytes
     reason: str
@@ -103,8 +103,8 @@ class DeadLetter:
 class Batch:
     """What one poll brought: records with their coordinates, and where to go on reading.
 
-    `next_offsets` maps (topic, partition) to the offset after the last message of this batch. A store writes all of
-    it in one transaction or none.
+    `next_offsets` maps (topic, partition) to the offset after the last message of this batch. A store writes all of a
+    batch in one transaction, or nothing.
     """
 
     queries: list[tuple[Coordinates, Query]] = field(default_factory=list)
@@ -123,8 +123,8 @@ _SPACES = re.compile(r"\s+")
 def normalise_query(text: str) -> str:
     """The key under which queries are grouped: NFKC, case folded, white space collapsed, outer punctuation dropped.
 
-    The order of words stays: ignoring it would join no query of the UBI, Cranfield or ACORD collections, and six pairs
-    of SciFact's claims that say opposite things ("venules have a larger lumen diameter than arterioles").
+    The order of words stays. Ignoring it would join no queries of the UBI, Cranfield or ACORD collections, but six
+    pairs of SciFact's claims that say opposite things ("venules have a larger lumen diameter than arterioles").
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return _SPACES.sub(" ", folded).strip().strip("?!.,;: ")

@@ -1,7 +1,7 @@
-"""What a command, the HTTP API and the dashboard can ask of an installation: one protocol, two ways to reach it.
+"""What commands, the HTTP API and the dashboard can ask of an installation: one protocol, two ways to reach it.
 
-`flywheel.daemon.local` answers from the home itself, `flywheel.client` asks the daemon that owns the home. Every answer
-is plain JSON, except SQL's.
+It answers nothing itself: `flywheel.daemon.local` answers from the home, `flywheel.client` asks the daemon that owns
+the home. Every answer is plain JSON, except SQL's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ JudgedKind = Literal["golden", "anchors"]
 
 
 class OperationError(Exception):
-    """Something asked for cannot be done; the message names the cause and the fix, `code` is for programs."""
+    """A request that cannot be fulfilled; the message names the cause and the fix, `code` is for programs."""
 
     def __init__(self, message: str, code: str = "failed") -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class OperationError(Exception):
 
 
 class Operations(Protocol):
-    """One method for each question and each order.
+    """One method for each question and each command.
 
     The commands of the same name print the answers with `--json`, and the HTTP API sends them.
     `flywheel.daemon.local` builds each one.
