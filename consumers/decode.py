@@ -1,7 +1,7 @@
 """Decodes the bytes of one message to one record, or raises `Undecodable` with the reason.
 
-It does no I/O, and it is lenient where published UBI samples are loose. It hashes the ids of people, so that no later
-part ever sees them.
+It does no I/O. It is lenient, because the samples of UBI break its published schemas. It hashes the ids of people, so
+that no later part ever sees them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from flywheel.settings.load import Signals
 
 __all__ = ["Decoder", "Undecodable"]
 
+# beyond these a field is cut, or the message refused, so that no message can bloat the store
 MAX_QUERY = 4_096
 MAX_NAME = 128
 MAX_TITLE = 4_096
@@ -41,7 +42,7 @@ MAX_HITS = 10_000
 MAX_RANK = 100_000
 MAX_DWELL_MS = 7 * 24 * 3_600 * 1_000
 _TEAMS = frozenset({"champion", "challenger", "both"})
-_PEOPLE_CACHED = 65_536
+_PEOPLE_CACHED = 65_536  # ids whose keyed hash is remembered: one person sends many events
 _NO_ATTRIBUTES = Attributes()
 _NO_PAGE = PageAttributes()
 T = TypeVar("T")

@@ -27,7 +27,7 @@ Place = tuple[str, int]
 BACKOFF_SECONDS = (0.2, 10.0)  # the first wait, and the longest
 RATE_WINDOW_MS = 10_000
 WARNINGS_KEPT = 10
-DEAD_LETTER_SECONDS = 5.0
+DEAD_LETTER_SECONDS = 5.0  # the store has every dead letter, so ingestion does not wait long for their topic
 
 
 class SourceUnavailable(ConnectionError):  # noqa: N818 - it reads as what it says

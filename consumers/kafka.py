@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BOOTSTRAP_MS = 3_000
-METADATA_MS = 2_000
+METADATA_MS = 2_000  # an answered refresh is the sign that the broker is alive
 SILENCE_SECONDS = 8.0  # four refreshes of the metadata unanswered
 DISCOVER_SECONDS = 5.0
-COMMIT_SECONDS = 1.0
+COMMIT_SECONDS = 1.0  # commits serve lag monitoring only
 
 
 class KafkaSource:
@@ -56,7 +56,7 @@ class KafkaSource:
         try:
             self._consumer = consumer = self._open()
             for topic in self._topics:
-                consumer.partitions_for_topic(topic)
+                consumer.partitions_for_topic(topic)  # asks the broker, so that one that is away fails here
         except KafkaError as error:
             self.close()
             raise SourceUnavailable(f"no broker answers at {self._settings.bootstrap} ({error}); retrying") from error
@@ -143,10 +143,10 @@ class KafkaSource:
             return KafkaConsumer(
                 **self._settings.client_settings(),
                 group_id=self._settings.group,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
+                enable_auto_commit=False,  # offsets live in the store
+                auto_offset_reset="none",  # a lost offset must be noticed, not skipped
                 isolation_level="read_committed",
-                allow_auto_create_topics=False,
+                allow_auto_create_topics=False,  # `flywheel.broker.admin.ensure_topics` makes them
                 max_poll_records=self._settings.max_poll_records,
                 bootstrap_timeout_ms=BOOTSTRAP_MS,
                 metadata_max_age_ms=METADATA_MS,
@@ -242,6 +242,7 @@ class KafkaSource:
             self._connected().seek(TopicPartition(*place), offset)
 
     def _reset(self, earliest: Mapping[Place, int], *, truncated: bool) -> Exception:
+        # a log that lacks an offset, although it begins at or below it, is not the log that was read
         read = {place: first for place, first in earliest.items() if place not in self._fresh}
         rewound = bool(read) and (truncated or any(first <= self._positions.get(p, 0) for p, first in read.items()))
         shown = ", ".join(
