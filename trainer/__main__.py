@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.parent is not None:
         end_with(options.parent)
     if not options.rank:
-        report_path(options.out).unlink(missing_ok=True)
+        report_path(options.out).unlink(missing_ok=True)  # an earlier run's must not pass for this one's
     try:
         snapshot = read_snapshot(options.snapshot)
         with _processes(options, snapshot) as processes:

@@ -221,7 +221,7 @@ def _content_hash(folder: Path) -> str:
 
 def _publish(draft: Path, folder: Path) -> Path:
     _flush(draft)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # ours without a manifest, so incomplete
     return draft.rename(folder)
 
 

@@ -145,7 +145,7 @@ def schedule(step: int, steps: int, *, warmup: int = WARMUP_STEPS) -> float:
 def clearly_worse(now: npt.NDArray[np.float64], before: npt.NDArray[np.float64], *, errors: float = 2.0) -> bool:
     """Whether paired scores fell by more than `errors` standard errors, so that noise of a small set stops nothing."""
     difference = now - before
-    if len(difference) < 5:
+    if len(difference) < 5:  # too few for a standard error
         return False
     spread = float(difference.std(ddof=1)) / len(difference) ** 0.5
     return bool(difference.mean() < -errors * spread) and spread > 0

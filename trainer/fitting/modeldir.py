@@ -87,14 +87,14 @@ def save(model: SentenceTransformer, out: Path, snapshot: Snapshot, *, metrics: 
         raise FileExistsError(f"{out} already holds a complete model version; versions never change")
     draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(str(draft), create_model_card=False, safe_serialization=True)
+    model.save_pretrained(str(draft), create_model_card=False, safe_serialization=True)  # 1
     _share_unchanged(draft, Path(snapshot.header.champion_path))
-    _flush(draft)
+    _flush(draft)  # 2
     manifest = _manifest(model, snapshot, metrics)
-    (draft / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True), "utf-8")
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True), "utf-8")  # 3
     _flush(draft)
     shutil.rmtree(out, ignore_errors=True)
-    draft.rename(out)
+    draft.rename(out)  # 4
     _flush_one(out.parent)
     return manifest
 
@@ -129,7 +129,7 @@ def _share_unchanged(draft: Path, champion: Path) -> None:
         same = next((path for path in theirs if _equal(ours, path)), None)
         if same is None:
             continue
-        link = ours.with_suffix(".link")
+        link = ours.with_suffix(".link")  # a link cannot replace a file; a rename can
         try:
             os.link(same, link)
         except OSError:  # another file system, or none that links: the copy stays

@@ -54,6 +54,7 @@ def mine(
     for place, row in enumerate(trains.tolist()):
         rejected[row] = data.rejected.of(row)
         answer = float((documents[data.targets.of(row)] @ queries[row]).max())
+        # a plain share of a negative score would lie above it
         limit = answer - (1 - recipe.negative_margin) * abs(answer)
         answered = np.concatenate([data.answers(row), rejected[row]])
         safe = []

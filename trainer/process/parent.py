@@ -13,7 +13,7 @@ import threading
 import time
 
 _LOOK_SECONDS = 0.5
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with(parent: int) -> None:

@@ -51,6 +51,7 @@ class Processes:
             return forward(rows)
         parts = np.array_split(rows, self.count)
         mine = parts[self.rank]
+        # without a part of its own a process runs one row, for the vectors' shape
         own = forward(mine if len(mine) else rows[:1])[: len(mine)]
         padded = own.new_zeros((max(len(part) for part in parts), own.shape[1]))
         padded[: len(own)] = own.detach()
