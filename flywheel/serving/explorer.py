@@ -49,6 +49,7 @@ class PlannedExplorer:
             if target is None or (current is not None and current < target):
                 continue
             places = {target} if current is None else {target, current}
+            # one coin for each place: with a second one the propensity would be wrong
             if places & touched:
                 continue
             touched |= places

@@ -38,7 +38,7 @@ class Retriever:
             visible = self._visible(dict(zip(doc_ids[0], map(float, scores[0]), strict=False)), k)
             if len(visible) == k or wanted >= size:
                 return visible
-            wanted *= 4
+            wanted *= 4  # too many of the nearest documents are deleted
         return {}
 
     def hits(self, scores: Mapping[str, float]) -> dict[str, Hit]:

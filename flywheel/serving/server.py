@@ -14,7 +14,7 @@ from flywheel.settings.load import ConfigError
 
 _log = logging.getLogger("flywheel.serving")
 _GRACE_SECONDS = 4
-_JOIN_SECONDS = 8.0
+_JOIN_SECONDS = 8.0  # more than the grace period, so that requests can end by themselves
 _WHY = {
     errno.EADDRINUSE: "the port is in use by another program: stop that, or set serving.port (0 takes a free one)",
     errno.EADDRNOTAVAIL: "this machine has no such address: set serving.host to one of its own, such as 127.0.0.1",
@@ -126,6 +126,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise BindError(f"serving.host {host!r} cannot be resolved: {error}") from error
     try:
+        # a restart must not wait until the old connections time out (TIME_WAIT)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(1024)

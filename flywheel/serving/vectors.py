@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flywheel.serving.served import Ranker
 
 Vector = NDArray[np.float32]
-_LARGEST_BATCH = 64
+_LARGEST_BATCH = 64  # bounds how long a query waits for those encoded with it
 
 
 @dataclass(slots=True, eq=False)

@@ -51,6 +51,7 @@ def create_app(services: Services, *, now_ms: Callable[[], int] = wall_clock_ms)
         yield
         await log.stop(_GRACE_SECONDS)
 
+    # the first is the outer one, so that refusals of the guard are counted too
     middleware = [
         Middleware(Requests, registry=services.registry, routes=[route.path for route in routes]),
         Middleware(Guard, token=services.settings.token),

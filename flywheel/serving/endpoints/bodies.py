@@ -14,7 +14,7 @@ from flywheel.serving.endpoints.problems import Problem
 from flywheel.serving.endpoints.threads import beside
 
 JSON = "application/json"
-READ_SECONDS = 60.0
+READ_SECONDS = 60.0  # a slow client must not hold a connection for ever
 _LARGE_BYTES = 1_000_000  # decoding more than this would hold up the event loop
 T = TypeVar("T", bound=BaseModel)
 

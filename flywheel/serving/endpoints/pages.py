@@ -18,7 +18,7 @@ from flywheel.serving.services import EventPublisher
 
 _log = logging.getLogger("flywheel.serving")
 APPLICATION = "flywheel"
-SPOOL_PAGES = 20_000
+SPOOL_PAGES = 20_000  # bounds the memory while the broker is away
 _BATCH_PAGES = 500
 _ATTEMPT_SECONDS = 90.0  # for a producer that never answers; others give up earlier
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
@@ -132,7 +132,7 @@ class PageLog:
 
     def _acknowledge(self, batch: list[_Spooled]) -> None:
         for spooled in batch:
-            self._spool.popleft()
+            self._spool.popleft()  # the batch is still the head: only the delivery task removes pages
             spooled.delivered.set()
         self.logged += len(batch)
         if not self._spool:

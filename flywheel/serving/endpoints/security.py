@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flywheel.serving.endpoints.problems import SEALED, Problem
 from flywheel.settings.load import ConfigError, Serving
 
+# orchestrators and scrapers send no token; the page at / holds no data of its own
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/metrics"})
 
 
@@ -73,6 +74,7 @@ class Guard:
         if path in OPEN_PATHS:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
+        # compared in constant time, so that timing reveals nothing of the token
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self._token):
             return None
         return Problem(

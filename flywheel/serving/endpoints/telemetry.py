@@ -49,6 +49,7 @@ class Requests:
             await self._app(scope, receive, counted)
         finally:
             route = self._route(scope["path"])
+            # a client may invent methods, and each would be a label of its own
             method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
             self._answered.labels(route, method, str(status)).inc()
             self._seconds.labels(route).observe(time.perf_counter() - started)
