@@ -143,7 +143,7 @@ class Daemon:
         )
         self._cron_due = threading.Event()
         self._topics_ready = False
-        self._activating = threading.Lock()
+        self._activating = threading.Lock()  # of two switches at once, the older must not be served last
 
     def run(self) -> None:
         """Start everything, wait for the stop, stop everything."""
@@ -161,7 +161,7 @@ class Daemon:
             scheduler.start()
             self._stop.wait()
             log.info("stopping")
-            self._in.home.retract()
+            self._in.home.retract()  # first, so that no command asks a daemon that is stopping
             server.stop_soon()
             scheduler.shutdown(wait=False)
             for loop in self._loops:
@@ -243,7 +243,7 @@ class Daemon:
         self._in.store.runs.record_checks(now, answer.checks)
         if answer.retrain and not self._worker.busy:
             log.info("retraining: %s", answer.trigger)
-            self._cron_due.clear()
+            self._cron_due.clear()  # only now, so that no cron time is lost while a cycle is busy
             self._worker.request(answer.trigger)
 
     def _publish(self) -> None:
