@@ -131,16 +131,16 @@ class Index:
             doc_ids, vectors, hashes = self.doc_ids, self.all_vectors(), dict(self.hashes)
         stamp = uuid.uuid4().hex[:12]
         names = {"vectors": f"vectors-{stamp}.npy", "documents": f"documents-{stamp}.json"}
-        with (folder / names["vectors"]).open("wb") as file:
+        with (folder / names["vectors"]).open("wb") as file:  # 1
             np.save(file, vectors, allow_pickle=False)
             _flush(file.fileno())
         _write(folder / names["documents"], {"doc_ids": doc_ids, "hashes": [hashes.get(key, "") for key in doc_ids]})
         manifest = {"index_id": self.index_id, "dimension": self.dimension, "count": len(doc_ids), **names}
         _write(folder / f"{MANIFEST}.{stamp}.tmp", manifest)
-        (folder / f"{MANIFEST}.{stamp}.tmp").replace(folder / MANIFEST)
+        (folder / f"{MANIFEST}.{stamp}.tmp").replace(folder / MANIFEST)  # 2
         _flush_folder(folder)
         for old in [*folder.glob("vectors-*.npy"), *folder.glob("documents-*.json"), *folder.glob("*.tmp")]:
-            if old.name not in names.values():
+            if old.name not in names.values():  # 3
                 old.unlink(missing_ok=True)
 
     @classmethod
@@ -171,6 +171,7 @@ class Index:
         count = state.count + len(doc_ids)
         rows, row_ids = state.rows, state.row_ids
         if count > len(rows):
+            # a quarter more than needed, so that repeated adds seldom copy
             rows = np.empty((max(count, count + count // 4), self.dimension), np.float32)
             rows[: state.count] = state.rows[: state.count]
         rows[state.count : count] = vectors

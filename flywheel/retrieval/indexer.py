@@ -17,7 +17,7 @@ from flywheel.retrieval.index import Index, saved_count
 log = logging.getLogger(__name__)
 
 _EMBED_AT_ONCE = 512
-_SAVE_EVERY = 4_096
+_SAVE_EVERY = 4_096  # changes: a crash costs about that many embeddings
 
 
 class Stopped(Exception):  # noqa: N818 - reads as what happened

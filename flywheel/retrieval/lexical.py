@@ -14,10 +14,10 @@ import numpy.typing as npt
 from scipy import sparse
 
 _WORD = re.compile(r"\w+")
-_AT_ONCE = 64
+_AT_ONCE = 64  # queries: bounds the memory of a product
 _EVERYWHERE = 0.25
 """A word in more than this share of the documents tells none of them apart, and costs the most to add up."""
-_PAIRS_AT_ONCE = 262_144
+_PAIRS_AT_ONCE = 262_144  # bounds the memory of looking them up
 
 
 class Lexical:

@@ -83,7 +83,7 @@ class Registry:
             ModelMissing: its directory is gone or holds no model.
         """
         with self._lock:
-            if version not in self._encoders:
+            if version not in self._encoders:  # loaded under the lock, so that no version is loaded twice
                 self._encoders[version] = self._load(self.path(version))
                 while len(self._encoders) > _LOADED:
                     self._encoders.popitem(last=False)

@@ -33,7 +33,7 @@ class Words:
     def now(self) -> Lexical | None:
         """The present collection by its words; None if it is empty, or larger than `limit`."""
         with self._lock:
-            change = self._documents.last_change()
+            change = self._documents.last_change()  # built under the lock, so that threads do not build it twice
             if self._made[0] != change:
                 self._made = (change, self._build())
             return self._made[1]
