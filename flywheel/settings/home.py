@@ -94,6 +94,7 @@ class Home:
         path = self.root / "secret.key"
         if not path.exists():
             temporary = path.with_suffix(".tmp")
+            # only the owner may read it, from its first moment on
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(32))
@@ -125,7 +126,7 @@ class Home:
         try:
             announcement: dict[str, Any] = json.loads(self.daemon_file.read_text("utf-8"))
             pid, url = int(announcement["pid"]), str(announcement["url"])
-            os.kill(pid, 0)
+            os.kill(pid, 0)  # sends nothing; fails if there is no such process
         except (OSError, ValueError, KeyError, TypeError):
             return None
         started = announcement.get("started")
@@ -140,6 +141,7 @@ def _start_of(pid: int) -> str | None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     except OSError:
         return None
+    # field 22 (starttime) of proc(5); the program's name, in brackets, may hold spaces
     return f"{boot}-{stat.rpartition(')')[2].split()[19]}"
 
 

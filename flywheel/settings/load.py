@@ -104,6 +104,7 @@ def parse(settings: Mapping[str, Any], *, source: str = FILE_NAME) -> Config:
 def _explain(problem: Mapping[str, Any]) -> str:
     where = [str(part) for part in problem["loc"]]
     if problem["type"] != "extra_forbidden":
+        # an error is logged, and must not show a secret
         secret = any(word in part for part in where for word in ("token", "password"))
         return f"{'.'.join(where)}: {problem['msg']}" + ("" if secret else f" (got {problem['input']!r})")
     if len(where) == 1:
