@@ -91,7 +91,7 @@ def _judged(operations: Operations, config: Config, alpha: float) -> dict[str, A
         spread, queries = float(_USUAL_SPREAD), 0
         if metric in measured:
             spread, queries = float(measured[metric]["spread"]), int(measured[metric]["queries"])
-        level = alpha / len(metrics)
+        level = alpha / len(metrics)  # Bonferroni: a gain in one of the metrics is enough
         answer[metric] = {
             "queries_for_a_point": judged_queries(spread, _POINT, alpha=level),
             "queries": queries,

@@ -60,7 +60,7 @@ def actor() -> str:
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):
-        return "cli"
+        return "cli"  # the user id of a container may have no name
 
 
 def examples(*lines: str) -> str:
