@@ -213,7 +213,7 @@ class HttpSearch:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url, self._httpx = url, httpx
         self._known: str | None = None
-        self._http = httpx.Client(headers=headers, timeout=30.0, trust_env=False)
+        self._http = httpx.Client(headers=headers, timeout=30.0, trust_env=False)  # the daemon is near: no proxy
 
     def search(self, query: str, k: int, client_id: str, session_id: str) -> Json:
         """The answer. Raises OSError if there is none yet (unreachable, or not ready), ValueError if it is refused."""

@@ -33,7 +33,7 @@ from flywheel.settings.load import Config, load
 Note = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 GOLDEN_SHARE = 0.2
-READY_SECONDS = 1_800.0
+READY_SECONDS = 1_800.0  # a large collection must be embedded first
 SETTLE_SECONDS = 300.0
 _STOP_SECONDS = 30.0
 _LOOK_SECONDS = 0.2
@@ -113,6 +113,7 @@ def staged(home: Home, environ: Mapping[str, str], note: Note) -> Iterator[Runni
 
 def _broker(config: Config, stack: ExitStack, note: Note) -> dict[str, str]:
     """Settings for the daemon of a rehearsal; starts an embedded broker if none answers."""
+    # no thresholds: the rehearsal asks for each turn itself
     settings = {"RETRAIN__ENABLED": "false", "SERVING__PORT": "0", "SERVING__PAGE_LOG_TIMEOUT_MS": "20000"}
     try:
         probe(config.kafka)
