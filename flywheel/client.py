@@ -21,6 +21,7 @@ class RemoteOperations:
     def __init__(self, url: str, token: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)  # a cycle that is waited for may take an hour
+        # a proxy of the environment would not reach a daemon on this machine
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
 
     def close(self) -> None:
