@@ -27,7 +27,7 @@ class Teacher:
         self._scale = scale
         self._model: Any = None
         if not (Path(folder) / "config.json").is_file() and not (Path(folder) / "modules.json").is_file():
-            raise ValueError(f"trainer.fitting.teacher: {folder!r} is no folder of a model; download it first")
+            raise ValueError(f"trainer.teacher: {folder!r} is no folder of a model; download it first")
         self.crosses = _crosses(Path(folder))
         kind = CrossEncoder if self.crosses else SentenceTransformer
         self._model = kind(folder, device=device, local_files_only=True)
@@ -40,7 +40,7 @@ class Teacher:
             logits = self._model.predict(list(pairs), activation_fn=Identity(), show_progress_bar=False)
             if np.ndim(logits) != 1:
                 raise ValueError(
-                    f"trainer.fitting.teacher gives {np.shape(logits)[1]} scores for a pair; one is needed"
+                    f"trainer.teacher gives {np.shape(logits)[1]} scores for a pair; one is needed"
                 )
             return np.asarray(logits, np.float32)
         queries, documents = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
