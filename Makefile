@@ -59,6 +59,10 @@ contracts: setup ## import-linter: who may import whom
 .PHONY: check
 check: lint types contracts test ## all of the above
 
+.PHONY: hooks
+hooks: setup ## let git check each commit: on changed files what CI checks, and the subject's length
+	@$(BIN)/pre-commit install
+
 .PHONY: lock
 lock: setup ## bring requirements.lock up to pyproject.toml: one file, hashed, for every platform
 	@$(BIN)/uv pip compile pyproject.toml $(EXTRAS) --python-version 3.11 --universal --generate-hashes \
