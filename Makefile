@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
+# Where nothing is cached, each of the hundreds of processes of a test run compiles torch and all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 TORCH ?=
@@ -11,6 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 EXTRAS := --extra demo --extra dev
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest --durations=15
 
 ##@ For everyone
 .PHONY: help
@@ -31,12 +35,16 @@ kafka: ## start one Apache Kafka node on loopback (needs Java 17 and Maven)
 
 ##@ For those who change it
 .PHONY: test
-test: setup ## run the tests, but for those longer than a minute
-	@$(BIN)/pytest -m "not slow"
+test: setup ## run the tests, but for those longer than a minute, in WORKERS=2 processes
+	@$(PYTEST) -m "not slow and not soak" -n $(WORKERS)
 
 .PHONY: test-slow
-test-slow: setup ## run the tests longer than a minute
-	@$(BIN)/pytest -m slow
+test-slow: setup ## run the tests longer than a minute, and a tenth of those that take over ten together
+	@$(PYTEST) -m "slow or soak"
+
+.PHONY: soak
+soak: setup ## run all of the tests that take over ten minutes together
+	@FLYWHEEL_TEST_SOAK=1 $(PYTEST) -m soak
 
 .PHONY: lint
 lint: setup ## ruff: rules and format

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,23 +31,93 @@ class Served:
 
 
 _SERVED = pytest.StashKey[Served]()
+_RUNNING = pytest.StashKey[ExitStack]()
+
+SOAK = 10
+"""One of so many tests of a soak runs in CI."""
+LONGEST = ("tests/integration", "tests/consumers/test_ingest_crash.py")
+"""What takes longest begins first where several processes share the tests, so that none is left with it at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One of several processes computes with one thread, and so do the processes that it starts."""
+    if hasattr(config, "workerinput"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where several processes will share the tests, start the broker that they share."""
+    if session.config.getoption("numprocesses", None):
+        running = session.config.stash[_RUNNING] = ExitStack()
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="kafka-")))
+        session.config.stash[_SERVED] = running.enter_context(serve(folder))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop it."""
+    if running := session.config.stash.get(_RUNNING, None):
+        running.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process that shares the tests where the broker is."""
+    node.workerinput["broker"] = asdict(node.config.stash[_SERVED])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of each soak take a tenth, unless all of it is asked for; begin with what takes longest.
+
+    The order stays as it is where one process runs all.
+    """
+    if not os.environ.get("FLYWHEEL_TEST_SOAK"):
+        soaked = [item for item in items if item.get_closest_marker("soak")]
+        left_out = {item for number, item in enumerate(soaked) if number % SOAK}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+    if hasattr(config, "workerinput"):
+        ranks = {place: rank for rank, place in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(shared_place(item.nodeid), len(ranks)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share what is dear to make stay in one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return shared_place(nodeid)
+
+    return ByPlace(config, log)
+
+
+def shared_place(nodeid: str) -> str:
+    """A test's file, whose fixtures it shares; for whole turns of the wheel their folder, which has one home."""
+    file = nodeid.partition("::")[0]
+    return LONGEST[0] if file.startswith(LONGEST[0]) else file
 
 
 @pytest.fixture(scope="session")
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The cluster of FLYWHEEL_TEST_BOOTSTRAP, else an Apache Kafka of our own, else the embedded broker."""
-    if given := os.environ.get("FLYWHEEL_TEST_BOOTSTRAP"):
-        served = Served(given, f"the cluster at {given}")
+    """The session's broker; where several processes share the tests, the one that their first process started."""
+    handed = getattr(request.config, "workerinput", {}).get("broker")
+    with nullcontext(Served(**handed)) if handed else serve(tmp_path_factory.mktemp("kafka")) as served:
         request.config.stash[_SERVED] = served
         yield served
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Served]:
+    """The cluster of FLYWHEEL_TEST_BOOTSTRAP, else an Apache Kafka of our own, else the embedded broker."""
+    if given := os.environ.get("FLYWHEEL_TEST_BOOTSTRAP"):
+        yield Served(given, f"the cluster at {given}")
         return
-    folder = tmp_path_factory.mktemp("kafka")
     started = kafka_script("start", folder)
     try:
         if started.returncode == 0:
-            served = Served(started.stdout.splitlines()[-1], "Apache Kafka, started by scripts/kafka")
-            request.config.stash[_SERVED] = served
-            yield served
+            yield Served(started.stdout.splitlines()[-1], "Apache Kafka, started by scripts/kafka")
             return
     finally:
         kafka_script("stop", folder)
@@ -52,9 +125,7 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if os.environ.get("CI"):
         pytest.exit(f"CI runs the tests on Apache Kafka, and there is none: {reason}", returncode=1)
     with embedded.EmbeddedBroker() as substitute:
-        served = Served(substitute.bootstrap, "the embedded broker", fallback=reason)
-        request.config.stash[_SERVED] = served
-        yield served
+        yield Served(substitute.bootstrap, "the embedded broker", fallback=reason)
 
 
 @pytest.fixture(scope="session")

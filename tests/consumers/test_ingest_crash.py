@@ -95,9 +95,9 @@ def test_a_crash_between_any_two_steps_loses_and_doubles_nothing(kafka: Kafka, t
     _check(path)
 
 
-def test_kills_at_random_moments_lose_and_double_nothing(kafka: Kafka, tmp_path: Path) -> None:
-    """SIGKILL at moments that nobody chose: each message is stored once."""
-    path, moments = tmp_path / "flywheel.duckdb", random.Random(7)
+def _kill_at_random(kafka: Kafka, path: Path, seed: int) -> None:
+    """Six processes in turn, each killed at a moment that nobody chose; then a last one, and what is stored."""
+    moments = random.Random(seed)
     for _ in range(6):
         process = _start(kafka, path)
         assert process.stdout is not None
@@ -107,3 +107,15 @@ def test_kills_at_random_moments_lose_and_double_nothing(kafka: Kafka, tmp_path:
         process.wait()
     _finish(kafka, path)
     _check(path)
+
+
+def test_kills_at_random_moments_lose_and_double_nothing(kafka: Kafka, tmp_path: Path) -> None:
+    """SIGKILL at moments that nobody chose: each message is stored once."""
+    _kill_at_random(kafka, tmp_path / "flywheel.duckdb", seed=7)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 150))
+def test_hundreds_of_kills_lose_and_double_nothing(kafka: Kafka, tmp_path: Path, seed: int) -> None:
+    """SIGKILL at 300 moments that nobody chose: each message is stored once, whatever step the kill fell into."""
+    _kill_at_random(kafka, tmp_path / "flywheel.duckdb", seed)

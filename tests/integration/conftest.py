@@ -13,12 +13,18 @@ from tests.integration.world import SETTINGS, furnish, search_and_click
 
 
 @pytest.fixture(scope="session")
-def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with documents, index and golden set, in which nobody has searched yet."""
+    home = tmp_path_factory.mktemp("world") / "silent"
+    furnish(home, {**os.environ, **SETTINGS})
+    return home
+
+
+@pytest.fixture(scope="session")
+def furnished(silent: Path) -> Path:
     """A home with documents, index, golden set and one round of pbm feedback."""
-    home = tmp_path_factory.mktemp("world") / "home"
-    environ = {**os.environ, **SETTINGS}
-    furnish(home, environ)
-    with open_local(home, environ) as operations:
+    home = Path(shutil.copytree(silent, silent.with_name("home")))
+    with open_local(home, {**os.environ, **SETTINGS}) as operations:
         search_and_click(operations)
     return home
 

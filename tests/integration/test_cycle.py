@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,15 +54,10 @@ def test_a_second_turn_on_the_same_evidence_promotes_nothing(home: Path, environ
         assert operations.status()["champion"]["version"] == "v1"
 
 
-def test_random_clicks_promote_nothing_and_say_why(furnished: Path, environ: dict[str, str], tmp_path: Path) -> None:
+def test_random_clicks_promote_nothing_and_say_why(silent: Path, environ: dict[str, str], tmp_path: Path) -> None:
     """Clicks spread evenly over the page carry no relevance; the answer says so."""
-    import shutil
-
-    fresh = tmp_path / "random"
-    shutil.copytree(furnished, fresh)
+    fresh = Path(shutil.copytree(silent, tmp_path / "random"))
     with open_local(fresh, environ) as operations:
-        for person in range(900):
-            operations.erase_user(f"c{person}")
         assert operations.sql("select count(*) as n from queries").to_pylist() == [{"n": 0}]
         search_and_click(operations, "random", seed=1)
         decision = operations.cycle(wait=True)["decision"]

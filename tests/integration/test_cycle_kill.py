@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from flywheel.app import open_local
+from tests.integration.world import SETTINGS
 
 MARKS = 18
 """Marks of one undisturbed turn; `test_the_marks_are_all_there` holds the number to what is counted."""
-AROUND_DECIDING = (16, 17)
+BEFORE_DECIDING, AFTER_DECIDING = 16, 17
+NOT_REPEATED = 8
+"""Marks up to the snapshot; the process that goes on after a kill at the decision passes all others again."""
 FEW_STEPS = {"FLYWHEEL__TRAINER__STEPS": "6"}
 
 
@@ -51,28 +55,54 @@ def copy(furnished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(furnished, tmp_path / "home"))
 
 
-def killed_and_finished(home: Path, environ: dict[str, str], mark: int) -> str:
-    """Kill a turn at `mark`, let the next process finish it, and look at what is left."""
+def kill(home: Path, environ: dict[str, str], mark: int) -> None:
+    """Take a turn that kills itself at the mark."""
     killed = take_turn(home, environ, mark)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+
+
+def finish(home: Path, environ: dict[str, str]) -> str:
+    """Let the next process finish the turn, and look at what is left; returns the verdict."""
     finished = take_turn(home, environ, 0)
     assert finished.returncode == 0, finished.stderr[-2000:]
     return assert_one_clean_turn(home, environ)
 
 
-@pytest.mark.parametrize("mark", AROUND_DECIDING)
-def test_a_kill_around_the_decision_leaves_one_decision_and_one_alias(
-    copy: Path, environ: dict[str, str], mark: int
+@pytest.fixture(scope="module")
+def undecided(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose turn was killed when it had all that it needs to decide."""
+    home = Path(shutil.copytree(furnished, tmp_path_factory.mktemp("undecided") / "home"))
+    kill(home, {**os.environ, **SETTINGS}, BEFORE_DECIDING)
+    return home
+
+
+@pytest.fixture
+def undecided_copy(undecided: Path, tmp_path: Path) -> Path:
+    """A copy of it that this test may go on with."""
+    return Path(shutil.copytree(undecided, tmp_path / "home"))
+
+
+def test_a_kill_before_the_decision_commits_leaves_one_decision_and_one_alias(
+    undecided_copy: Path, environ: dict[str, str]
 ) -> None:
-    """Killed just before the deciding transaction commits, or just after, the champion is switched exactly once."""
-    assert killed_and_finished(copy, environ, mark) == "promote"
+    """Killed just before the deciding transaction commits, the champion is switched exactly once."""
+    assert finish(undecided_copy, environ) == "promote"
+
+
+def test_a_kill_after_the_decision_leaves_one_decision_and_one_alias(
+    undecided_copy: Path, environ: dict[str, str]
+) -> None:
+    """Killed just after that transaction, by a process that had been killed before it, it is switched once too."""
+    kill(undecided_copy, environ, AFTER_DECIDING - NOT_REPEATED)
+    assert finish(undecided_copy, environ) == "promote"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mark", [1, 3, 5, 7, 9, 11, 13, 15, MARKS])
 def test_a_kill_at_any_write_loses_and_doubles_nothing(copy: Path, environ: dict[str, str], mark: int) -> None:
     """Killed before any write or after the last, the next process ends the same run as if nothing had happened."""
-    killed_and_finished(copy, environ | FEW_STEPS, mark)
+    kill(copy, environ | FEW_STEPS, mark)
+    finish(copy, environ | FEW_STEPS)
 
 
 @pytest.mark.slow

@@ -39,9 +39,7 @@ class Teacher:
 
             logits = self._model.predict(list(pairs), activation_fn=Identity(), show_progress_bar=False)
             if np.ndim(logits) != 1:
-                raise ValueError(
-                    f"trainer.teacher gives {np.shape(logits)[1]} scores for a pair; one is needed"
-                )
+                raise ValueError(f"trainer.teacher gives {np.shape(logits)[1]} scores for a pair; one is needed")
             return np.asarray(logits, np.float32)
         queries, documents = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
         left = dict(zip(queries, self._model.encode_query(queries, normalize_embeddings=True), strict=True))
