@@ -38,7 +38,7 @@ ELSEWHERE = {
     r"make (test|test-slow|lint|types|contracts)": (".ci/run", "make {0}"),
     r"make demo": ("tests/test_docs_run.py", '"make", "demo"'),
     r"flywheel (demo)": ("Makefile", "flywheel {0}"),
-    r"make (setup|format|check|clean)": ("Makefile", "{0}: "),
+    r"make (setup|format|check|clean|soak|hooks)": ("Makefile", "{0}: "),
     r"scripts/kafka (\w+)": ("tests/test_kafka_script.py", 'kafka_script("{0}"'),
     r"flywheel simulate --beir DIR.*": ("tests/rehearsal/test_stage.py", '"simulate", "--beir"'),
     r"python -m (benchmarks)\.report": ("tests/test_figures.py", "report.page("),

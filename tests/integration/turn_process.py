@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.app import open_local
-from flywheel.learning.snapshot import snapshot as learning
+from flywheel.learning import snapshot as learning
 from flywheel.retrieval.registry import Registry
 from flywheel.store.evaluation.decisions import Decisions
 from flywheel.store.training.pairs import PairTable

@@ -14,11 +14,10 @@ import pyarrow as pa
 import pytest
 
 from flywheel.cli import main
-from flywheel.gates.shadow import PageRules
 from flywheel.store import Store
 from flywheel.store.evaluation.shadow import Ranked
-from flywheel.store.evaluation.tally import Comparison
 from flywheel.store.published.questions import arm_sums, people_sums
+from tests import defaults
 from tests.experiments.shadow_world import insert
 
 START_MS, DAY_MS = 1_770_000_000_000, 86_400_000
@@ -89,17 +88,17 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
 
 
 def _trigger(told: Told) -> float:
-    return told.store.traffic.rates(START_MS, START_MS + DAY_MS).satisfied
+    return told.store.traffic.rates(START_MS, START_MS + DAY_MS, satisfied_ms=30_000).satisfied
 
 
 def _split(told: Told) -> float:
-    told.store.tally.advance(Comparison("ten", "a", "b"), START_MS + DAY_MS)
+    told.store.tally.advance(defaults.comparison("ten", "a", "b"), START_MS + DAY_MS)
     return sum(arm.value for arm in told.store.tally.sums("ten").metrics["satisfied_ctr"])
 
 
 def _before(told: Told) -> float:
     """The covariate of each person is their satisfied pages beyond the usual rate: by it, those that they had."""
-    told.store.tally.begin(Comparison("later", "a", "b"), START_MS + DAY_MS)
+    told.store.tally.begin(defaults.comparison("later", "a", "b"), START_MS + DAY_MS)
     statement = "SELECT satisfied FROM experiment_before WHERE experiment_id = 'later' ORDER BY satisfied"
     with told.store.database.read() as con:
         surplus = [value for (value,) in con.execute(statement).fetchall()]
@@ -110,7 +109,7 @@ def _before(told: Told) -> float:
 
 
 def _shadow(told: Told) -> float:
-    shadows, reading = told.store.shadows, PageRules(cap=100)
+    shadows, reading = told.store.shadows, defaults.reading(cap=100)
     curve = {"run_id": ["r"] * 2, "rank": [1, 2], "context": [0, 0], "impressions": [1e3, 1e3]}
     insert(told.store, "click_curves", pa.table(curve | {"relevant_rate": [0.5, 0.4], "irrelevant_rate": [0.1, 0.1]}))
     shadows.begin("shadow", "r", 0)

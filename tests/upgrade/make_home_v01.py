@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +162,14 @@ def until(there: Any) -> None:
         time.sleep(0.3)
 
 
-def pages(count: int, *, seed: int, day: int = 0, experiment: str | None = None) -> list[dict[str, Any]]:
+def pages(
+    count: int, *, seed: int, day: int = 0, experiment: str | None = None, faults: Sequence[int] = range(4)
+) -> list[dict[str, Any]]:
     """Pages of eight hits in any order, and what people do: they look far down, and click what fits."""
     draw, records = random.Random(seed), []
     ids = [f"{part}-{number}" for part in PARTS for number in range(len(FAULTS))]
     for number in range(count):
-        asked, fault = draw.randrange(len(PARTS)), draw.randrange(4)
+        asked, fault = draw.randrange(len(PARTS)), draw.choice(faults)
         right = f"{PARTS[asked]}-{fault}"
         shown = draw.sample(sorted({right, *draw.sample(ids, 10)}), 8)
         person = draw.randrange(120)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flywheel.cli import main
+from tests.upgrade.make_home_v01 import lines, pages
 
 HERE = Path(__file__).parent
 TOLD: dict[str, Any] = json.loads((HERE / "home-v0.1.json").read_text("utf-8"))
@@ -65,7 +66,7 @@ def test_the_home_has_what_an_upgrade_must_keep() -> None:
     assert _row("from pairs", run_id="run-0001")["n"] > 20
     assert _row("from training_runs", state="done")["version"] == "v1"
     assert _row("from experiments", stage="split")["verdict"] in {"promote", "reject", "inconclusive"}
-    assert _row("from decisions", kind="rollback", actor="cli:root")["version"] == "base"
+    assert _row("from decisions", kind="rollback", actor="cli:ops")["version"] == "base"
     assert TOLD["status"]["champion"]["version"] == "v1"
 
 
@@ -106,13 +107,16 @@ def test_a_rollback_goes_to_the_champion_before(answer: Answer) -> None:
     ]
 
 
-def test_the_wheel_turns_on(answer: Answer) -> None:
-    """A turn trains on the old feedback, from the old champion, under the next numbers; what was decided stays."""
+def test_the_wheel_turns_on(answer: Answer, tmp_path: Path) -> None:
+    """What was learned is known; with pages about something new a turn trains, from the old champion, as the next."""
     decided = "select * from decisions order by number"
     before = answer("sql", decided)
+    assert "known to the champion already" in answer("cycle", "--wait")["decision"]["reasons"][0]
+    more = lines(tmp_path / "more.ndjson", pages(300, seed=9, day=5, faults=(4, 5)))
+    answer("import", "feedback", str(more))
     turn = answer("cycle", "--wait")
     assert turn["training_run"]["state"] == "done"
-    assert (turn["training_run"]["run_id"], turn["candidate"]) == ("run-0002", "v2")
+    assert (turn["training_run"]["run_id"], turn["candidate"]) == ("run-0003", "v2")
     assert turn["training_run"]["parent"] == "v1"
     assert answer("sql", decided)[: len(before)] == before
     assert [row["parent"] for row in answer("models") if row["version"] == "v2"] == ["v1"]

@@ -26,7 +26,7 @@ def test_a_part_of_a_batch_weighs_as_that_part(tmp_path: Path) -> None:
     tower.read(list(plan.examples.queries))
     losses = []
     for size in (4, 8, 16):
-        recipe = dataclasses.replace(here.recipe, batch_size=size)
+        recipe = here.recipe.model_copy(update={"batch_size": size})
         objective = Objective(dataclasses.replace(here, recipe=recipe), tower, plan, None, device="cpu")
         losses.append(objective.loss(0).item())
     assert losses == pytest.approx([losses[1], losses[1], losses[1] / 2])
