@@ -1,4 +1,4 @@
-"""`flywheel evaluate`: scores a model in this process on a judged collection, plans live comparisons, judges tests."""
+"""`flywheel evaluate`: scores a model on a judged collection, plans live comparisons, judges tests."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
         "flywheel evaluate --plan 0.03   # people that a gain of 3 % of CTR needs",
         "flywheel evaluate --arms log.csv --control A --json   # a test that was run elsewhere",
         "flywheel evaluate --experiment '*'   # what the product tagged its pages with",
+        "flywheel evaluate --clicks --judged judged/   # what this home's clicks are worth",
     )
 )
 @click.option(
@@ -48,24 +49,40 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
 @click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True)
 @click.option("--days", type=click.FloatRange(0, min_open=True), help="How long it has run; else it is over.")
 @click.option("--once", is_flag=True, help="It is looked at this once: a fixed-size test, not one for any time.")
+@click.option("--clicks", is_flag=True, help="Instead: what this home's clicks are worth, from its own pages.")
+@click.option(
+    "--judged",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --clicks: judged queries to hold them against, queries.jsonl and qrels/*.tsv.",
+)
+@click.option("--grade", type=float, default=1.0, show_default=True, help="With --judged: relevant from this grade on.")
+@click.option("--forward", is_flag=True, help="With --clicks: foretell each of the last days from those before it.")
 @as_json
 @pass_shell
 def evaluate(shell: Shell, /, beir: Path | None, plan: float | None, as_json: bool, **options: Any) -> None:
-    """Score a model on a judged collection, or judge a test by its arms.
+    """Score a model on a judged collection, judge a test by its arms, or ask what clicks are worth.
 
     nDCG@10, recall@10, MRR@10 over all queries, seen and unseen ones apart. A query is seen when a document
     relevant to it was a positive in any training.
 
     A log by arm is CSV, TSV, JSONL, JSON or Parquet with arm, clicks, and where known experiment, user, pages (or
     impressions), satisfied and before (what the user did before, for CUPED).
+
+    With --clicks: do people agree, how well do click models foretell people held out, and, with --judged, how often
+    clicks are right and which precision can be promised.
     """
     by_arm = options["arms"] is not None or options["experiment"] is not None
-    if (beir is not None) + (plan is not None) + by_arm + options["feedback"] != 1:
+    if (beir is not None) + (plan is not None) + by_arm + options["feedback"] + options["clicks"] != 1:
         raise click.UsageError(
             "give --beir DIR to score a model, --feedback for what its gate found on held-out feedback, --plan EFFECT "
-            "to plan a live comparison, or --arms FILE (or --experiment NAME) to judge one"
+            "to plan a live comparison, --arms FILE (or --experiment NAME) to judge one, or --clicks for what this "
+            "home's clicks are worth"
         )
-    if options["feedback"]:
+    if options["clicks"]:
+        from flywheel.commands.clicks.screen import show
+
+        show(shell, options["judged"], options, as_json=as_json)
+    elif options["feedback"]:
         from flywheel.commands.power import feedback
 
         answer = feedback(shell, options["model"])

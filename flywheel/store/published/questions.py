@@ -160,6 +160,42 @@ order by information / row_number() over (partition by s.query_key order by info
          doc_id
 """
 
+# One row for each page, the newest first: its documents down to rank 50, and those of them that were clicked. What
+# counts as a click is what counts for evidence: a dwell, a cart or a purchase implies one. People that the latest run
+# left out as bots are left out here too. `pages` says how many there are in all.
+_PAGES = """
+with told as (
+    select query_id, query_key, ts, coalesce(user_key, client_key, session_id, query_id) as person, hit_ids
+    from queries where query_key <> ''
+), logged as (
+    select query_id, list(doc_id order by rank, doc_id) as hit_ids, list(rank order by rank, doc_id) as ranks
+    from (select query_id, doc_id, min(rank) as rank from feedback
+          where kind = 'impression' and rank between 1 and 1000 and doc_id is not null group by query_id, doc_id)
+    group by query_id
+), shown as (
+    select query_id, query_key, ts, person, hit_ids, null::integer[] as ranks from told where len(hit_ids) > 0
+    union all
+    select query_id, query_key, ts, person, l.hit_ids, l.ranks
+    from told t join logged l using (query_id) where coalesce(len(t.hit_ids), 0) = 0
+), bots as (
+    select user_key from excluded_users
+    where run_id = (select run_id from training_runs semi join pairs using (run_id) order by started_at desc limit 1)
+), clicks as (
+    select query_id, list(distinct doc_id) as clicked from feedback
+    where kind in ('click', 'dwell', 'add_to_cart', 'purchase') and doc_id is not null group by query_id
+)
+select query_key, person, epoch_ms(ts) as ts_ms, hit_ids[:50] as documents, ranks[:50] as ranks,
+       coalesce(clicked, []) as clicked, count(*) over () as pages
+from shown left join clicks using (query_id) anti join bots on person = user_key
+order by ts desc, query_id limit {limit:d}
+"""
+_LEARNED = """
+select query_key, doc_id, posterior, label from pairs
+where run_id = (select run_id from training_runs semi join pairs using (run_id) order by started_at desc limit 1)
+  and source = 'clicks' and posterior is not null
+order by impressions desc, query_key, doc_id limit {limit:d}
+"""
+
 
 def arm_sums(*, satisfied_ms: int, cap: int) -> str:
     """Sums by experiment, arm and `calm` (without the busiest), of at most `cap` pages a person in each experiment.
@@ -178,6 +214,16 @@ def people_sums(*, satisfied_ms: int) -> str:
     `_pages`.
     """
     return _PEOPLE_SUMS.format(satisfied_ms=satisfied_ms)
+
+
+def pages_seen(limit: int) -> str:
+    """The `limit` newest pages: query_key, person, ts_ms, documents, ranks (null: 1, 2, ...), clicked, pages (all)."""
+    return _PAGES.format(limit=limit)
+
+
+def pairs_learned(limit: int) -> str:
+    """What the latest run with pairs concluded from clicks: query_key, doc_id, posterior, label."""
+    return _LEARNED.format(limit=limit)
 
 
 def labels(limit: int) -> str:
