@@ -41,6 +41,7 @@ POINTS = _known(lambda value: f"{100 * value:.1f}")
 PERCENT = _known(lambda value: f"{100 * value:.1f} %")
 COUNT = _known(lambda value: f"{value:,.0f}")
 DECIMAL = _known(lambda value: f"{value:.2f}")
+FINE = _known(lambda value: f"{value:+.4f}")
 SMALL = _known(lambda value: f"{value:.1e}")
 SECONDS = _known(lambda value: f"{value:.1f} s")
 TIMES = _known(lambda value: f"{value:.1f} times")
@@ -288,7 +289,58 @@ SPEED = (
     ),
 )
 
+REAL = (
+    Row(
+        "real-promises",
+        "promises from 100 judged queries of a real log, tested on all others, beside a logistic on four raw columns",
+        "python -m benchmarks.real promises --logs real",
+        (
+            Figure("kept within 2 points, asked 0.95, of 20", "asked_0.95/ours/kept", COUNT),
+            Figure("kept within 2 points, asked 0.9, of 20", "asked_0.9/ours/kept", COUNT),
+            Figure("mean level promised, asked 0.95", "asked_0.95/ours/level", PERCENT),
+            Figure("right, asked 0.9", "asked_0.9/ours/right_all", PERCENT),
+            Figure("pairs, asked 0.9", "asked_0.9/ours/pairs_all", COUNT),
+            Figure("right, the logistic", "asked_0.9/logistic/right_all", PERCENT),
+            Figure("pairs, the logistic", "asked_0.9/logistic/pairs_all", COUNT),
+        ),
+    ),
+    Row(
+        "real-order",
+        "order at equal rank and exposure against raw CTR, and log likelihood of held-out people, on a real log",
+        "python -m benchmarks.real order --logs real",
+        (
+            Figure("AUC across queries, ours", "across_queries/clicks_and_rank/value", POINTS),
+            Figure("AUC across queries, CTR", "across_queries/ctr/value", POINTS),
+            Figure("lower end of the difference", "across_queries/clicks_and_rank/low", POINTS),
+            Figure("lower end within queries", "within_queries/clicks_and_rank/low", POINTS),
+            Figure("log likelihood a page above UBM", "ubm/ours_minus_it", FINE),
+            Figure("its lower end", "ubm/low", FINE),
+        ),
+    ),
+    Row(
+        "real-week",
+        "the test of agreement on 3,000 pages of a real log, and after exchanging clicks within query and rank",
+        "python -m benchmarks.real week --logs real",
+        (
+            Figure("draws of 10 in which people agree", "agreed", COUNT),
+            Figure("after the exchange", "agreed_exchanged", COUNT),
+            Figure("clicked pairs that are judged", "clicked", COUNT),
+            Figure("right of them", "right", PERCENT),
+        ),
+    ),
+    Row(
+        "real-alarms",
+        "false alarms of the test of agreement at 0.5 %, of 1,000",
+        "python -m benchmarks.real alarms --logs real",
+        (
+            Figure("clicks exchanged within query and rank", "exchanged", COUNT),
+            Figure("browsing that differs by query", "browsing", COUNT),
+        ),
+    ),
+)
+
 GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
+    ("Clicks of real people", REAL),
     ("What is learned", LEARNING_CLICKS + LEARNING_OTHER + FORGETTING + FULL + PAIRS),
     ("The whole loop", LOOP),
     ("What a verdict is worth", EVALUATOR),

@@ -1,0 +1,217 @@
+"""How true the evidence is on clicks of real people with human grades; prints one JSON object last.
+
+    python -m benchmarks.real promises --logs ../shared/data/real
+    python -m benchmarks.real order --logs ../shared/data/real
+    python -m benchmarks.real week --logs ../shared/data/real
+    python -m benchmarks.real alarms --logs ../shared/data/real --times 1000
+
+`promises`: a level is promised from 100 judged queries of a log and tested on all others, beside a logistic on log
+rank, impressions, clicks and CTR. `order`: AUC against raw CTR at equal rank and exposure, and log likelihood of
+held-out people against UBM. `week`: what 3,000 pages teach, and the same pages after exchanging clicks within (query,
+rank). `alarms`: how often the test of agreement holds on such clicks, and where only browsing differs by query.
+
+A log is a folder with `pages.jsonl.gz` and `grades.tsv.gz`. The product's own code does the work; only the drawing and
+the counting stand here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import print_result
+from flywheel.clicks.agreement import agreement
+from flywheel.clicks.attraction import fit_attraction, order_by_clicks
+from flywheel.clicks.forecast import held_out
+from flywheel.clicks.order import auc, couples_across, couples_within
+from flywheel.clicks.pages import Bools, ClickLog, Floats, ShownPage
+from flywheel.clicks.promise import calibrate, columns_of, cross_fitted, promise
+
+JUDGED_QUERIES = 100
+WEEK_PAGES = 3_000
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Real:
+    """A log, and of each pair whether it is relevant: 1, 0, or NaN where nobody judged it."""
+
+    log: ClickLog
+    relevant: Floats
+
+    @staticmethod
+    def read(folder: Path, grade: float) -> Real:
+        """Queries of different topics are different queries, even with the same text."""
+        with gzip.open(folder / "pages.jsonl.gz", "rt", encoding="utf-8") as lines:
+            pages = [json.loads(line) for line in lines]
+        with gzip.open(folder / "grades.tsv.gz", "rt", encoding="utf-8") as lines:
+            told = (line.rstrip("\n").split("\t") for line in lines)
+            grades = {(topic, doc): float(value) for topic, doc, value in told}
+        log = ClickLog.of(
+            [
+                ShownPage(
+                    f"{page['query']}\t{page['judged']}", page["session"], page["ts_ms"], page["docs"],
+                    {click["doc"] for click in page["clicks"]}, page["ranks"],
+                )
+                for page in pages
+            ]
+        )  # fmt: skip
+        topics = [name.rpartition("\t")[2] for name in log.queries]
+        found = np.array(
+            [
+                grades.get((topics[query], log.documents[doc]), np.nan)
+                for query, doc in zip(log.pair_query, log.pair_document, strict=True)
+            ]
+        )
+        return Real(log, np.where(np.isnan(found), np.nan, found >= grade))
+
+    def exchanged(self, rng: np.random.Generator) -> ClickLog:
+        """Clicks shuffled within (query, rank), each place of the page by itself."""
+        log, clicked = self.log, self.log.clicked.copy()
+        by_query = np.argsort(log.query, kind="stable")
+        for column in range(clicked.shape[1]):
+            clicked[by_query, column] = log.clicked[np.argsort(log.query + rng.random(len(log.query))), column]
+        return replace(log, clicked=clicked & log.shown)
+
+    def browsing_alone(self, rng: np.random.Generator) -> ClickLog:
+        """The same pages with clicks that depend on the rank alone, by a level and a decay of the query."""
+        log, queries = self.log, len(self.log.queries)
+        level, decay = np.exp(rng.normal(-2.2, 0.9, queries)), np.exp(rng.normal(0.2, 0.5, queries))
+        rate = level[log.query][:, None] * np.maximum(log.rank, 1) ** -decay[log.query][:, None]
+        return replace(log, clicked=(rng.random(rate.shape) < np.minimum(rate, 0.95)) & log.shown)
+
+
+def promises(real: Real, seeds: range) -> dict[str, Any]:
+    """By what was asked, ours and the logistic: kept within 2 points, shown, and precision at rank 1 and below."""
+    counts = real.log.counts()
+    raw = np.stack([np.log(counts.mean_rank), counts.impressions, counts.clicks, counts.ctr], axis=1)
+    kinds = {"ours": columns_of(counts), "logistic": raw}
+    return {
+        f"asked_{asked:g}": {name: _promised(real, columns, asked, seeds) for name, columns in kinds.items()}
+        for asked in (0.95, 0.9)
+    }
+
+
+def _promised(real: Real, columns: Floats, asked: float, seeds: range) -> dict[str, Any]:
+    query, counts = real.log.pair_query, real.log.counts()
+    known = ~np.isnan(real.relevant) & (counts.impressions > 0)
+    topics = np.unique(query[known])
+    rows = []
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 7])
+        judged = np.isin(query, rng.choice(topics, min(JUDGED_QUERIES, len(topics) // 2), replace=False))
+        inside, others = judged & known, ~judged & known
+        relevant = real.relevant[inside]
+        chance = cross_fitted(columns[inside], relevant, query[inside], rng)
+        made = promise(chance, relevant, query[inside], asked, rng)
+        if made is not None:
+            taken = calibrate(columns[inside], relevant).probabilities(columns[others]) > made.threshold
+            first = counts.mean_rank[others] < 1.5
+            parts = {"all": taken, "first": taken & first, "below": taken & ~first}
+            rows.append({"level": made.level, **_right(parts, real.relevant[others])})
+    withheld = len(seeds) - len(rows)
+    if not rows:
+        return {"draws": len(seeds), "kept": withheld, "withheld": withheld, "shown": 0}
+    kept = sum(row["right_all"] is None or row["right_all"] >= row["level"] - TOLERANCE for row in rows)
+    told = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0]}
+    return {
+        "draws": len(seeds),
+        "kept": kept + withheld,
+        "withheld": withheld,
+        "shown": sum(row["level"] >= asked for row in rows),
+        **{name: float(np.mean(values)) if values else None for name, values in told.items()},
+    }
+
+
+def _right(parts: dict[str, Bools], relevant: Floats) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name, taken in parts.items():
+        found[f"pairs_{name}"] = float(taken.sum())
+        found[f"right_{name}"] = float(relevant[taken].mean()) if taken.any() else None
+    return found
+
+
+def order(real: Real, seeds: range) -> dict[str, Any]:
+    """AUC of each score and its distance from CTR's, by kind of couple; held-out log likelihood a page by model."""
+    rng, log = np.random.default_rng(seeds[0]), real.log
+    counts, model = log.counts(), fit_attraction(log)
+    ours = order_by_clicks(log, model.liveliness)
+    scores = {"ctr": counts.ctr, "clicks_and_rank": ours, "attraction": model.attraction, "coec": counts.coec}
+    found: dict[str, Any] = {}
+    for name, couples in (
+        ("within_queries", couples_within(real.relevant, log.pair_query, counts)),
+        ("across_queries", couples_across(real.relevant, log.pair_query, counts, rng)),
+    ):
+        for part, chosen in (("", couples), ("_one_clicked", couples.one_clicked(counts.clicks))):
+            values = {score: asdict(value) for score, value in auc(chosen, scores, rng).items()}
+            found[name + part] = {"couples": len(chosen.query), **values}
+    forecast = held_out(log, rng)
+    for name, told in forecast.told.items():
+        apart, low, high = forecast.apart(name, rng)
+        found[name] = {"log_likelihood": float(told.mean()), "ours_minus_it": apart, "low": low, "high": high}
+    return found
+
+
+def week(real: Real, seeds: range) -> dict[str, Any]:
+    """Draws of 3,000 pages: in how many people agree, what their clicked pairs are worth; and of exchanged clicks."""
+    rows = []
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 3])
+        pages = np.zeros(len(real.log.query), np.bool_)
+        pages[rng.choice(len(pages), min(WEEK_PAGES, len(pages)), replace=False)] = True
+        drawn = Real(real.log.only(pages), real.relevant)
+        clicked = (drawn.log.counts().clicks > 0) & ~np.isnan(real.relevant)
+        test, none = agreement(drawn.log, rng), agreement(drawn.exchanged(rng), rng)
+        rows.append({"p": test.p, "z": test.z, "holds": test.holds, "exchanged_z": none.z, "exchanged": none.holds,
+                     "clicked": int(clicked.sum()), "right": float(real.relevant[clicked].mean())})  # fmt: skip
+    return {
+        "draws": rows,
+        "agreed": sum(row["holds"] for row in rows),
+        "agreed_exchanged": sum(row["exchanged"] for row in rows),
+        "right": float(np.mean([row["right"] for row in rows])),
+        "clicked": float(np.mean([row["clicked"] for row in rows])),
+    }
+
+
+def alarms(real: Real, seeds: range) -> dict[str, Any]:
+    """How often the test holds where it should not."""
+    found = {"exchanged": 0, "browsing": 0}
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 5])
+        found["exchanged"] += agreement(real.exchanged(rng), rng).holds
+        found["browsing"] += agreement(real.browsing_alone(rng), rng).holds
+    return {"times": len(seeds), **found}
+
+
+MEASURES: dict[str, Callable[[Real, range], dict[str, Any]]] = {
+    "promises": promises,
+    "order": order,
+    "week": week,
+    "alarms": alarms,
+}
+TIMES = {"promises": 20, "order": 1, "week": 10, "alarms": 1_000}
+
+
+def main() -> None:
+    """Read the command line, measure, print one JSON object on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measure", choices=MEASURES)
+    parser.add_argument("--logs", type=Path, required=True, help="folder with a folder for each log")
+    parser.add_argument("--log", default="clara2", help="which of them")
+    parser.add_argument("--grade", type=float, default=3.0, help="relevant from this grade on")
+    parser.add_argument("--times", type=int, help="draws; else 20, 1, 10 and 1,000")
+    options = parser.parse_args()
+    real = Real.read(options.logs / options.log, options.grade)
+    seeds = range(options.times or TIMES[options.measure])
+    print_result(MEASURES[options.measure](real, seeds), seeds)
+
+
+if __name__ == "__main__":
+    main()
