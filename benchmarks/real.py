@@ -103,7 +103,7 @@ def _promised(real: Real, columns: Floats, asked: float, seeds: range) -> dict[s
     query, counts = real.log.pair_query, real.log.counts()
     known = ~np.isnan(real.relevant) & (counts.impressions > 0)
     topics = np.unique(query[known])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed in seeds:
         rng = np.random.default_rng([seed, 7])
         judged = np.isin(query, rng.choice(topics, min(JUDGED_QUERIES, len(topics) // 2), replace=False))

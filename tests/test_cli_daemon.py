@@ -54,13 +54,14 @@ class Beside:
         return json.loads(self.run(*arguments, "--json").stdout)
 
     def ask(self) -> list[Any]:
-        """What commands answer that ask in SQL: a plan, a verdict by arm, two exports."""
+        """What commands answer that ask in SQL: a plan, a verdict by arm, two exports, what clicks are worth."""
         labels, decisions = str(self.home.parent / "labels.json"), str(self.home.parent / "decisions.jsonl")
         return [
             self.answer("evaluate", "--plan", "0.5"),
             self.answer("evaluate", "--experiment", "ten"),
             self.answer("export", "labels", labels),
             self.answer("export", "decisions", decisions, "--limit", "1"),
+            self.answer("evaluate", "--clicks"),
         ]
 
     def _wait_until_it_answers(self) -> None:
