@@ -74,7 +74,8 @@ STATEMENTS = (
     "select run_id, count(*) as n, round(sum(weight), 6) as weight from pairs group by run_id order by run_id",
     "select run_id, state, version, parent, tier, pairs_new from training_runs order by run_id",
     "select version, tier, parent, index_id, state from models order by version",
-    "select number, decision_id, kind, version, previous, alias, actor, reasons from decisions order by number",
+    "select number, decision_id, kind, version, previous, alias, actor, len(reasons) as reasons from decisions "
+    "order by number",
     "select experiment_id, version, champion, stage, state, verdict from experiments order by experiment_id",
     "select experiment_id, metric, part, verdict, round(effect, 6) as effect from ab_outcomes order by all",
 )
