@@ -34,9 +34,11 @@ kafka: ## start one Apache Kafka node on loopback (needs Java 17 and Maven)
 	@scripts/kafka start
 
 ##@ For those who change it
+# Whole turns train with two threads of their own, so they come first and alone; all else is shared among the workers.
 .PHONY: test
 test: setup ## run the tests, but for those longer than a minute, in WORKERS=2 processes
-	@$(PYTEST) -m "not slow and not soak" -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(PYTEST) -m "not slow and not soak" tests/integration
+	@$(PYTEST) -m "not slow and not soak" --ignore=tests/integration -n $(WORKERS)
 
 .PHONY: test-slow
 test-slow: setup ## run the tests longer than a minute, and a tenth of those that take over ten together
