@@ -1,6 +1,6 @@
 """SQL text that commands send through `Operations.sql`, to a running daemon or to the home itself. It runs nothing.
 
-Only whole numbers and names of a fixed list become part of a text, because such a statement takes no parameters.
+Only whole numbers and plain names become part of a text, because such a statement takes no parameters.
 """
 
 from __future__ import annotations
@@ -246,6 +246,6 @@ def exported(what: str, limit: int | None) -> str:
     """The statement whose answer is exported. `what` is a table of ours, or `labels` for pairs worth a judgement.
 
     Raises:
-        ValueError: no such table.
+        ValueError: `what` is no plain name. Whether there is such a table, the statement itself finds out.
     """
     return labels(limit or _TASKS) if what == "labels" else table(what, limit)
