@@ -53,7 +53,7 @@ def _finish(kafka: Kafka, path: Path) -> None:
     """Let a last process read to the end, and stop it as an operator would."""
     process = _start(kafka, path)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 400
         while _unread(kafka):
             assert time.monotonic() < deadline
             assert process.poll() is None

@@ -45,13 +45,18 @@ def test_clicks_become_a_promoted_champion_that_plain_sentence_transformers_load
 
 
 @pytest.mark.slow
-def test_a_second_turn_on_the_same_evidence_promotes_nothing(home: Path, environ: dict[str, str]) -> None:
-    """The champion's own pairs are no news; what its better scores add to them is no significant gain."""
+def test_a_second_turn_on_the_same_evidence_replays_what_the_champion_learned(
+    home: Path, environ: dict[str, str]
+) -> None:
+    """The champion's own pairs are no news. Only those count that its better scores add; the decision is one more."""
     with open_local(home, environ) as operations:
-        operations.cycle(wait=True)
+        first = operations.cycle(wait=True)["training_run"]
         again = operations.cycle(wait=True)
-        assert again["decision"]["verdict"] != "promote"
-        assert operations.status()["champion"]["version"] == "v1"
+        assert again["training_run"]["parent"] == "v1"
+        assert again["training_run"]["pairs_new"] < 0.5 * first["pairs_new"]
+        assert again["training_run"]["pairs_replay"] > 0.5 * first["pairs_new"]
+        champion = "v2" if again["decision"]["verdict"] == "promote" else "v1"
+        assert operations.status()["champion"]["version"] == champion
 
 
 def test_random_clicks_promote_nothing_and_say_why(silent: Path, environ: dict[str, str], tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_kill_after_the_decision_leaves_one_decision_and_one_alias(
     assert finish(undecided_copy, environ) == "promote"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("mark", [1, 3, 5, 7, 9, 11, 13, 15, MARKS])
 def test_a_kill_at_any_write_loses_and_doubles_nothing(copy: Path, environ: dict[str, str], mark: int) -> None:
     """Killed before any write or after the last, the next process ends the same run as if nothing had happened."""

@@ -107,7 +107,7 @@ def test_a_kill_around_the_promotion_changes_nothing(
     assert killed(waiting, tmp_path / "home", mark) == undisturbed[1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("mark", [mark for mark in range(1, MARKS + 1) if mark not in AROUND_PROMOTING])
 def test_a_kill_anywhere_changes_nothing(
     waiting: Path, undisturbed: tuple[int, dict[str, Any]], tmp_path: Path, mark: int
