@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import print_result
-from flywheel.clicks.agreement import agreement
-from flywheel.clicks.attraction import fit_attraction, order_by_clicks
-from flywheel.clicks.forecast import held_out
-from flywheel.clicks.order import auc, couples_across, couples_within
+from flywheel.clicks.checks.agreement import agreement
+from flywheel.clicks.checks.attraction import fit_attraction, order_by_clicks
+from flywheel.clicks.checks.forecast import held_out
+from flywheel.clicks.checks.order import auc, couples_across, couples_within
+from flywheel.clicks.checks.promise import calibrate, columns_of, cross_fitted, promise
 from flywheel.clicks.pages import Bools, ClickLog, Floats, ShownPage
-from flywheel.clicks.promise import calibrate, columns_of, cross_fitted, promise
 
 JUDGED_QUERIES = 100
 WEEK_PAGES = 3_000

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.clicks.agreement import LEVEL, Agreement, agreement
-from flywheel.clicks.attraction import fit_attraction, order_by_clicks
-from flywheel.clicks.forecast import MODELS, Forecast, forward, held_out
-from flywheel.clicks.order import auc, couples_across, couples_within, ranked
-from flywheel.clicks.pages import Bools, ClickLog, Floats, PairCounts
-from flywheel.clicks.promise import (
+from flywheel.clicks.checks.agreement import LEVEL, Agreement, agreement
+from flywheel.clicks.checks.attraction import fit_attraction, order_by_clicks
+from flywheel.clicks.checks.forecast import MODELS, Forecast, forward, held_out
+from flywheel.clicks.checks.order import auc, couples_across, couples_within, ranked
+from flywheel.clicks.checks.promise import (
     LEAST_PAIRS,
     LEAST_QUERIES,
     Promise,
@@ -23,6 +22,7 @@ from flywheel.clicks.promise import (
     pairs_needed,
     promise,
 )
+from flywheel.clicks.pages import Bools, ClickLog, Floats, PairCounts
 from flywheel.commands.clicks.home import Kept
 from flywheel.stats.metrics import ndcg
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from flywheel.clicks.checks.promise import Promise, binned, calibrate, columns_of, cross_fitted, pairs_needed, promise
 from flywheel.clicks.pages import Floats, Ints, PairCounts
-from flywheel.clicks.promise import Promise, binned, calibrate, columns_of, cross_fitted, pairs_needed, promise
 
 
 def _judged(queries: int, seed: int) -> tuple[Floats, Floats, Ints, Floats]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flywheel.clicks.forecast import DAY_MS, MODELS, forward, held_out
+from flywheel.clicks.checks.forecast import DAY_MS, MODELS, forward, held_out
 from flywheel.clicks.pages import ClickLog, ShownPage
 from tests.clicks.logged import Logged, logged
 

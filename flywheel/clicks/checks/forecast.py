@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flywheel.clicks.attraction import fit_attraction
-from flywheel.clicks.baselines import fit_dbn, fit_pbm, fit_ubm
+from flywheel.clicks.checks.attraction import fit_attraction
+from flywheel.clicks.checks.baselines import fit_dbn, fit_pbm, fit_ubm
 from flywheel.clicks.pages import LAST_RANK, Bools, ClickLog, Floats, Ints
 
 DAY_MS = 86_400_000

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from flywheel.clicks.agreement import agreement
+from flywheel.clicks.checks.agreement import agreement
 from flywheel.clicks.pages import ClickLog, ShownPage
 from tests.clicks.logged import browsing_alone, logged
 

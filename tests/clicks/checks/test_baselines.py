@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from flywheel.clicks.baselines import Dbn, _looked, fit_dbn, fit_pbm, fit_ubm
+from flywheel.clicks.checks.baselines import Dbn, _looked, fit_dbn, fit_pbm, fit_ubm
 from flywheel.clicks.pages import Bools, ClickLog, Floats, Ints, ShownPage
 from tests.clicks.logged import START_MS, logged
 

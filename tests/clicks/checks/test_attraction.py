@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import nbinom
 
-from flywheel.clicks.attraction import _shape, fit_attraction, order_by_clicks
+from flywheel.clicks.checks.attraction import _shape, fit_attraction, order_by_clicks
 from flywheel.clicks.pages import ClickLog
 from tests.clicks.logged import Logged, logged
 

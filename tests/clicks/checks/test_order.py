@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from flywheel.clicks.order import auc, couples_across, couples_within, ranked
+from flywheel.clicks.checks.order import auc, couples_across, couples_within, ranked
 from flywheel.clicks.pages import Floats, Ints, PairCounts
 
 
