@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from consumers import marks
 from consumers.wire import (
     Attributes,
     Id,
@@ -103,6 +104,10 @@ class Decoder:
             teams=_teams(extra, len(hit_ids)),
             explored=_explored(extra),
             latency_ms=_latency(extra),
+            sorted_by=marks.sorted_by(extra.sort),
+            filtered=marks.filtered(extra.filters),
+            sponsored=marks.sponsored(extra.sponsored, hit_ids),
+            layout=marks.layout(extra.layout),
         )
 
     def event(self, value: bytes, sent_ms: int | None = None) -> Event:

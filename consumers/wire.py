@@ -82,6 +82,10 @@ class PageAttributes(Struct):
     teams: list[str] | None = None
     explored: list[int] | None = None
     latency_ms: int | float | None = None
+    sort: Any = None
+    filters: Any = None
+    sponsored: Any = None
+    layout: Any = None
 
 
 class WireQuery(Struct):

@@ -38,7 +38,8 @@ class Query:
     """One page of results as it was shown: `hit_ids[0]` is rank 1.
 
     `client_key` and `user_key` are keyed hashes, never the ids that arrived. `teams` names, for an interleaved page,
-    the ranker ("champion" or "challenger") that drafted each hit, or "both" where they agree.
+    the ranker ("champion" or "challenger") that drafted each hit, or "both" where they agree. `sorted_by` is what the
+    person sorted by (None: relevance), `sponsored` are documents with a paid place, `layout` is "grid" or another name.
     """
 
     query_id: str
@@ -55,6 +56,10 @@ class Query:
     teams: tuple[str, ...] | None = None
     explored: tuple[int, ...] = ()
     latency_ms: float | None = None
+    sorted_by: str | None = None
+    filtered: bool = False
+    sponsored: tuple[str, ...] = ()
+    layout: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

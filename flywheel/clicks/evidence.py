@@ -32,7 +32,8 @@ class Evidence:
     `clicks` are weighted counts. Set s holds `set_pairs[set_start[s]:set_start[s + 1]]` in the order of the page; set 0
     is empty. `distance` counts the places from the last click above, or from the page's top, to the row: 1 is the next
     result, or rank 1. The cascade cannot be fitted without it. `idle` (documents,) are the log odds that the document's
-    clickers are people who click nothing else (see `flywheel.clicks.colluders`).
+    clickers are people who click nothing else (see `flywheel.clicks.colluders`). `grid` marks rows of pages laid out as
+    a grid, which people do not read from the top down; None: there are none.
     """
 
     queries: tuple[str, ...]
@@ -51,6 +52,7 @@ class Evidence:
     set_pairs: Ints
     distance: Ints | None = None
     idle: Floats | None = None
+    grid: npt.NDArray[np.bool_] | None = None
 
     @property
     def pairs(self) -> int:

@@ -17,27 +17,49 @@ from flywheel.clicks.evidence import Counts, Evidence, Floats, sums
 Rates = tuple[Floats, Floats]
 # no rank's log ratio falls below this share of the line: two kinds of clicks that differ less show no relevance
 LEAST = 0.75
+MAX_RANK = 50
+"""Lower ranks count as this one. A grid's ranks are the places after it."""
 CONTEXTS = 3
 """0: no click above; 1: clicks above, none on a likely relevant document; 2: some on one."""
 
 
+def place_name(place: int) -> str:
+    """What people call a place of `Rows`: its rank, and of which layout."""
+    return f"rank {place + 1}" if place < MAX_RANK else f"grid rank {place - MAX_RANK + 1}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Evidence as a scheme reads it: `place` is the rank from 0, ranks beyond `ranks` counting as the last."""
+    """Evidence as a scheme reads it: `place` is the rank from 0, ranks beyond the last counting as the last.
+
+    Ranks of a grid are places of their own, from `grid_from` on; `ranks` counts all places.
+    """
 
     evidence: Evidence
     ranks: int
     place: Counts
     ctr: Floats
     shown: Floats
+    grid_from: int
 
     @staticmethod
     def of(evidence: Evidence, max_rank: int) -> Rows:
         """With click rates by rank that are shrunk towards one in ten."""
-        ranks = int(min(evidence.rank.max(), max_rank))
-        place = np.minimum(evidence.rank, ranks).astype(np.int64) - 1
+        deepest = int(min(evidence.rank.max(), max_rank))
+        place = np.minimum(evidence.rank, deepest).astype(np.int64) - 1
+        grid_from, ranks = deepest, deepest
+        if evidence.grid is not None and evidence.grid.any():
+            # at one place whatever is shown, so that a curve can be read without the evidence that it is from
+            grid_from, ranks = max_rank, max_rank + deepest
+            place = place + np.where(evidence.grid, max_rank, 0)
         shown = sums(place, evidence.impressions, ranks)
-        return Rows(evidence, ranks, place, (sums(place, evidence.clicks, ranks) + 1) / (shown + 10), shown)
+        ctr = (sums(place, evidence.clicks, ranks) + 1) / (shown + 10)
+        return Rows(evidence, ranks, place, ctr, shown, grid_from)
+
+    @property
+    def layouts(self) -> tuple[slice, ...]:
+        """The places of lists, and those of grids where there are any."""
+        return (slice(0, self.grid_from), *([slice(self.grid_from, self.ranks)] if self.ranks > self.grid_from else []))
 
     def by_rank(self, weights: Floats) -> Floats:
         """Sum over the rows of each rank: (ranks,)."""
@@ -104,8 +126,9 @@ class Ranks:
         good = rows.by_rank(share * clicks), rows.by_rank(share * shown)
         b = (bad[0] + 6 * rows.ctr) / (bad[1] + 6)
         ratio = max(1.5, good[0].sum() / max(1e-9, float(good[1] @ b)))
-        a = (good[0] + 20 * np.minimum(0.95, ratio * b)) / (good[1] + 20)
-        a = smoothed(a, b, good[0] + 20 * np.minimum(0.95, ratio * b))
+        clicked = good[0] + 20 * np.minimum(0.95, ratio * b)
+        a = clicked / (good[1] + 20)
+        a = np.concatenate([smoothed(a[part], b[part], clicked[part]) for part in rows.layouts])
         for rank, (relevant, irrelevant) in self.lent.items():
             a[rank], b[rank] = relevant[0], irrelevant[0]
         self.relevant, self.irrelevant = ordered(a, b)

@@ -14,7 +14,18 @@ import numpy as np
 from scipy.special import expit, logit
 
 from flywheel.clicks.evidence import Evidence, Floats, ScoreFeatures, sums
-from flywheel.clicks.examination import CONTEXTS, Cascade, Contexts, Ranks, Rates, Rows, Scheme, pulled
+from flywheel.clicks.examination import (
+    CONTEXTS,
+    MAX_RANK,
+    Cascade,
+    Contexts,
+    Ranks,
+    Rates,
+    Rows,
+    Scheme,
+    place_name,
+    pulled,
+)
 from flywheel.clicks.relevance import Ends, design, logistic
 
 __all__ = ["CONTEXTS", "ClickModel", "Curve", "Evidence", "NoEvidenceError", "Options", "ScoreFeatures", "fit"]
@@ -52,7 +63,7 @@ class Options:
     context_shrinkage: float = 50.0
     likely: float = 0.5
     min_impressions: float = 100.0
-    max_rank: int = 50
+    max_rank: int = MAX_RANK
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +137,7 @@ def _weak_ranks(rows: Rows, options: Options, previous: Curve | None) -> tuple[d
             lent[int(rank)] = (previous.relevant[rank], previous.irrelevant[rank])
         source = "the last curve is used" if has_rate else "there is no last curve, the shrunken estimate is used"
         warnings.append(
-            f"rank {rank + 1}: {rows.shown[rank]:.0f} weighted impressions,"
+            f"{place_name(int(rank))}: {rows.shown[rank]:.0f} weighted impressions,"
             f" fewer than {options.min_impressions:.0f}: {source}"
         )
     return lent, warnings

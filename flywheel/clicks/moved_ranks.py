@@ -37,6 +37,8 @@ def harvest(evidence: Evidence, max_rank: int = 20, iterations: int = 200) -> Ha
     """
     ranks = int(min(max_rank, evidence.rank.max(initial=0)))
     inside = evidence.rank <= ranks
+    if evidence.grid is not None:
+        inside &= ~evidence.grid  # another layout: a document that moves into it changes more than its rank
     key = evidence.pair[inside].astype(np.int64) * max(1, ranks) + evidence.rank[inside] - 1
     cells, which = np.unique(key, return_inverse=True)
     shown = np.bincount(which, weights=evidence.impressions[inside])

@@ -19,11 +19,18 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 LAST_RANK = 50
 """What stands lower counts as this rank: hardly anybody looks there, and tables by rank stay small."""
+GRID = LAST_RANK
+"""Rank r of a grid is kept as rank GRID + r: nothing that is counted by rank takes a grid for a list."""
+RANKS = GRID + LAST_RANK
+"""All ranks that there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownPage:
-    """One page as it was shown. `ranks` None: the documents stand at ranks 1, 2, ...; `clicked` are documents."""
+    """One page as it was shown. `ranks` None: the documents stand at ranks 1, 2, ...; `clicked` are documents.
+
+    `grid`: it was laid out as a grid.
+    """
 
     query: str
     person: str
@@ -31,6 +38,7 @@ class ShownPage:
     documents: Sequence[str]
     clicked: Collection[str]
     ranks: Sequence[int] | None = None
+    grid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,8 @@ class ClickLog:
             for doc, place in zip(page.documents, page.ranks or range(1, len(page.documents) + 1), strict=True):
                 listed[doc] = min(place, listed.get(doc, place))
             for column, (doc, place) in enumerate(sorted(listed.items(), key=lambda item: item[1])):
-                document[row, column], rank[row, column] = documents[doc], min(place, LAST_RANK)
+                document[row, column] = documents[doc]
+                rank[row, column] = min(place, LAST_RANK) + GRID * page.grid
                 clicked[row, column] = doc in page.clicked
         query = np.array([queries[page.query] for page in pages], np.int64)
         key = query[:, None] * len(documents) + document
@@ -127,10 +136,11 @@ class ClickLog:
         shown, rank = self.shown, self.rank
         impressions = np.bincount(self.pair[shown], minlength=self.pairs).astype(np.float64)
         clicks = np.bincount(self.pair[self.clicked], minlength=self.pairs).astype(np.float64)
-        ranks = sums(self.pair[shown], rank[shown].astype(np.float64), self.pairs)
-        mean_rank = np.where(impressions > 0, ranks / np.maximum(impressions, 1), float(rank.max(initial=1)))
-        clicked = sums(rank[shown], self.clicked[shown].astype(np.float64), LAST_RANK + 1)
-        usual = clicked / np.maximum(np.bincount(rank[shown], minlength=LAST_RANK + 1), 1)
+        places = np.where(rank > LAST_RANK, rank - GRID, rank)
+        ranks = sums(self.pair[shown], places[shown].astype(np.float64), self.pairs)
+        mean_rank = np.where(impressions > 0, ranks / np.maximum(impressions, 1), float(places.max(initial=1)))
+        clicked = sums(rank[shown], self.clicked[shown].astype(np.float64), RANKS + 1)
+        usual = clicked / np.maximum(np.bincount(rank[shown], minlength=RANKS + 1), 1)
         pages = np.bincount(self.query, minlength=len(self.queries)).astype(np.float64)[self.pair_query]
         expected = sums(self.pair[shown], usual[rank[shown]], self.pairs)
         return PairCounts(impressions, clicks, mean_rank, pages, expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,7 @@ class LocalOperations:
         tried = store.experiments.live()
         report = {
             "ingest": {**store.feedback.counts(), **live.pop("ingest")},
+            "marked": asdict(store.traffic.marked()),
             "triggers": self.triggers(),
             "cycle": {
                 "paused": bool(store.state.get(PAUSED, False)),

@@ -140,6 +140,7 @@ class SearchEngine:
             propensities=shown.placement.propensities if shown.placement else None,
             teams=shown.teams,
             explored=shown.placement.explored if shown.placement else (),
+            filtered=filters is not None and filters.doc_ids is not None,
         )
 
     def _require(self) -> Live:

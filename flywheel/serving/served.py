@@ -137,6 +137,7 @@ class Page:
     propensities: tuple[float, ...] | None = None
     teams: tuple[str, ...] | None = None
     explored: tuple[int, ...] = ()
+    filtered: bool = False
 
     def answer(self) -> dict[str, Any]:
         """What `POST /v1/search` returns."""

@@ -180,14 +180,14 @@ def test_exploration_never_shows_what_is_deleted(house: House) -> None:
 
 
 def test_exploration_keeps_out_of_filtered_pages(house: House) -> None:
-    """What a filter leaves out is never put back, and such a page logs no propensities."""
+    """What a filter leaves out is never put back; such a page logs no propensities, and that it was filtered."""
     house.engine.swap(Live("base", house.encoder, house.index, explorer=PutsLast("retry")))
     answer = house.http.post(
         "/v1/search", json={"query": "deep copy", "k": 2, "filters": {"doc_ids": ["copy", "sort"]}}
     )
     (page,) = logged(house)
     assert {hit["doc_id"] for hit in answer.json()["hits"]} == {"copy", "sort"}
-    assert (page.explored, page.propensities) == ((), None)
+    assert (page.explored, page.propensities, page.filtered) == ((), None, True)
 
 
 def test_an_explored_document_has_its_own_score(house: House) -> None:

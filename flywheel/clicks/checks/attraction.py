@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from flywheel.clicks.evidence import sums
-from flywheel.clicks.pages import LAST_RANK, ClickLog, Floats
+from flywheel.clicks.pages import RANKS, ClickLog, Floats
 
 FURTHEST = 12
 _GRID = np.geomspace(0.3, 30.0, 15)
@@ -69,7 +69,7 @@ class _Turns:
         shown, self.query = log.shown, log.pair_query
         self.ranks = int(log.rank.max(initial=1))
         own = (log.rank[shown] - 1) * (FURTHEST + 1) + np.minimum(log.distance()[shown], FURTHEST)
-        cells = LAST_RANK * (FURTHEST + 1)
+        cells = RANKS * (FURTHEST + 1)
         key, row = np.unique(log.pair[shown] * cells + own, return_inverse=True)
         self.pair, self.cell = key // cells, key % cells
         self.impressions = np.bincount(row).astype(np.float64)

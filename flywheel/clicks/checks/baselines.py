@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flywheel.clicks.evidence import sums
-from flywheel.clicks.pages import LAST_RANK, Bools, ClickLog, Floats, Ints
+from flywheel.clicks.pages import LAST_RANK, RANKS, Bools, ClickLog, Floats, Ints
 
-_CELLS = LAST_RANK * LAST_RANK
+_CELLS = RANKS * LAST_RANK
 _ROUNDS = 100
 _DBN_ROUNDS = 50
 
@@ -57,7 +57,7 @@ def _examined(log: ClickLog, distance: Ints) -> Examined:
         skipped = (n - c) / np.maximum(1 - a * e, 1e-12)
         attraction = (1 + sums(pair, c + skipped * a * (1 - e), log.pairs)) / (2 + of_pair)
         examination = (1 + sums(cell, c + skipped * e * (1 - a), _CELLS)) / (2 + of_cell)
-    table = examination.reshape(LAST_RANK, LAST_RANK)
+    table = examination.reshape(RANKS, LAST_RANK)
     if not distance.any():
         table = np.repeat(table[:, :1], LAST_RANK, axis=1)
     return Examined(attraction, table)

@@ -41,7 +41,13 @@ def read(operations: Operations, limit: int) -> Kept:
     log = ClickLog.of(
         [
             ShownPage(
-                row["query_key"], row["person"], row["ts_ms"], row["documents"], frozenset(row["clicked"]), row["ranks"]
+                row["query_key"],
+                row["person"],
+                row["ts_ms"],
+                row["documents"],
+                frozenset(row["clicked"]),
+                row["ranks"],
+                row["grid"],
             )
             for row in reversed(rows)
         ]

@@ -34,6 +34,7 @@ def record(page: Page) -> dict[str, Any]:
         "propensities": page.propensities,
         "teams": page.teams,
         "explored": page.explored or None,
+        "filters": page.filtered or None,
         "latency_ms": round(page.latency_ms, 3),
         "session_id": page.session_id,
     }

@@ -12,7 +12,7 @@ SELECT rank, relevant, irrelevant, relevant / first(relevant) OVER (ORDER BY ran
 FROM (
     SELECT rank::INTEGER AS rank, sum(relevant_rate * impressions) / sum(impressions) AS relevant,
            sum(irrelevant_rate * impressions) / sum(impressions) AS irrelevant
-    FROM click_curves WHERE run_id = $run AND impressions > 0 GROUP BY rank
+    FROM click_curves WHERE run_id = $run AND impressions > 0 AND layout = 'list' GROUP BY rank
 ) ORDER BY rank
 """
 
@@ -31,7 +31,7 @@ WHERE batch > $batch AND ts > epoch_ms($since::BIGINT) GROUP BY batch ORDER BY b
 """
 
 UNRANKED = """
-SELECT query_key, arg_max(text, (ts, query_id)) AS text FROM queries
+SELECT query_key, arg_max(text, (ts, query_id)) AS text FROM teaching_pages
 WHERE batch > $first AND batch <= $last AND ts > epoch_ms($since::BIGINT)
   AND query_key NOT IN (SELECT query_key FROM shadow_rankings WHERE experiment_id = $id)
 GROUP BY query_key ORDER BY min(batch), query_key LIMIT $limit
@@ -60,26 +60,27 @@ SELECT $id AS experiment_id, query_no, doc_id, champion_rank, challenger_rank,
 FROM ours FULL JOIN theirs USING (query_no, query_key, doc_id) LEFT JOIN known USING (query_key, doc_id)
 """
 
-# The window's pages as they were shown, without those of excluded users. Where a page lists no hits, they come from
-# impression events. At most $cap pages of a person count for a query in a window. Where a clock runs ahead, the time of
-# ingestion counts, so that no day gets longer.
+# The window's pages as they were shown, without those of excluded users, and without grids: the curve is that of lists.
+# Where a page lists no hits, they come from impression events. At most $cap pages of a person count for a query in a
+# window. Where a clock runs ahead, the time of ingestion counts, so that no day gets longer.
 PAGES = """
 CREATE OR REPLACE TEMP TABLE shadow_pages AS
 WITH pages AS (
     SELECT q.query_id, r.query_no, coalesce(q.user_key, q.client_key, q.session_id, q.query_id) AS person,
-           least(q.ts, q.ingested_at) AS ts, q.hit_ids, q.propensities
-    FROM queries q JOIN shadow_rankings r ON r.experiment_id = $id AND r.query_key = q.query_key
-    WHERE q.batch > $first AND q.batch <= $last AND q.ts > epoch_ms($since::BIGINT)
+           least(q.ts, q.ingested_at) AS ts, q.hit_ids, q.ranks, q.sponsored, q.propensities
+    FROM teaching_pages q JOIN shadow_rankings r ON r.experiment_id = $id AND r.query_key = q.query_key
+    WHERE q.batch > $first AND q.batch <= $last AND q.ts > epoch_ms($since::BIGINT) AND NOT q.grid
 ), listed AS (
     SELECT query_id, list(doc_id ORDER BY rank, doc_id) AS hit_ids, list(rank ORDER BY rank, doc_id) AS ranks FROM (
-        SELECT query_id, doc_id, min(rank) AS rank FROM feedback
-        WHERE kind = 'impression' AND rank BETWEEN 1 AND 1000 AND doc_id IS NOT NULL
-          AND query_id IN (SELECT query_id FROM pages WHERE coalesce(len(hit_ids), 0) = 0)
+        SELECT query_id, doc_id, min(rank) AS rank FROM feedback JOIN pages USING (query_id)
+        WHERE kind = 'impression' AND rank BETWEEN 1 AND 1000 AND doc_id IS NOT NULL AND teaches(sponsored, doc_id)
+          AND coalesce(len(hit_ids), 0) = 0
         GROUP BY query_id, doc_id
     ) GROUP BY query_id
 )
 SELECT p.query_id, p.query_no, p.person, p.ts, (hash(p.person) % 64)::SMALLINT AS bucket, p.propensities,
-       CASE WHEN len(p.hit_ids) > 0 THEN p.hit_ids ELSE l.hit_ids END AS hit_ids, l.ranks
+       CASE WHEN len(p.hit_ids) > 0 THEN p.hit_ids ELSE l.hit_ids END AS hit_ids,
+       coalesce(p.ranks, l.ranks) AS ranks
 FROM pages p LEFT JOIN listed l USING (query_id)
 WHERE len(coalesce(l.hit_ids, p.hit_ids)) > 0
   AND p.person NOT IN (SELECT user_key FROM excluded_users WHERE run_id = $run AND user_key IS NOT NULL)

@@ -23,24 +23,25 @@ from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
 # A page is one row: the hits in the order shown. Ranks are given where the sender logs impressions as events, because
-# there a rank may be missing. Ranks beyond 1000 come from broken clients. A page without words is no query.
+# there a rank may be missing. Ranks beyond 1000 come from broken clients. A page without words is no query. The view
+# has no sorted pages and no paid places.
 _PAGES = """
 CREATE TEMP TABLE ev_pages AS
 SELECT row_number() OVER () AS page, * FROM (
     SELECT query_id, query_key, text, ts, coalesce(user_key, client_key, session_id) AS person, model_version, hit_ids,
-           NULL::INTEGER[] AS ranks
-    FROM queries
+           ranks, sponsored, grid
+    FROM teaching_pages
     WHERE ts <= $until AND len(hit_ids) > 0 AND query_key <> ''
       AND query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
     UNION ALL BY NAME
     SELECT q.query_id, q.query_key, q.text, q.ts, coalesce(q.user_key, q.client_key, q.session_id) AS person,
            q.model_version, list(f.doc_id ORDER BY f.rank, f.doc_id) AS hit_ids,
-           list(f.rank ORDER BY f.rank, f.doc_id) AS ranks
+           list(f.rank ORDER BY f.rank, f.doc_id) AS ranks, q.sponsored, q.grid
     FROM (
         SELECT query_id, doc_id, min(rank) AS rank FROM feedback
         WHERE kind = 'impression' AND ts <= $until AND rank BETWEEN 1 AND 1000 AND doc_id IS NOT NULL
         GROUP BY query_id, doc_id
-    ) f JOIN queries q USING (query_id)
+    ) f JOIN teaching_pages q ON q.query_id = f.query_id AND teaches(q.sponsored, f.doc_id)
     WHERE coalesce(len(q.hit_ids), 0) = 0 AND q.ts <= $until
       AND q.query_key <> '' AND q.query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
     GROUP BY ALL
@@ -61,6 +62,7 @@ SELECT p.page, any_value(p.person) AS person, f.doc_id,
 FROM feedback f JOIN ev_pages p USING (query_id)
 WHERE f.ts <= $until AND f.doc_id IS NOT NULL
   AND f.kind IN ('click', 'dwell', 'thumbs_up', 'thumbs_down', 'add_to_cart', 'purchase')
+  AND teaches(p.sponsored, f.doc_id)
 GROUP BY p.page, f.doc_id
 """
 
@@ -91,12 +93,13 @@ FROM aged a JOIN by_query q USING (query_key) LEFT JOIN by_user u USING (person,
 _LISTS = (
     """
 CREATE TEMP TABLE ev_kept AS
-SELECT p.page, p.query_key, hash(p.query_key, p.hit_ids, p.ranks) AS list, p.ts, p.model_version, w.weight
+SELECT p.page, p.query_key, hash(p.query_key, p.hit_ids, p.ranks, p.grid) AS list, p.ts, p.model_version, w.weight
 FROM ev_pages p JOIN ev_weights w USING (page)
 """,
     """
 CREATE TEMP TABLE ev_lists AS
 SELECT list, any_value(p.query_key) AS query_key, any_value(p.hit_ids) AS hit_ids, any_value(p.ranks) AS ranks,
+       any_value(p.grid) AS grid,
        count(*) AS pages, min(k.ts) AS first_ts, max(k.ts) AS last_ts,
        list(DISTINCT k.model_version) FILTER (k.model_version IS NOT NULL) AS model_versions
 FROM ev_kept k JOIN ev_pages p USING (page) GROUP BY list
@@ -118,7 +121,7 @@ SELECT list, places, sum(weight) AS weight FROM (
 _NUMBERS = (
     """
 CREATE TEMP TABLE ev_places AS
-SELECT l.list, l.query_key, u.place, l.hit_ids[u.place] AS doc_id, coalesce(l.ranks[u.place], u.place) AS rank
+SELECT l.list, l.query_key, u.place, l.hit_ids[u.place] AS doc_id, coalesce(l.ranks[u.place], u.place) AS rank, l.grid
 FROM ev_lists l, unnest(range(1, len(l.hit_ids) + 1)) AS u(place)
 WHERE l.hit_ids[u.place] IS NOT NULL AND list_position(l.hit_ids, l.hit_ids[u.place]) = u.place
 """,
@@ -136,7 +139,7 @@ FROM (SELECT query_key, doc_id FROM ev_places UNION SELECT query_key, doc_id FRO
 """,
     """
 CREATE TEMP TABLE ev_numbered AS
-SELECT l.list, l.place, l.rank, p.pair FROM ev_places l JOIN ev_pairs p USING (query_key, doc_id)
+SELECT l.list, l.place, l.rank, l.grid, p.pair FROM ev_places l JOIN ev_pairs p USING (query_key, doc_id)
 """,
 )
 
@@ -163,7 +166,8 @@ SELECT row_number() OVER (ORDER BY pairs)::INTEGER AS set_no, pairs FROM (SELECT
 )
 
 _ROWS = """
-SELECT n.pair, n.rank::SMALLINT AS rank, coalesce(s.set_no, 0) AS above, (n.place - s.after)::SMALLINT AS distance,
+SELECT n.pair, n.rank::SMALLINT AS rank, n.grid, coalesce(s.set_no, 0) AS above,
+       (n.place - s.after)::SMALLINT AS distance,
        round(sum(s.weight), 6) AS impressions,
        round(sum(CASE WHEN s.clicked_at = n.place THEN s.weight ELSE 0 END), 6) AS clicks
 FROM (
@@ -295,6 +299,7 @@ def _collected(con: duckdb.DuckDBPyConnection, values: dict[str, Any], until_ms:
         set_start=np.concatenate([[0, 0], np.cumsum(lengths)]).astype(np.int64),
         set_pairs=_numpy(sets.flatten(), np.int32) if len(sets) else np.zeros(0, dtype=np.int32),
         distance=_numpy(rows["distance"], np.int32),
+        grid=_numpy(rows["grid"], np.bool_),
     )
     names = [name for name in PairFacts.__dataclass_fields__ if name != "model_versions"]
     counts = {name: _numpy(pairs[name], np.int64) for name in names}

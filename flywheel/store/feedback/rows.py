@@ -41,6 +41,10 @@ QUERIES = pa.schema(
         pa.field("latency_ms", pa.float32()),
         *_SOURCE,
         *_STORED,
+        *_texts("sorted_by"),
+        pa.field("filtered", pa.bool_()),
+        pa.field("sponsored", pa.list_(pa.string())),
+        *_texts("layout"),
     ]
 )
 FEEDBACK = pa.schema(
@@ -80,6 +84,7 @@ def queries(records: Sequence[tuple[Coordinates, Query]], now_ms: int, batch: in
                 *(q.query_id, normalise_query(q.text), q.text, clamp_ms(q.timestamp_ms)),
                 *(q.client_key, q.user_key, q.session_id, list(q.hit_ids), q.model_version, q.experiment_id, q.arm),
                 *(q.propensities, q.teams, _ranks(q.explored), q.latency_ms, *_source(at), now_ms, batch),
+                *(q.sorted_by, q.filtered or None, list(q.sponsored) or None, q.layout),
             )
             for at, q in records
         ),

@@ -17,8 +17,8 @@ from flywheel.store.published.exports import SOURCES, Exports, rename_synced
 from flywheel.store.schema.database import STORAGE_VERSION, Database
 
 FILE_NAME = "analytics.duckdb"
-_MACROS = ("worth_ms",)
-_VIEWS = ("impressions", "satisfied")
+_MACROS = ("worth_ms", "teaches")
+_VIEWS = ("impressions", "satisfied", "teaching_pages")
 _TABLES = (
     *(
         "pairs",
@@ -99,7 +99,9 @@ class PublishedFolder:
     def _fill(self, target: duckdb.DuckDBPyConnection) -> None:
         for source in SOURCES:
             paths = _list(self._exports.paths(source.table))
-            select = f"SELECT * FROM read_parquet({paths}, hive_partitioning = false)"  # noqa: S608 - see _text
+            # by name, because files that were written before a column came have none of it
+            options = "hive_partitioning = false, union_by_name = true"
+            select = f"SELECT * FROM read_parquet({paths}, {options})"  # noqa: S608 - see _text
             if source.table == "documents":
                 select = _LATEST.format(select)
             target.execute(f"CREATE VIEW {source.table} AS {select}")

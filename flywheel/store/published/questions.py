@@ -162,20 +162,22 @@ order by information / row_number() over (partition by s.query_key order by info
 
 # One row for each page, the newest first: its documents down to rank 50, and those of them that were clicked. What
 # counts as a click is what counts for evidence: a dwell, a cart or a purchase implies one. People that the latest run
-# left out as bots are left out here too. `pages` says how many there are in all.
+# left out as bots are left out here too, as are sorted pages and paid places. `pages` says how many there are in all.
 _PAGES = """
 with told as (
-    select query_id, query_key, ts, coalesce(user_key, client_key, session_id, query_id) as person, hit_ids
-    from queries where query_key <> ''
+    select query_id, query_key, ts, coalesce(user_key, client_key, session_id, query_id) as person, hit_ids, ranks,
+           sponsored, grid
+    from teaching_pages where query_key <> ''
 ), logged as (
     select query_id, list(doc_id order by rank, doc_id) as hit_ids, list(rank order by rank, doc_id) as ranks
     from (select query_id, doc_id, min(rank) as rank from feedback
           where kind = 'impression' and rank between 1 and 1000 and doc_id is not null group by query_id, doc_id)
+         join told using (query_id) where teaches(sponsored, doc_id)
     group by query_id
 ), shown as (
-    select query_id, query_key, ts, person, hit_ids, null::integer[] as ranks from told where len(hit_ids) > 0
+    select query_id, query_key, ts, person, grid, hit_ids, ranks from told where len(hit_ids) > 0
     union all
-    select query_id, query_key, ts, person, l.hit_ids, l.ranks
+    select query_id, query_key, ts, person, grid, l.hit_ids, l.ranks
     from told t join logged l using (query_id) where coalesce(len(t.hit_ids), 0) = 0
 ), bots as (
     select user_key from excluded_users
@@ -185,7 +187,7 @@ with told as (
     where kind in ('click', 'dwell', 'add_to_cart', 'purchase') and doc_id is not null group by query_id
 )
 select query_key, person, epoch_ms(ts) as ts_ms, hit_ids[:50] as documents, ranks[:50] as ranks,
-       coalesce(clicked, []) as clicked, count(*) over () as pages
+       coalesce(clicked, []) as clicked, grid, count(*) over () as pages
 from shown left join clicks using (query_id) anti join bots on person = user_key
 order by ts desc, query_id limit {limit:d}
 """
@@ -217,7 +219,8 @@ def people_sums(*, satisfied_ms: int) -> str:
 
 
 def pages_seen(limit: int) -> str:
-    """The `limit` newest pages: query_key, person, ts_ms, documents, ranks (null: 1, 2, ...), clicked, pages (all)."""
+    """The `limit` newest pages that teach: query_key, person, ts_ms, documents, ranks (null: 1, 2, ...), clicked, grid,
+    pages (all)."""
     return _PAGES.format(limit=limit)
 
 

@@ -16,7 +16,7 @@ _ASKERS = """
     SELECT query_key, arg_max(person, pages) FILTER (person IS NOT NULL)
     FROM (
         SELECT query_key, coalesce(user_key, client_key) AS person, count(*) AS pages
-        FROM queries SEMI JOIN held_keys USING (query_key) WHERE ts <= ? GROUP BY ALL
+        FROM teaching_pages SEMI JOIN held_keys USING (query_key) WHERE ts <= ? GROUP BY ALL
     )
     GROUP BY query_key HAVING max(pages) FILTER (person IS NOT NULL) > 0.5 * sum(pages)
 """
@@ -32,7 +32,9 @@ class HeldOutReader:
     def query_keys(self, until_ms: int) -> list[str]:
         """Every query that was asked up to `until_ms` (event time), normalised."""
         with self._database.read() as con:
-            rows = con.execute("SELECT DISTINCT query_key FROM queries WHERE ts <= ?", [moment(until_ms)]).fetchall()
+            rows = con.execute(
+                "SELECT DISTINCT query_key FROM teaching_pages WHERE ts <= ?", [moment(until_ms)]
+            ).fetchall()
         return [key for (key,) in rows]
 
     def askers(self, keys: Collection[str], until_ms: int) -> dict[str, str]:

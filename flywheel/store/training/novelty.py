@@ -11,9 +11,9 @@ from flywheel.store.schema.times import moment
 # pairs with a positive act since a moment that the latest run has not labelled; deleted documents cannot be learned
 _NEW = """
     SELECT count(*) FROM (
-        SELECT DISTINCT q.query_key, f.doc_id FROM feedback f JOIN queries q USING (query_id)
+        SELECT DISTINCT q.query_key, f.doc_id FROM feedback f JOIN teaching_pages q USING (query_id)
         WHERE f.kind IN ('click', 'thumbs_up', 'add_to_cart', 'purchase') AND f.doc_id IS NOT NULL
-          AND f.ts > $since AND f.ts <= $until
+          AND teaches(q.sponsored, f.doc_id) AND f.ts > $since AND f.ts <= $until
           AND q.query_key NOT IN (SELECT query_key FROM golden_queries)
           AND f.doc_id NOT IN (SELECT doc_id FROM documents WHERE deleted)
     ) seen ANTI JOIN (

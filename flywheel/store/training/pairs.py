@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from flywheel.clicks.dwell import Threshold
 from flywheel.clicks.evidence import Collected, ExcludedUser
+from flywheel.clicks.examination import MAX_RANK, place_name
 from flywheel.clicks.model import CONTEXTS, ClickModel, Curve
 from flywheel.clicks.moved_ranks import harvest
 from flywheel.clicks.pairs import COUNTS, Pairs
@@ -44,6 +45,9 @@ WITH old AS (
 )
 SELECT * EXCLUDE (lot, within_query, within_month) FROM even ORDER BY within_query, within_month, lot LIMIT $size
 """
+
+# Without grids: their few ranks are fitted anew each time.
+_CURVE = "SELECT * FROM click_curves WHERE run_id = $run AND layout = 'list' ORDER BY rank, context"
 
 _WHY = """
 SELECT p.run_id, r.started_at, p.label, p.posterior, p.prior, p.pull, p.weight, p.source, p.impressions, p.clicks,
@@ -118,7 +122,7 @@ class PairTable:
 
     def curve(self, run_id: str) -> Curve | None:
         """The click curve of a run, whose rates are lent to ranks with too little evidence. None if it has none."""
-        cells = self._table("SELECT * FROM click_curves WHERE run_id = $run ORDER BY rank, context", {"run": run_id})
+        cells = self._table(_CURVE, {"run": run_id})
         if not len(cells):
             return None
         rank = np.asarray(cells["rank"].to_pylist()) - 1
@@ -224,7 +228,10 @@ def _dwell(run_id: str, found: tuple[Threshold, ...]) -> pa.Table:
 
 
 def _curves(run_id: str, model: ClickModel) -> pa.Table:
-    """A row for each rank and context that was seen. A warning that names a rank becomes that rank's note."""
+    """A row for each rank and context that was seen. A warning that names a rank becomes that rank's note.
+
+    Rows of the curve beyond `MAX_RANK` are those of grids.
+    """
     curve = model.curve
     cells = [
         (rank, context)
@@ -232,15 +239,16 @@ def _curves(run_id: str, model: ClickModel) -> pa.Table:
         for context in range(curve.relevant.shape[1])
         if curve.impressions[rank, context] > 0
     ]
-    notes = {warning.partition(":")[0]: warning for warning in model.warnings if warning.startswith("rank ")}
+    notes = {warning.partition(":")[0]: warning for warning in model.warnings}
     return pa.table(
         {
             "run_id": pa.array([run_id] * len(cells), pa.string()),
-            "rank": pa.array([rank + 1 for rank, _ in cells], pa.int16()),
+            "rank": pa.array([rank % MAX_RANK + 1 for rank, _ in cells], pa.int16()),
+            "layout": pa.array(["list" if rank < MAX_RANK else "grid" for rank, _ in cells], pa.string()),
             "context": pa.array([context for _, context in cells], pa.int16()),
             "relevant_rate": pa.array([float(curve.relevant[cell]) for cell in cells], pa.float64()),
             "irrelevant_rate": pa.array([float(curve.irrelevant[cell]) for cell in cells], pa.float64()),
             "impressions": pa.array([float(curve.impressions[cell]) for cell in cells], pa.float64()),
-            "note": pa.array([notes.get(f"rank {rank + 1}") for rank, _ in cells], pa.string()),
+            "note": pa.array([notes.get(place_name(rank)) for rank, _ in cells], pa.string()),
         }
     )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from flywheel.events import Document
@@ -155,3 +156,16 @@ def test_dead_letters_are_published_without_their_bytes(store: Store, folder: Pa
     store.feedback.ingest(batch(letters=[b"secret"]), "c", NOW)
     store.analytics.publish(NOW)
     assert read(folder, "SELECT payload, reason FROM dead_letters") == "[(b'', 'not JSON')]"
+
+
+def test_files_from_before_a_column_are_read_with_it(store: Store, folder: Path) -> None:
+    """After an upgrade that adds a column, old Parquet files answer null for it, beside new ones that have it."""
+    store.feedback.ingest(batch(queries=[query("q1")]), "c", NOW)
+    store.analytics.publish(NOW)
+    for path in (folder / "queries").rglob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.drop_columns(["sorted_by", "sponsored"]), path)
+    store.feedback.ingest(batch(queries=[query("q2", sorted_by="price")], start=1), "c", NOW)
+    store.analytics.publish(NOW)
+    assert read(folder, "SELECT query_id, sorted_by FROM queries ORDER BY 1") == "[('q1', None), ('q2', 'price')]"
+    assert read(folder, "SELECT query_id, hit_ids FROM teaching_pages") == "[('q1', ['d1', 'd2', 'd3'])]"
