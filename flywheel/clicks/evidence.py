@@ -115,11 +115,25 @@ class ScoreFeatures:
 
 
 @dataclass(frozen=True, slots=True)
+class Explicit:
+    """People who voted (by their latest vote), put a pair's document into a cart or bought it, (pairs,) each.
+
+    A person counts 1 on a page of now, and half with each half-life of the page's age, as clicks do.
+    """
+
+    up: Floats
+    down: Floats
+    carts: Floats
+    purchases: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class PairFacts:
     """Unweighted counts behind each pair of an `Evidence`, in its order, for provenance.
 
     `thumbs_up`, `thumbs_down` count people by their latest vote; `carts`, `purchases` and `users` count people too.
-    Times are those of the earliest and the latest page or event, in epoch milliseconds.
+    Times are those of the earliest and the latest page or event, in epoch milliseconds. `aged` are the votes, carts and
+    purchases as they count now; None: all in full.
     """
 
     impressions: Counts
@@ -134,6 +148,14 @@ class PairFacts:
     first_ms: Counts
     last_ms: Counts
     model_versions: tuple[tuple[str, ...], ...]
+    aged: Explicit | None = None
+
+    def explicit(self) -> Explicit:
+        """What people said and bought, as it counts now."""
+        if self.aged is not None:
+            return self.aged
+        counts = (self.thumbs_up, self.thumbs_down, self.carts, self.purchases)
+        return Explicit(*(count.astype(np.float64) for count in counts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from flywheel.clicks.evidence import Collected, Counts, Floats, PairFacts
+from flywheel.clicks.evidence import Collected, Explicit, Floats, PairFacts
 from flywheel.clicks.model import ClickModel
 
 Label = Literal["positive", "ambiguous", "negative"]
@@ -22,6 +22,8 @@ Labels = npt.NDArray[np.str_]
 SURE = 0.8
 # a pull from which a document's clicks may come from colluders
 SUSPECT = 0.03
+# one vote decides for one half-life; after that it only moves the posterior, ever less
+VOTE_LASTS = 0.5
 COUNTS = ("impressions", "clicks", "satisfied", "bounced", "thumbs_up", "thumbs_down", "carts", "purchases", "users")
 
 
@@ -33,7 +35,9 @@ class Rules:
     `expected_precision`: the Bayesian false discovery rate (Newton et al., Biostatistics 2004, eq. 2.2). A document
     that people seem to click wherever they see it (a pull of `SUSPECT` or more) is a positive only above `SURE`.
     A cart or a purchase multiplies the odds of relevance once for each person. Votes, one a person, override the
-    clicks: more up than down is a positive of at least `vote_posterior`, more down than up a negative.
+    clicks: more up than down is a positive of at least `vote_posterior`, more down than up a negative. All of these age
+    as clicks do: odds by the power of their weight, and votes that together weigh less than `VOTE_LASTS` decide no
+    label any more.
     """
 
     posterior_threshold: float
@@ -87,10 +91,10 @@ def build(collected: Collected, model: ClickModel, rules: Rules) -> Pairs:
             f"{len(model.posterior)} posteriors and {evidence.pairs} pairs: fit the model on this evidence"
         )
     least = np.where(model.pull >= SUSPECT, max(SURE, rules.posterior_threshold), threshold(model.posterior, rules))
-    posterior = _with_purchases(model.posterior, facts, rules)
-    votes = facts.thumbs_up - facts.thumbs_down
-    posterior = np.where(votes > 0, np.maximum(posterior, rules.vote_posterior), posterior)
-    posterior = np.where(votes < 0, np.minimum(posterior, 1 - rules.vote_posterior), posterior)
+    said = facts.explicit()
+    votes = said.up - said.down
+    posterior = _with_votes(_with_purchases(model.posterior, said, rules), votes, rules)
+    votes = np.where(np.abs(votes) < VOTE_LASTS, 0.0, votes)
     label = _labels(posterior, votes, least, rules)
     by_clicks = _labels(model.posterior, np.zeros_like(votes), least, rules)
     # a negative of one vote counts a half; each further vote halves what is missing to one
@@ -126,15 +130,25 @@ def threshold(posterior: Floats, rules: Rules) -> float:
     return max(rules.posterior_threshold, min(SURE, float(likely[int(good.sum())])))
 
 
-def _with_purchases(posterior: Floats, facts: PairFacts, rules: Rules) -> Floats:
+def _with_purchases(posterior: Floats, said: Explicit, rules: Rules) -> Floats:
     """Each person's purchase, or else cart, adds its log odds, as an independent witness."""
-    carts_alone = np.maximum(0, facts.carts - facts.purchases)
-    more = facts.purchases * np.log(rules.purchase_odds) + carts_alone * np.log(rules.cart_odds)
+    carts_alone = np.maximum(0, said.carts - said.purchases)
+    more = said.purchases * np.log(rules.purchase_odds) + carts_alone * np.log(rules.cart_odds)
     odds = logit(np.clip(posterior, 1e-9, 1 - 1e-9)) + more
     return np.asarray(np.where(more > 0, expit(odds), posterior), dtype=np.float64)
 
 
-def _labels(posterior: Floats, votes: Counts, least: Floats, rules: Rules) -> Labels:
+def _with_votes(posterior: Floats, votes: Floats, rules: Rules) -> Floats:
+    """At least `vote_posterior`, or at most its complement, by votes of weight 1; by less a part of the way (logit)."""
+    said = np.where(votes > 0, np.maximum(posterior, rules.vote_posterior), posterior)
+    said = np.where(votes < 0, np.minimum(posterior, 1 - rules.vote_posterior), said)
+    share = np.minimum(1.0, np.abs(votes))
+    ours, theirs = (logit(np.clip(chance, 1e-9, 1 - 1e-9)) for chance in (posterior, said))
+    moved = expit((1 - share) * ours + share * theirs)
+    return np.asarray(np.select([share >= 1, share > 0], [said, moved], posterior), dtype=np.float64)
+
+
+def _labels(posterior: Floats, votes: Floats, least: Floats, rules: Rules) -> Labels:
     conditions = [votes < 0, (votes > 0) | (posterior > least), posterior > rules.ambiguous_threshold]
     return np.select(conditions, ["negative", "positive", "ambiguous"], "")
 

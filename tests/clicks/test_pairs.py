@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flywheel.clicks.evidence import Collected, Evidence, PairFacts
+from flywheel.clicks.evidence import Collected, Evidence, Explicit, PairFacts
 from flywheel.clicks.model import ClickModel, Curve
 from flywheel.clicks.pairs import COUNTS, Pairs, Rules, build, threshold
 from tests import defaults
@@ -103,3 +105,43 @@ def test_a_model_of_other_evidence_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="fit the model on this evidence"):
         build(Collected(evidence, pairs.facts, (), 0), model, defaults.rules())
+
+
+def aged(posterior: float, **weights: float) -> Pairs:
+    """One pair whose votes, carts and purchases weigh this much by now, though each was one."""
+    zero, index = np.zeros(1), np.zeros(1, dtype=np.int32)
+    evidence = Evidence(
+        ("shoes",), ("d0",), index, index, zero, zero, zero, index, index + 1, index, zero + 10, zero + 1,
+        np.zeros(2, dtype=np.int64), index[:0],
+    )  # fmt: skip
+    ones = {name: np.ones(1, dtype=np.int64) for name in (*COUNTS, "first_ms", "last_ms")}
+    left = Explicit(*(np.array([weights.get(name, 0.0)]) for name in ("up", "down", "carts", "purchases")))
+    model = ClickModel(CURVE, np.array([posterior]), np.array([posterior]), zero, 9, True, 99.0, True)
+    facts = PairFacts(**ones, model_versions=(("v0",),), aged=left)
+    return build(Collected(evidence, facts, ("Shoes!",), 0), model, defaults.rules())
+
+
+@given(
+    posterior=st.floats(0.06, 0.94),
+    fresh=st.floats(0.01, 1.0),
+    faded=st.floats(0.0, 1.0),
+    act=st.sampled_from(["up", "down", "carts", "purchases"]),
+)
+def test_what_people_said_moves_the_posterior_less_the_older_it_is(
+    posterior: float, fresh: float, faded: float, act: str
+) -> None:
+    """Votes, carts and purchases only ever lose weight, and with none left the clicks are alone."""
+    older = aged(posterior, **{act: fresh * faded}).posterior[0]
+    newer = aged(posterior, **{act: fresh}).posterior[0]
+    assert abs(older - posterior) <= abs(newer - posterior) + 1e-9
+    assert (newer - posterior) * (1 if act != "down" else -1) >= -1e-9
+    assert aged(posterior, **{act: 0.0}).posterior[0] == pytest.approx(posterior)
+
+
+def test_a_vote_decides_for_a_half_life() -> None:
+    """A vote in its first half-life makes the label, later the clicks do; what is left still moves the posterior."""
+    assert aged(0.06, up=0.51).label == ("positive",)
+    assert aged(0.06, up=0.49).label == ("ambiguous",)
+    assert aged(0.99, down=0.51).label == ("negative",)
+    assert aged(0.99, down=0.49).label == ("positive",)
+    assert aged(0.99, down=0.6).weight[0] < aged(0.99, down=0.9).weight[0] < 0.5

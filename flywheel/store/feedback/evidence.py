@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flywheel.clicks.evidence import Collected, Evidence, ExcludedUser, PairFacts
+from flywheel.clicks.evidence import Collected, Evidence, ExcludedUser, Explicit, PairFacts
+from flywheel.clicks.pairs import COUNTS
 from flywheel.settings.load import Signals
 from flywheel.store.feedback.dwells import judge_dwells
 from flywheel.store.feedback.suspects import EXCLUDED, idle_clickers
@@ -84,7 +85,7 @@ WITH aged AS (
 ), by_user AS (
     SELECT person, query_key, sum(weight) AS weight FROM aged WHERE person IS NOT NULL GROUP BY person, query_key
 ), by_query AS (SELECT query_key, sum(weight) AS weight FROM aged GROUP BY query_key)
-SELECT a.page, a.weight * coalesce(
+SELECT a.page, a.weight AS age, a.weight * coalesce(
            least(1, least($cap::DOUBLE, greatest(1, $share::DOUBLE * q.weight)) / u.weight), 1) AS weight
 FROM aged a JOIN by_query q USING (query_key) LEFT JOIN by_user u USING (person, query_key)
 """.replace("exp2_age(ts)", "pow(0.5, greatest(0, epoch_ms($until::TIMESTAMP) - epoch_ms(ts)) / $half_life_ms::DOUBLE)")
@@ -93,7 +94,8 @@ FROM aged a JOIN by_query q USING (query_key) LEFT JOIN by_user u USING (person,
 _LISTS = (
     """
 CREATE TEMP TABLE ev_kept AS
-SELECT p.page, p.query_key, hash(p.query_key, p.hit_ids, p.ranks, p.grid) AS list, p.ts, p.model_version, w.weight
+SELECT p.page, p.query_key, hash(p.query_key, p.hit_ids, p.ranks, p.grid) AS list, p.ts, p.model_version, w.age,
+       w.weight
 FROM ev_pages p JOIN ev_weights w USING (page)
 """,
     """
@@ -127,7 +129,7 @@ WHERE l.hit_ids[u.place] IS NOT NULL AND list_position(l.hit_ids, l.hit_ids[u.pl
 """,
     """
 CREATE TEMP TABLE ev_voted AS
-SELECT k.query_key, a.*, epoch_ms(k.ts) AS page_ms, k.weight, e.satisfied, e.bounced
+SELECT k.query_key, a.*, epoch_ms(k.ts) AS page_ms, k.age, k.weight, e.satisfied, e.bounced
 FROM ev_acts a JOIN ev_kept k USING (page) LEFT JOIN ev_ended e USING (page, doc_id)
 WHERE a.place IS NOT NULL OR a.liked IS NOT NULL OR a.cart OR a.purchase
 """,
@@ -195,9 +197,17 @@ WITH shown AS (
            max(epoch_ms(v.last_ts)) AS last_ms, min(v.page_ms) AS first_ms
     FROM ev_voted v JOIN ev_pairs p USING (query_key, doc_id) GROUP BY p.pair
 ), votes AS (
-    SELECT pair, count(*) FILTER (liked) AS thumbs_up, count(*) FILTER (NOT liked) AS thumbs_down FROM (
-        SELECT p.pair, arg_max(v.liked, v.liked_at) AS liked
+    SELECT pair, count(*) FILTER (liked) AS thumbs_up, count(*) FILTER (NOT liked) AS thumbs_down,
+           round(sum(age) FILTER (liked), 6) AS w_up, round(sum(age) FILTER (NOT liked), 6) AS w_down
+    FROM (
+        SELECT p.pair, arg_max(v.liked, v.liked_at) AS liked, arg_max(v.age, v.liked_at) AS age
         FROM ev_voted v JOIN ev_pairs p USING (query_key, doc_id) WHERE v.liked IS NOT NULL
+        GROUP BY p.pair, coalesce(v.person, v.page::VARCHAR)
+    ) GROUP BY pair
+), bought AS (
+    SELECT pair, round(sum(cart), 6) AS w_carts, round(sum(purchase), 6) AS w_purchases FROM (
+        SELECT p.pair, max(v.age) FILTER (v.cart) AS cart, max(v.age) FILTER (v.purchase) AS purchase
+        FROM ev_voted v JOIN ev_pairs p USING (query_key, doc_id) WHERE v.cart OR v.purchase
         GROUP BY p.pair, coalesce(v.person, v.page::VARCHAR)
     ) GROUP BY pair
 )
@@ -207,8 +217,11 @@ SELECT p.query_no, p.doc_id, coalesce(s.impressions, 0) AS impressions, coalesce
        coalesce(a.carts, 0) AS carts, coalesce(a.purchases, 0) AS purchases, coalesce(a.users, 0) AS users,
        least(s.first_ms, a.first_ms) AS first_ms, greatest(s.last_ms, a.last_ms) AS last_ms,
        coalesce(s.model_versions, []) AS model_versions, coalesce(a.w_measured, 0) AS w_measured,
-       coalesce(a.w_satisfied, 0) AS w_satisfied, coalesce(a.w_bounced, 0) AS w_bounced
+       coalesce(a.w_satisfied, 0) AS w_satisfied, coalesce(a.w_bounced, 0) AS w_bounced,
+       coalesce(t.w_up, 0) AS w_up, coalesce(t.w_down, 0) AS w_down, coalesce(b.w_carts, 0) AS w_carts,
+       coalesce(b.w_purchases, 0) AS w_purchases
 FROM ev_pairs p LEFT JOIN shown s USING (pair) LEFT JOIN acts a USING (pair) LEFT JOIN votes t USING (pair)
+LEFT JOIN bought b USING (pair)
 ORDER BY p.pair
 """
 
@@ -301,17 +314,21 @@ def _collected(con: duckdb.DuckDBPyConnection, values: dict[str, Any], until_ms:
         distance=_numpy(rows["distance"], np.int32),
         grid=_numpy(rows["grid"], np.bool_),
     )
-    names = [name for name in PairFacts.__dataclass_fields__ if name != "model_versions"]
-    counts = {name: _numpy(pairs[name], np.int64) for name in names}
-    facts = PairFacts(**counts, model_versions=tuple(tuple(row) for row in pairs["model_versions"].to_pylist()))
     return Collected(
         evidence=evidence,
-        facts=facts,
+        facts=_facts(pairs),
         texts=tuple(texts["text"].to_pylist()),
         until_ms=until_ms,
         excluded=tuple(ExcludedUser(*row) for row in excluded),
         unplaced_clicks=unplaced[0] if unplaced else 0,
     )
+
+
+def _facts(pairs: Any) -> PairFacts:
+    counts = {name: _numpy(pairs[name], np.int64) for name in (*COUNTS, "first_ms", "last_ms")}
+    aged = Explicit(*(_numpy(pairs[name], np.float64) for name in ("w_up", "w_down", "w_carts", "w_purchases")))
+    versions = tuple(tuple(row) for row in pairs["model_versions"].to_pylist())
+    return PairFacts(**counts, model_versions=versions, aged=aged)
 
 
 def _numpy(column: Any, kind: type[np.generic]) -> npt.NDArray[Any]:

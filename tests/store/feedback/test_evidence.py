@@ -312,3 +312,29 @@ def test_nothing_yet_is_empty_evidence(shop: Shop) -> None:
     """A new home has no evidence, and that is no error."""
     found = shop.collect()
     assert (found.evidence.pairs, len(found.evidence.pair), found.texts) == (0, 0, ())
+
+
+def test_votes_carts_and_purchases_age_as_clicks_do(shop: Shop) -> None:
+    """After one half-life and after two, each person's vote, cart and purchase weighs what the page's click does."""
+    signals = Signals(half_life_days=1.0, user_cap=1e9, user_share=1.0)
+    for age, user in ((0, "new"), (1, "old"), (2, "older")):
+        page = shop.page("shoes", "ab", user=user, at=T0 - age * DAY_MS)
+        for kind in (Kind.CLICK, Kind.ADD_TO_CART, Kind.PURCHASE, Kind.THUMBS_UP):
+            shop.event(kind, page, "a", at=T0 - age * DAY_MS + 1)
+        shop.event(Kind.THUMBS_DOWN, page, "b", at=T0 - age * DAY_MS + 1)
+    found = shop.collect(signals, until=T0)
+    weights = found.facts.explicit()
+    clicks = found.evidence.pair_clicks()[0]
+    assert clicks == pytest.approx(0.75)  # the newest acts are later than `until`, so that the newest page has none
+    for left, place in ((weights.carts, 0), (weights.purchases, 0), (weights.up, 0), (weights.down, 1)):
+        assert left[place] == pytest.approx(0.75)
+    assert found.facts.purchases.tolist() == [2, 0]
+
+
+def test_a_person_who_buys_again_counts_once_by_the_latest_page(shop: Shop) -> None:
+    """Two purchases of one person are one, as old as the newer."""
+    signals = Signals(half_life_days=1.0, user_cap=1e9, user_share=1.0)
+    for age in (1, 3):
+        page = shop.page("shoes", "a", user="anna", at=T0 - age * DAY_MS)
+        shop.event(Kind.PURCHASE, page, "a", at=T0 - age * DAY_MS)
+    assert shop.collect(signals, until=T0).facts.explicit().purchases.tolist() == [0.5]
