@@ -1,6 +1,7 @@
 """When a dwell satisfies and when it is a bounce: thresholds by segment, from the dwells themselves.
 
-It refuses to split dwells that form one heap. The caller says what a segment is.
+It refuses to split dwells that form one heap: then the longest quarter and the shortest one are named, and whether they
+mean anything is for `flywheel.clicks.relevance` to find out. The caller says what a segment is.
 """
 
 from __future__ import annotations
@@ -14,26 +15,30 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+Source = Literal["segment", "all", "settings", "quarters", "none"]
 
 BINS = 108
 PER_DOUBLING = 4
 """Bin i counts dwells from 2 ** (i / 4) to 2 ** ((i + 1) / 4) ms; the last ends at 37 hours."""
+LONGEST_MS = round(2 ** (BINS / PER_DOUBLING))
 _CENTRES = (np.arange(BINS) + 0.5) * np.log(2) / PER_DOUBLING
 MIN_DWELLS, MIN_IN_SEGMENT, SHRINKAGE = 1_000, 200, 300.0
+MIN_FOR_QUARTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """The rule of one segment: a dwell below `bounce_ms` is a bounce, one of `satisfied_ms` or more satisfies.
 
-    `source`: the segment's own dwells, those of all segments, or the settings where dwells do not form two heaps.
+    `source`: the segment's own dwells, or those of all segments. Where dwells do not form two heaps: the settings where
+    somebody set them, else the outer quarters, else none.
     """
 
     segment: str
     bounce_ms: int
     satisfied_ms: int
     dwells: int
-    source: Literal["segment", "all", "settings"]
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +58,57 @@ class _Mixture:
         return density
 
 
-def thresholds(counts: Mapping[str, Counts], *, bounce_ms: int, satisfied_ms: int) -> tuple[Threshold, ...]:
+def thresholds(
+    counts: Mapping[str, Counts],
+    *,
+    bounce_ms: int | None = None,
+    satisfied_ms: int | None = None,
+    insisted: bool = True,
+) -> tuple[Threshold, ...]:
     """Thresholds of each segment; `counts` holds its histogram of dwells, (BINS,).
 
     A mixture of two log-normals (dwell by kind of click, after Kim et al., WSDM 2014) is fitted to all dwells. Each
     segment then has its own fit, on its dwells and 300 more spread as the whole. A dwell is a bounce where it belongs
-    to the longer part with probability below 0.1, and satisfies from 0.9. The settings stay as they are with fewer than
-    1,000 dwells, or where the parts do not stand apart (Ashman's D of 2, and the Bayesian information criterion). A
-    segment of fewer than 200 dwells takes the thresholds of all.
+    to the longer part with probability below 0.1, and satisfies from 0.9. A segment of fewer than 200 dwells takes the
+    thresholds of all.
+
+    With fewer than 1,000 dwells, or where the parts do not stand apart (Ashman's D of 2, and the Bayesian information
+    criterion), both limits are those given, if somebody `insisted` on them. Else the shortest quarter of the dwells
+    bounces and the longest satisfies. Fewer than 100 dwells have no quarters: those given count, or none.
     """
     total = sum(counts.values(), start=np.zeros(BINS, dtype=np.int64)).astype(np.float64)
     whole = _fitted(total, None)
     split = total.sum() >= MIN_DWELLS and _stands_apart(total, whole)
+    few = total.sum() < MIN_FOR_QUARTERS
     by_segment = []
     for segment, own in sorted(counts.items()):
         dwells = int(own.sum())
-        if not split:
-            by_segment.append(Threshold(segment, bounce_ms, satisfied_ms, dwells, "settings"))
-        elif dwells < MIN_IN_SEGMENT:
-            by_segment.append(Threshold(segment, *_crossings(whole), dwells, "all"))
+        alone = dwells >= MIN_IN_SEGMENT
+        limits: tuple[int, int]
+        source: Source
+        if split and alone:
+            limits, source = _crossings(_fitted(own.astype(np.float64), whole)), "segment"
+        elif split:
+            limits, source = _crossings(whole), "all"
+        elif bounce_ms is not None and satisfied_ms is not None and (insisted or few):
+            limits, source = (bounce_ms, satisfied_ms), "settings"
+        elif few:
+            limits, source = (0, LONGEST_MS), "none"
         else:
-            by_segment.append(
-                Threshold(segment, *_crossings(_fitted(own.astype(np.float64), whole)), dwells, "segment")
-            )
+            limits, source = _quarters(own if alone else total), "quarters"
+        by_segment.append(Threshold(segment, *limits, dwells, source))
     return tuple(by_segment)
+
+
+def _quarters(counts: Counts | Floats) -> tuple[int, int]:
+    """The upper edge of the bin in which the first quarter ends, and the lower edge of that in which the last begins.
+
+    The first never lies above the second.
+    """
+    whole = np.cumsum(counts) / counts.sum()
+    low, high = (int(np.searchsorted(whole, share)) for share in (0.25, 0.75))
+    satisfied = round(2 ** (high / PER_DOUBLING))
+    return min(round(2 ** ((low + 1) / PER_DOUBLING)), satisfied), satisfied
 
 
 def _fitted(counts: Floats, prior: _Mixture | None, steps: int = 200) -> _Mixture:

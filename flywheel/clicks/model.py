@@ -192,7 +192,7 @@ class _Em:
         self.coefficients = np.zeros(columns.shape[1])
         self.coefficients[0] = logit(START_PRIOR)
         self.prior = np.full(evidence.pairs, START_PRIOR)
-        self.posterior = self.prior.copy()
+        self.posterior = self.by_clicks = self.prior.copy()
         self.pull = np.zeros(evidence.pairs)
         self.ends = Ends(evidence)
         self.iterations, self.converged = 0, False
@@ -236,12 +236,13 @@ class _Em:
 
     def _expect(self) -> None:
         if_relevant, if_not = self._likelihoods()
-        odds = logit(self.prior) + if_relevant - if_not + self.ends.log_odds()
-        self.posterior = expit(np.clip(odds, -30, 30))
+        odds = logit(self.prior) + if_relevant - if_not
+        self.by_clicks = expit(np.clip(odds, -30, 30))
+        self.posterior = expit(np.clip(odds + self.ends.log_odds(), -30, 30))
 
     def _maximise(self) -> None:
         self.scheme.update(self.posterior, self.pull)
-        self.ends.maximise(self.posterior)
+        self.ends.maximise(self.by_clicks)
         self.coefficients = logistic(self.columns, self.posterior, self.coefficients)
         self.prior = np.clip(expit(self.columns @ self.coefficients), 0.001, 0.95)
 

@@ -56,10 +56,11 @@ class Kafka(Section):
 
 class Signals(Section):
     ordinal_base: Literal[0, 1] = Field(1, description="what the first result's position.ordinal is in your events")
-    bounce_ms: int = Field(5_000, ge=0, description="a dwell below this weakens its click")
-    satisfied_ms: int = Field(30_000, ge=0, description="a dwell above this confirms its click")
+    bounce_ms: int = Field(5_000, ge=0, description="a dwell below this weakens its click (see learn_dwell)")
+    satisfied_ms: int = Field(30_000, ge=0, description="a dwell above this confirms its click (see learn_dwell)")
     learn_dwell: bool = Field(
-        True, description="take both from the dwells themselves, by segment, once 1,000 of them fall into two heaps"
+        True,
+        description="take both from the dwells themselves where you set neither, or where these fall into two heaps",
     )
     action_names: dict[str, str] = Field(
         default_factory=dict,

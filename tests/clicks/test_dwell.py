@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flywheel.clicks.dwell import BINS, Threshold, thresholds
+from flywheel.clicks.dwell import BINS, LONGEST_MS, Threshold, thresholds
 
 SETTINGS = {"bounce_ms": 5_000, "satisfied_ms": 30_000}
 
@@ -46,6 +46,35 @@ def test_the_settings_hold_where_dwells_do_not_fall_into_two_heaps(counts: np.nd
     """Too few dwells, or a single heap, change nothing."""
     found = only(thresholds({"all": counts}, **SETTINGS))
     assert (found.bounce_ms, found.satisfied_ms, found.source) == (5_000, 30_000, "settings"), why
+
+
+@pytest.mark.parametrize("count", [120, 900, 40_000])
+def test_quarters_hold_where_nobody_set_limits(count: int) -> None:
+    """Without two heaps and without settings a quarter bounces and a quarter satisfies, whatever the unit of time."""
+    for typical in (5_000, 400_000):
+        counts = dwells(count, typical, typical, seed=count)
+        found = only(thresholds({"all": counts}, **SETTINGS, insisted=False))
+        edges = 2 ** (np.arange(BINS) / 4)
+        assert found.source == "quarters"
+        assert counts[edges < found.bounce_ms - 1].sum() / count == pytest.approx(0.25, abs=0.16)
+        assert counts[edges >= found.satisfied_ms - 1].sum() / count == pytest.approx(0.25, abs=0.16)
+        assert found.bounce_ms <= found.satisfied_ms
+
+
+def test_a_handful_of_dwells_says_nothing() -> None:
+    """Below 100 dwells no dwell bounces or satisfies but by the settings, where those speak of dwells at all."""
+    found = only(thresholds({"all": dwells(80, 1_000, 16_000)}))
+    assert (found.bounce_ms, found.satisfied_ms, found.source) == (0, LONGEST_MS, "none")
+    given = only(thresholds({"all": dwells(80, 1_000, 16_000)}, **SETTINGS, insisted=False))
+    assert (given.bounce_ms, given.satisfied_ms, given.source) == (5_000, 30_000, "settings")
+
+
+def test_most_clicks_of_one_length_satisfy_together() -> None:
+    """Where over three quarters are equally long, those satisfy and the shorter ones bounce."""
+    counts = np.zeros(BINS, dtype=np.int64)
+    counts[[20, 60]] = 30, 170
+    found = only(thresholds({"all": counts}))
+    assert (found.bounce_ms, found.satisfied_ms) == (2**15, 2**15)
 
 
 def test_a_segment_has_its_own_thresholds_as_far_as_it_has_dwells() -> None:

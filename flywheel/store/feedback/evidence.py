@@ -55,7 +55,7 @@ CREATE TEMP TABLE ev_acts AS
 SELECT p.page, any_value(p.person) AS person, f.doc_id,
        any_value(list_position(p.hit_ids, f.doc_id)) AS place,
        bool_or(f.kind IN ('click', 'dwell', 'add_to_cart', 'purchase')) AS clicked,
-       max(f.dwell_ms) FILTER (f.kind = 'dwell') AS dwell_ms,
+       max(f.dwell_ms) FILTER (f.kind = 'dwell') AS dwell_ms, max(f.ts) FILTER (f.kind = 'click') AS clicked_at,
        arg_max(f.kind = 'thumbs_up', f.ts) FILTER (f.kind IN ('thumbs_up', 'thumbs_down')) AS liked,
        max(f.ts) FILTER (f.kind IN ('thumbs_up', 'thumbs_down')) AS liked_at,
        bool_or(f.kind = 'add_to_cart') AS cart, bool_or(f.kind = 'purchase') AS purchase,
@@ -187,8 +187,9 @@ WITH shown AS (
     FROM ev_numbered n JOIN ev_lists l USING (list) GROUP BY n.pair
 ), acts AS (
     SELECT p.pair, count(*) FILTER (v.clicked AND v.place IS NOT NULL) AS clicks,
-           count(*) FILTER (v.satisfied) AS satisfied, count(*) FILTER (v.bounced) AS bounced,
-           round(sum(v.weight) FILTER (v.dwell_ms IS NOT NULL), 6) AS w_measured,
+           count(*) FILTER (v.satisfied AND v.dwell_ms IS NOT NULL) AS satisfied,
+           count(*) FILTER (v.bounced AND v.dwell_ms IS NOT NULL) AS bounced,
+           round(sum(v.weight) FILTER (v.satisfied IS NOT NULL), 6) AS w_measured,
            round(sum(v.weight) FILTER (v.satisfied), 6) AS w_satisfied,
            round(sum(v.weight) FILTER (v.bounced), 6) AS w_bounced,
            count(DISTINCT coalesce(v.person, v.page::VARCHAR)) AS users,

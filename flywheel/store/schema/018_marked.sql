@@ -11,6 +11,8 @@ COMMENT ON COLUMN queries.filtered IS 'true: the person narrowed the results by 
 COMMENT ON COLUMN queries.sponsored IS 'documents that had a paid place on the page; what happened to them there teaches nothing';
 COMMENT ON COLUMN queries.layout IS 'how the page was laid out, as it was sent; grid has ranks of its own in the click model; null: a list';
 COMMENT ON COLUMN click_curves.layout IS 'list, or grid for pages that were marked as one';
+COMMENT ON COLUMN dwell_thresholds.segment IS 'length of the document (short, medium, long or unknown) and of the query (short or long); until the next act: no dwells are sent, and time to the person''s next click or page stands for them';
+COMMENT ON COLUMN dwell_thresholds.source IS 'segment (its own dwells), all (those of all segments), settings (dwells do not form two heaps, and somebody set them or there are hardly any), quarters (the outer quarters of the dwells) or none (too few)';
 
 CREATE MACRO teaches(sponsored, doc_id) AS NOT coalesce(list_contains(sponsored, doc_id), false);
 COMMENT ON MACRO teaches IS 'Whether what people did with a document teaches something on a page with these sponsored documents.';

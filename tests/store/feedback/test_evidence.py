@@ -338,3 +338,37 @@ def test_a_person_who_buys_again_counts_once_by_the_latest_page(shop: Shop) -> N
         page = shop.page("shoes", "a", user="anna", at=T0 - age * DAY_MS)
         shop.event(Kind.PURCHASE, page, "a", at=T0 - age * DAY_MS)
     assert shop.collect(signals, until=T0).facts.explicit().purchases.tolist() == [0.5]
+
+
+def test_without_dwells_what_people_do_next_ends_a_click(shop: Shop) -> None:
+    """Who is back after two seconds, or asks anew, bounced; who is not seen for half an hour was satisfied."""
+    for number in range(40):
+        at = T0 + number * 7_200_000
+        page = shop.page("shoes", "abc", user=f"u{number % 5}", at=at)
+        shop.event(Kind.CLICK, page, "a", at=at + 1_000)
+        shop.event(Kind.CLICK, page, "b", at=at + 3_000 + number)
+        again = shop.page("red shoes", "cd", user=f"u{number % 5}", at=at + 8_000 + number)
+        shop.event(Kind.CLICK, again, "d", at=at + 90_000)
+    found = shop.collect(until=T0 + 40 * 7_200_000)
+    ends = {
+        (found.evidence.queries[q], found.evidence.documents[d]): (m, s, b)
+        for q, d, m, s, b in zip(
+            found.evidence.pair_query, found.evidence.pair_document, found.evidence.measured,
+            found.evidence.satisfied, found.evidence.bounced, strict=True,
+        )
+    }  # fmt: skip
+    assert ends["shoes", "a"] == (40, 0, 40)
+    assert ends["shoes", "b"] == (40, 0, 0)
+    assert ends["red shoes", "d"] == (40, 40, 0)
+    assert {limit.source for limit in found.dwell} == {"quarters"}
+    assert fact(found, "red shoes", "d", "satisfied") == 0  # no dwell was measured, and none is claimed
+
+
+def test_a_person_who_cannot_be_followed_is_followed_on_the_page(shop: Shop) -> None:
+    """Clicks of nobody in particular end with the next click of their own page, never with another page's."""
+    for _ in range(60):
+        page = shop.page("shoes", "abc", at=T0)
+        shop.event(Kind.CLICK, page, "a", at=T0 + 1_000)
+        shop.event(Kind.CLICK, page, "b", at=T0 + 2_000)
+    found = shop.collect().evidence
+    assert (found.bounced[0], found.satisfied[1]) == (60, 60)
