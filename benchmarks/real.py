@@ -4,11 +4,17 @@
     python -m benchmarks.real order --logs ../shared/data/real
     python -m benchmarks.real week --logs ../shared/data/real
     python -m benchmarks.real alarms --logs ../shared/data/real --times 1000
+    python -m benchmarks.real learning --logs ../shared/data/real --log trec --times 3
 
 `promises`: a level is promised from 100 judged queries of a log and tested on all others, beside a logistic on log
 rank, impressions, clicks and CTR. `order`: AUC against raw CTR at equal rank and exposure, and log likelihood of
-held-out people against UBM. `week`: what 3,000 pages teach, and the same pages after exchanging clicks within (query,
-rank). `alarms`: how often the test of agreement holds on such clicks, and where only browsing differs by query.
+held-out people against UBM. `week`: what 3,000 pages teach by the product's own reading, and the same pages after
+exchanging clicks within (query, rank). `alarms`: how often the test of agreement holds at 0.5 % and at the product's
+level on such clicks, and where only browsing differs by query; and of 50 such logs how many teach anything. `learning`:
+see `benchmarks.real_learning`.
+
+In `alarms` and `week` a query that has a single page exchanges its clicks with other such queries, rank by rank: within
+itself nothing could change.
 
 A log is a folder with `pages.jsonl.gz` and `grades.tsv.gz`. The product's own code does the work; only the drawing and
 the counting stand here.
@@ -27,7 +33,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import print_result
-from flywheel.clicks.checks.agreement import agreement
+from benchmarks.real_learning import learning
+from benchmarks.real_taught import base_scores, clicked_pairs, named_pairs, taught
+from flywheel.clicks.checks.agreement import LEVEL, agreement
 from flywheel.clicks.checks.attraction import fit_attraction, order_by_clicks
 from flywheel.clicks.checks.forecast import held_out
 from flywheel.clicks.checks.order import auc, couples_across, couples_within
@@ -37,6 +45,8 @@ from flywheel.clicks.pages import Bools, ClickLog, Floats, ShownPage
 JUDGED_QUERIES = 100
 WEEK_PAGES = 3_000
 TOLERANCE = 0.02
+ALARM_LEVEL = 0.005
+WHOLE_FITS = 50
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Real:
 
     log: ClickLog
     relevant: Floats
+    score: Floats | None = None
 
     @staticmethod
     def read(folder: Path, grade: float) -> Real:
@@ -73,11 +84,13 @@ class Real:
         return Real(log, np.where(np.isnan(found), np.nan, found >= grade))
 
     def exchanged(self, rng: np.random.Generator) -> ClickLog:
-        """Clicks shuffled within (query, rank), each place of the page by itself."""
+        """Clicks shuffled within (query, rank), each place of the page by itself; lone pages among themselves."""
         log, clicked = self.log, self.log.clicked.copy()
-        by_query = np.argsort(log.query, kind="stable")
+        alone = np.bincount(log.query, minlength=len(log.queries))[log.query] == 1
+        group = np.where(alone, len(log.queries), log.query)
+        by_group = np.argsort(group, kind="stable")
         for column in range(clicked.shape[1]):
-            clicked[by_query, column] = log.clicked[np.argsort(log.query + rng.random(len(log.query))), column]
+            clicked[by_group, column] = log.clicked[np.argsort(group + rng.random(len(group))), column]
         return replace(log, clicked=clicked & log.shown)
 
     def browsing_alone(self, rng: np.random.Generator) -> ClickLog:
@@ -160,34 +173,47 @@ def order(real: Real, seeds: range) -> dict[str, Any]:
 
 
 def week(real: Real, seeds: range) -> dict[str, Any]:
-    """Draws of 3,000 pages: in how many people agree, what their clicked pairs are worth; and of exchanged clicks."""
-    rows = []
+    """Draws of 3,000 pages: positives, how many are right beside the clicked pairs; and of exchanged clicks."""
+    rows: list[dict[str, Any]] = []
     for seed in seeds:
         rng = np.random.default_rng([seed, 3])
         pages = np.zeros(len(real.log.query), np.bool_)
         pages[rng.choice(len(pages), min(WEEK_PAGES, len(pages)), replace=False)] = True
         drawn = Real(real.log.only(pages), real.relevant)
-        clicked = (drawn.log.counts().clicks > 0) & ~np.isnan(real.relevant)
-        test, none = agreement(drawn.log, rng), agreement(drawn.exchanged(rng), rng)
-        rows.append({"p": test.p, "z": test.z, "holds": test.holds, "exchanged_z": none.z, "exchanged": none.holds,
-                     "clicked": int(clicked.sum()), "right": float(real.relevant[clicked].mean())})  # fmt: skip
+        known = {pair for pair, right in zip(named_pairs(real.log), real.relevant, strict=True) if not np.isnan(right)}
+        right = {pair for pair, right in zip(named_pairs(real.log), real.relevant, strict=True) if right == 1}
+        clicked = {pair for pair in clicked_pairs(drawn.log) if pair in known}
+        learned, none = taught(drawn.log, seed), taught(drawn.exchanged(rng), seed)
+        judged = learned.positives & known
+        rows.append({"p": learned.p, "reading": learned.reading, "positives": len(judged), "exchanged_p": none.p,
+                     "exchanged_positives": len(none.positives), "clicked": len(clicked),
+                     "right": len(judged & right) / len(judged) if judged else None,
+                     "clicked_right": len(clicked & right) / len(clicked)})  # fmt: skip
+    enough = [
+        row for row in rows if row["positives"] >= 0.5 * row["clicked"] and row["right"] >= row["clicked_right"] - 1e-9
+    ]
     return {
         "draws": rows,
-        "agreed": sum(row["holds"] for row in rows),
-        "agreed_exchanged": sum(row["exchanged"] for row in rows),
-        "right": float(np.mean([row["right"] for row in rows])),
-        "clicked": float(np.mean([row["clicked"] for row in rows])),
+        "taught": sum(row["positives"] > 0 for row in rows),
+        "enough": len(enough),
+        "taught_exchanged": sum(row["exchanged_positives"] > 0 for row in rows),
     }
 
 
 def alarms(real: Real, seeds: range) -> dict[str, Any]:
-    """How often the test holds where it should not."""
-    found = {"exchanged": 0, "browsing": 0}
+    """How often the test holds where it should not, and how many of the first 50 logs teach anything all the same."""
+    found = {f"{kind}{level}": 0 for kind in ("exchanged", "browsing") for level in ("", "_at_products_level")}
+    taught_by = 0
     for seed in seeds:
         rng = np.random.default_rng([seed, 5])
-        found["exchanged"] += agreement(real.exchanged(rng), rng).holds
-        found["browsing"] += agreement(real.browsing_alone(rng), rng).holds
-    return {"times": len(seeds), **found}
+        shuffled = real.exchanged(rng)
+        for kind, log in (("exchanged", shuffled), ("browsing", real.browsing_alone(rng))):
+            p = agreement(log, rng).p
+            found[kind] += p <= ALARM_LEVEL
+            found[f"{kind}_at_products_level"] += p <= LEVEL
+        if seed < WHOLE_FITS:
+            taught_by += len(taught(shuffled, seed, real.score).positives) > 0
+    return {"times": len(seeds), **found, "whole_fits": min(WHOLE_FITS, len(seeds)), "that_teach": taught_by}
 
 
 MEASURES: dict[str, Callable[[Real, range], dict[str, Any]]] = {
@@ -196,20 +222,27 @@ MEASURES: dict[str, Callable[[Real, range], dict[str, Any]]] = {
     "week": week,
     "alarms": alarms,
 }
-TIMES = {"promises": 20, "order": 1, "week": 10, "alarms": 1_000}
+TIMES = {"promises": 20, "order": 1, "week": 10, "alarms": 1_000, "learning": 3}
 
 
 def main() -> None:
     """Read the command line, measure, print one JSON object on the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measure", choices=MEASURES)
+    parser.add_argument("measure", choices=TIMES)
     parser.add_argument("--logs", type=Path, required=True, help="folder with a folder for each log")
     parser.add_argument("--log", default="clara2", help="which of them")
     parser.add_argument("--grade", type=float, default=3.0, help="relevant from this grade on")
-    parser.add_argument("--times", type=int, help="draws; else 20, 1, 10 and 1,000")
+    parser.add_argument("--times", type=int, help="draws or seeds; else 20, 1, 10, 1,000 and 3")
+    parser.add_argument("--tier", default="query_tower", help="learning: what is trained")
     options = parser.parse_args()
-    real = Real.read(options.logs / options.log, options.grade)
+    folder = options.logs / options.log
     seeds = range(options.times or TIMES[options.measure])
+    if options.measure == "learning":
+        print_result(learning(folder, options.tier, seeds), seeds)
+        return
+    real = Real.read(folder, options.grade)
+    if options.measure == "alarms":
+        real = replace(real, score=base_scores(folder, real.log))
     print_result(MEASURES[options.measure](real, seeds), seeds)
 
 

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-
-@dataclass(frozen=True)
-class Unit:
-    """How a value is written."""
-
-    tell: Callable[[Any], str]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """`label` for people; `path` into the result, parts divided by `/`, `*` for every element; how it is written."""
-
-    label: str
-    path: str
-    unit: Unit
-
-
-@dataclass(frozen=True)
-class Row:
-    """`name` of the stored result; `what` it answers; the `command` that measures it."""
-
-    name: str
-    what: str
-    command: str
-    figures: tuple[Figure, ...]
-
-
-def _known(tell: Callable[[Any], str]) -> Unit:
-    return Unit(lambda value: "none" if value is None else tell(value))
-
-
-POINTS = _known(lambda value: f"{100 * value:.1f}")
-PERCENT = _known(lambda value: f"{100 * value:.1f} %")
-COUNT = _known(lambda value: f"{value:,.0f}")
-DECIMAL = _known(lambda value: f"{value:.2f}")
-FINE = _known(lambda value: f"{value:+.4f}")
-SMALL = _known(lambda value: f"{value:.1e}")
-SECONDS = _known(lambda value: f"{value:.1f} s")
-TIMES = _known(lambda value: f"{value:.1f} times")
-TEXT = _known(str)
-
-LEARNED = (
-    Figure("nDCG@10 of the base model", "base/all", POINTS),
-    Figure("after the last round", "champion/all", POINTS),
-    Figure("after the last round, by seed", "by_seed/*/champion/all", POINTS),
-    Figure("unseen, base model", "base/unseen", POINTS),
-    Figure("unseen, after the last round", "champion/unseen", POINTS),
-    Figure("share of the gain of perfect labels on what was shown", "gain_fraction/mean", PERCENT),
-    Figure("precision of the pairs, by round", "rounds/*/precision", PERCENT),
-    Figure("clicks given up for exploration", "exploration/ctr_given_up", PERCENT),
+from benchmarks.report_units import (
+    COUNT,
+    DECIMAL,
+    FINE,
+    LEARN,
+    LEARNED,
+    PERCENT,
+    PLAIN,
+    POINTS,
+    SECONDS,
+    SMALL,
+    TIMES,
+    Figure,
+    Row,
 )
-LEARN = "python -m benchmarks.learning --beir scifact"
+
 LEARNING_CLICKS = tuple(
     Row(f"learning-{clicks}", what, f"{LEARN} --clicks {clicks} --arms champion,perfect_shown --seeds 3", LEARNED)
     for clicks, what in (
@@ -319,22 +279,35 @@ REAL = (
     ),
     Row(
         "real-week",
-        "the test of agreement on 3,000 pages of a real log, and after exchanging clicks within query and rank",
+        "what 3,000 pages of a real log teach, and the same after exchanging clicks within query and rank",
         "python -m benchmarks.real week --logs real",
         (
-            Figure("draws of 10 in which people agree", "agreed", COUNT),
-            Figure("after the exchange", "agreed_exchanged", COUNT),
-            Figure("clicked pairs that are judged", "clicked", COUNT),
-            Figure("right of them", "right", PERCENT),
+            Figure("draws of 10 that teach", "taught", COUNT),
+            Figure("half the clicked pairs or more, no less right", "enough", COUNT),
+            Figure("that teach after the exchange", "taught_exchanged", COUNT),
         ),
     ),
     Row(
         "real-alarms",
-        "false alarms of the test of agreement at 0.5 %, of 1,000",
+        "false alarms of the test of agreement at 0.5 %, of 1,000, and of 50 whole fits",
         "python -m benchmarks.real alarms --logs real",
         (
             Figure("clicks exchanged within query and rank", "exchanged", COUNT),
             Figure("browsing that differs by query", "browsing", COUNT),
+            Figure("fits that teach anything", "that_teach", COUNT),
+        ),
+    ),
+    Row(
+        "real-learning",
+        "gain in nDCG@10 by human grades from the clicks of a small real log, beside every click as a positive",
+        "python -m benchmarks.real learning --logs real --log trec",
+        (
+            Figure("other half of the sessions, ours", "ways/ours/held_out/gain", PLAIN),
+            Figure("its lower end, 90 %", "ways/ours/held_out/low_90", PLAIN),
+            Figure("every click", "ways/every_click/held_out/gain", PLAIN),
+            Figure("topics that never trained, ours", "ways/ours/unseen/gain", PLAIN),
+            Figure("every click", "ways/every_click/unseen/gain", PLAIN),
+            Figure("clicks of other pages", "ways/random/held_out/gain", PLAIN),
         ),
     ),
 )

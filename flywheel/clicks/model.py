@@ -1,7 +1,7 @@
 """What clicks say about relevance: how people examine a page, and from that the posterior of each document.
 
-It refuses to call anything relevant where clicks do not tell documents apart. The method is regression EM over
-aggregates.
+Whether clicks mean anything is not for it to say: `flywheel.clicks.checks` asks the people. It does say whether there
+are two kinds of documents at all. The method is regression EM over aggregates.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from flywheel.clicks.examination import (
     place_name,
     pulled,
 )
+from flywheel.clicks.kinds import CLEAR, advantage
 from flywheel.clicks.relevance import Ends, design, logistic
 
 __all__ = ["CONTEXTS", "ClickModel", "Curve", "Evidence", "NoEvidenceError", "Options", "ScoreFeatures", "fit"]
@@ -68,13 +69,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ClickModel:
-    """The fit: posterior and prior relevance by pair, the curve, and whether any of it can be trusted.
+    """The fit: posterior and prior relevance by pair, the curve, and how far it can be trusted.
 
-    `gain` is the log likelihood above that of clicks which do not depend on relevance. `separable`: it is more than
-    chance and free parameters explain. `pull` is the chance that people click the pair's document wherever they see
-    it, judged by its other queries. `scheme` is how people examine a page, judged by their clicks: by rank, by context
-    or as a cascade. `onward` are a cascade's probabilities to go on: after a click on an irrelevant document, after a
-    click on a relevant one, and after a skip.
+    `gain` is the log likelihood above that of clicks which do not depend on relevance. `clear` is that of two kinds of
+    documents above a continuum, see `flywheel.clicks.kinds`. `pull` is the chance that people click the pair's document
+    wherever they see it, judged by its other queries. `scheme` is how people examine a page, judged by their clicks: by
+    rank, by context or as a cascade. `onward` are a cascade's probabilities to go on: after a click on an irrelevant
+    document, after a click on a relevant one, and after a skip.
     """
 
     curve: Curve
@@ -84,10 +85,15 @@ class ClickModel:
     iterations: int
     converged: bool
     gain: float
-    separable: bool
+    clear: float
     warnings: tuple[str, ...] = field(default=())
     scheme: str = "rank"
     onward: tuple[float, float, float] | None = None
+
+    @property
+    def two_kinds(self) -> bool:
+        """Whether documents are relevant or not, rather than more and less attractive: what the posterior rests on."""
+        return self.clear > CLEAR
 
 
 class NoEvidenceError(ValueError):
@@ -110,20 +116,12 @@ def fit(evidence: Evidence, features: ScoreFeatures, options: Options, previous:
     rows = Rows.of(evidence, options.max_rank)
     lent, warnings = _weak_ranks(rows, options, previous)
     em = _best(rows, design(evidence, features), options, lent)
-    gain, separable = _separability(em)
     if not em.converged:
         warnings.append(f"EM had not converged after {em.iterations} iterations")
-    posterior = em.posterior
-    if not separable:
-        warnings.append(
-            "clicks do not tell relevant documents from others"
-            f" (log likelihood gain {gain:.1f} over none): no positives"
-        )
-        posterior = np.minimum(posterior, START_PRIOR)
     scheme = em.scheme
     return ClickModel(
-        _curve(em), posterior, em.prior, em.pull, em.iterations, em.converged, gain, separable, tuple(warnings),
-        scheme.name, (*scheme.after.tolist(), scheme.onward) if isinstance(scheme, Cascade) else None,
+        _curve(em), em.posterior, em.prior, em.pull, em.iterations, em.converged, _gain(em), em.clear(),
+        tuple(warnings), scheme.name, (*scheme.after.tolist(), scheme.onward) if isinstance(scheme, Cascade) else None,
     )  # fmt: skip
 
 
@@ -171,7 +169,6 @@ SIEGES = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 0.85])
 ASKED = np.array([1.5, 3.0])
 # prior chances of a document: clicked wherever it is shown, besieged by colluders, answers more than its scores say
 BAIT, BESIEGED, SOUGHT = 5e-3, 1e-4, 1e-4
-_BLIND_STEPS = 15
 PULL_PRIOR = np.log(
     [
         1 - BAIT - BESIEGED - SOUGHT,
@@ -223,15 +220,30 @@ class _Em:
 
     def log_likelihood(self) -> float:
         """The log likelihood of all clicks and skips, relevance summed out."""
+        return float(self._by_pair().sum())
+
+    def _by_pair(self) -> Floats:
+        """The same of each pair: (pairs,)."""
         if_relevant, if_not = self._likelihoods()
-        return float(np.logaddexp(np.log(self.prior) + if_relevant, np.log1p(-self.prior) + if_not).sum())
+        told: Floats = np.logaddexp(np.log(self.prior) + if_relevant, np.log1p(-self.prior) + if_not)
+        return told
+
+    def clear(self) -> float:
+        """How much better two kinds of documents explain the clicks than a continuum of them."""
+        evidence = self.rows.evidence
+        return advantage(self._by_pair(), self.columns, evidence.pair, evidence.clicks, self.skips, self._rates())
+
+    def _rates(self) -> Rates:
+        """The scheme's rates by row, with the pull of irrelevant documents.
+
+        It is capped by the relevant rate: however strong the pull, a click never speaks against relevance.
+        """
+        relevant, irrelevant = self.scheme.rates()
+        return relevant, np.minimum(pulled(irrelevant, self.pull[self.rows.evidence.pair]), relevant)
 
     def _likelihoods(self) -> Rates:
         """Log likelihood of each pair's clicks if relevant, and if not."""
-        evidence = self.rows.evidence
-        relevant, irrelevant = self.scheme.rates()
-        # capped by the relevant rate: however strong the pull, a click never speaks against relevance
-        irrelevant = np.minimum(pulled(irrelevant, self.pull[evidence.pair]), relevant)
+        relevant, irrelevant = self._rates()
         return self._told(relevant), self._told(irrelevant)
 
     def _expect(self) -> None:
@@ -285,33 +297,13 @@ class _Em:
         return self.rows.by_pair(self.rows.evidence.clicks * np.log(rates) + self.skips * np.log1p(-rates))
 
 
-def _separability(em: _Em) -> tuple[float, bool]:
-    """The gain in log likelihood over rates that ignore relevance, and whether relevance explains it.
-
-    It must exceed what the parameters gain by chance. Relevance must also explain more than three things without it:
-    some queries draw more clicks on whatever they show, a click changes the chance of the next, and people stop.
-    """
+def _gain(em: _Em) -> float:
+    """The gain in log likelihood over click rates by rank, and by whether there is a click above, without relevance."""
     rows, evidence = em.rows, em.rows.evidence
-
-    def null(rate: Floats) -> float:
-        return float(evidence.clicks @ np.log(rate) + em.skips @ np.log1p(-rate))
-
     cell = 2 * rows.place + (evidence.above > 0)
     clicks, shown = sums(cell, evidence.clicks, 2 * rows.ranks), sums(cell, evidence.impressions, 2 * rows.ranks)
-    blind = [np.clip(clicks / np.maximum(shown, 1e-9), 1e-9, 1 - 1e-9)[cell]]
-    if isinstance(em.scheme, Cascade) and evidence.distance is not None:
-        idle, nobody = Cascade(rows, evidence.distance), np.zeros(evidence.pairs)
-        for _ in range(_BLIND_STEPS):
-            idle.update(nobody, np.zeros(evidence.pairs))
-        blind.append(np.clip(idle.rates()[1], 1e-9, 1 - 1e-9))
-    rate = max(blind, key=null)
-    query, count = evidence.pair_query[evidence.pair], len(evidence.queries)
-    lively = (sums(query, evidence.clicks, count) + 3) / (sums(query, evidence.impressions * rate, count) + 3)
-    gain = em.log_likelihood() - null(rate)
-    by_query = null(np.minimum(rate * lively[query], 0.999)) - null(rate) - count / 2
-    cells = int((shown > 0).sum())
-    penalty = 0.5 * (cells + em.columns.shape[1]) * math.log(max(2, evidence.pairs))
-    return gain, bool(gain > penalty and gain > by_query)
+    rate = np.clip(clicks / np.maximum(shown, 1e-9), 1e-9, 1 - 1e-9)[cell]
+    return em.log_likelihood() - float(evidence.clicks @ np.log(rate) + em.skips @ np.log1p(-rate))
 
 
 def _curve(em: _Em) -> Curve:

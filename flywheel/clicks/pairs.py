@@ -13,9 +13,12 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from flywheel.clicks.evidence import Collected, Explicit, Floats, PairFacts
-from flywheel.clicks.model import ClickModel
+from flywheel.clicks.model import START_PRIOR, ClickModel
 
 Label = Literal["positive", "ambiguous", "negative"]
+Reading = Literal["posterior", "clicks", "nothing"]
+"""What a run makes of its clicks. `posterior`: positives are what is likely relevant. `clicks`: every clicked pair is a
+weak positive, without any claim. `nothing`: people are not shown to agree, so only votes, carts and purchases count."""
 Labels = npt.NDArray[np.str_]
 
 # right four times in five: learned, however unsure all the other pairs are
@@ -79,8 +82,11 @@ class Pairs:
         return self.label.count(label)
 
 
-def build(collected: Collected, model: ClickModel, rules: Rules) -> Pairs:
+def build(collected: Collected, model: ClickModel, rules: Rules, reading: Reading = "posterior") -> Pairs:
     """Label every pair that has evidence worth a label; `model` was fitted on `collected.evidence`.
+
+    A weak positive weighs as its clicks count after age and caps, 1 at most. Without agreement no posterior is above
+    the prior of a document that nobody clicked.
 
     Raises:
         ValueError: the model belongs to other evidence.
@@ -90,15 +96,25 @@ def build(collected: Collected, model: ClickModel, rules: Rules) -> Pairs:
         raise ValueError(
             f"{len(model.posterior)} posteriors and {evidence.pairs} pairs: fit the model on this evidence"
         )
-    least = np.where(model.pull >= SUSPECT, max(SURE, rules.posterior_threshold), threshold(model.posterior, rules))
+    told = np.minimum(model.posterior, START_PRIOR) if reading == "nothing" else model.posterior
+    least = np.where(model.pull >= SUSPECT, max(SURE, rules.posterior_threshold), threshold(told, rules))
     said = facts.explicit()
     votes = said.up - said.down
-    posterior = _with_votes(_with_purchases(model.posterior, said, rules), votes, rules)
+    posterior = _with_votes(_with_purchases(told, said, rules), votes, rules)
     votes = np.where(np.abs(votes) < VOTE_LASTS, 0.0, votes)
+    clicks = evidence.pair_clicks()
     label = _labels(posterior, votes, least, rules)
-    by_clicks = _labels(model.posterior, np.zeros_like(votes), least, rules)
+    by_clicks = _labels(told, np.zeros_like(votes), least, rules)
+    sure = posterior
+    if reading == "clicks":
+        # what clicks alone would call relevant is what the posterior cannot be trusted with
+        spoken = (label == "positive") & (by_clicks != "positive")
+        label = np.where((label == "positive") & ~spoken, "ambiguous", label)
+        by_clicks = np.where(clicks > 0, "positive", "ambiguous")
+        label = np.where((clicks > 0) & (label != "negative"), "positive", label)
+        sure = np.where(spoken, posterior, np.minimum(1.0, clicks))
     # a negative of one vote counts a half; each further vote halves what is missing to one
-    weight = np.select([label == "positive", label == "negative"], [posterior, 1 - 0.5 ** np.abs(votes)], 0.0)
+    weight = np.select([label == "positive", label == "negative"], [sure, 1 - 0.5 ** np.abs(votes)], 0.0)
     kept = np.flatnonzero(label != "")
     queries, documents = evidence.pair_query[kept], evidence.pair_document[kept]
     return Pairs(
@@ -111,7 +127,7 @@ def build(collected: Collected, model: ClickModel, rules: Rules) -> Pairs:
         prior=model.prior[kept],
         pull=model.pull[kept],
         impressions=evidence.pair_impressions()[kept],
-        clicks=evidence.pair_clicks()[kept],
+        clicks=clicks[kept],
         source=tuple(np.where(label == by_clicks, "clicks", "explicit")[kept].tolist()),
         facts=_chosen(facts, kept),
     )

@@ -84,6 +84,7 @@ class LocalOperations:
         report = {
             "ingest": {**store.feedback.counts(), **live.pop("ingest")},
             "marked": asdict(store.traffic.marked()),
+            "evidence": store.checks.latest(),
             "triggers": self.triggers(),
             "cycle": {
                 "paused": bool(store.state.get(PAUSED, False)),

@@ -99,7 +99,8 @@ class Planner:
         if not self._settings.enabled:
             return self._nothing("exploration.enabled is false", now_ms)
         store = self._store
-        collected = store.evidence.collect(until_ms, self._config.signals, exclude_keys=store.golden.query_keys())
+        golden = store.golden.query_keys()
+        collected = store.evidence.collect(until_ms, self._config.signals, exclude_keys=golden)
         champion = store.models.aliases()[CHAMPION]
         evidence = collected.evidence
         if not evidence.pairs:
@@ -109,11 +110,10 @@ class Planner:
         self._encoded = {v: {t: x for t, x in vectors.items() if t in asked} for v, vectors in self._encoded.items()}
         try:
             options = Options(session_context=self._config.signals.session_context)
-            model = fit(evidence, self._features(champion, evidence, collected.texts), options)
+            features = self._features(champion, evidence, collected.texts)
+            model = fit(evidence, features, options)
         except NoEvidenceError as reason:
             return self._nothing(str(reason), now_ms)
-        if not model.separable:
-            return self._nothing("clicks do not tell relevant documents from others yet", now_ms)
         shown = np.bincount(evidence.pair_query, weights=evidence.pair_impressions(), minlength=len(evidence.queries))
         numbers = np.sort(np.argsort(-shown, kind="stable")[: self._settings.queries])
         keys, texts = [evidence.queries[i] for i in numbers], [collected.texts[i] for i in numbers]

@@ -73,7 +73,8 @@ def score(collected: Collected, ours: Floats, theirs: Floats, reading: HeldOutRu
     Both models are treated alike: swapping their names changes only the sign. Neither ranks a document that nobody was
     shown. The posteriors come from a click model of these queries alone. Its prior sees the mean of both models' scores
     (`ours`, `theirs`: (pairs,), each by its own spread) and no rank. A query without a likely relevant document is not
-    scored. Evidence is capped by user as in training. Queries that mostly one person asked are one group.
+    scored, and none is where documents do not fall into two kinds. Evidence is capped by user as in training. Queries
+    that mostly one person asked are one group.
     """
     evidence = collected.evidence
     try:
@@ -81,7 +82,8 @@ def score(collected: Collected, ours: Floats, theirs: Floats, reading: HeldOutRu
     except NoEvidenceError:
         return _nothing("no pages of held-out queries yet")
     pairs = build(collected, model, reading.rules)
-    relevant = {key for key, label in zip(pairs.query_key, pairs.label, strict=True) if label == "positive"}
+    labelled = zip(pairs.query_key, pairs.label, strict=True)
+    relevant = {key for key, label in labelled if label == "positive" and model.two_kinds}
     judged: dict[str, dict[str, float]] = {key: {} for key in evidence.queries}
     columns = zip(pairs.query_key, pairs.doc_id, pairs.label, pairs.posterior, strict=True)
     for key, doc_id, label, posterior in columns:
@@ -92,7 +94,7 @@ def score(collected: Collected, ours: Floats, theirs: Floats, reading: HeldOutRu
     positive = set(zip(pairs.query_key, pairs.doc_id, pairs.label, strict=True))
     seen = [any((key, doc, "positive") in positive and doc in reading.trained for doc in judged[key]) for key in judged]
     asked = [reading.askers.get(key, f"\0{row}") for row, key in enumerate(evidence.queries)]
-    note = "" if model.separable else "clicks on held-out queries do not tell relevant documents from others"
+    note = "" if model.two_kinds else "documents do not fall into two kinds by these clicks, so they order no models"
     groups = np.unique(asked, return_inverse=True)[1].astype(np.int64)
     return HeldOutScores(champion, challenger, np.array(seen, dtype=bool), groups, note)
 

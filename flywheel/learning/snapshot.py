@@ -16,8 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from flywheel.clicks.evidence import Evidence
-from flywheel.clicks.model import Curve, NoEvidenceError, Options, ScoreFeatures, fit
-from flywheel.clicks.pairs import Rules, build
+from flywheel.clicks.model import ClickModel, Curve, NoEvidenceError, Options, ScoreFeatures, fit
+from flywheel.clicks.pairs import Rules
+from flywheel.clicks.sessions import Chains
+from flywheel.events import normalise_query
+from flywheel.learning.reading import ChainScores, JudgedEvidence, Read, Seen, read
 from flywheel.retrieval.index import Index
 from flywheel.retrieval.indexer import Indexers
 from flywheel.retrieval.registry import BASE, Registry
@@ -72,21 +75,32 @@ class Learning:
         Raises:
             NothingToLearn: no impressions, clicks that say nothing about relevance, or no pair new to the champion.
         """
-        signals = self.config.signals
-        exclude = self.store.golden.query_keys()
-        collected = self.store.evidence.collect(run.until_ms or 0, signals, exclude_keys=exclude)
+        signals, golden = self.config.signals, self.store.golden.query_keys()
+        until_ms = run.until_ms or 0
+        seen = Seen(*self.store.evidence.collect_with_pages(until_ms, signals, exclude_keys=golden))
+        collected = seen.collected
         evidence = collected.evidence
         options = Options(session_context=signals.session_context)
+        queries = self._encoded(run, collected.texts)
+        index = self.indexers.of(str(run.parent)).index
+        cosines = scores(queries, index, evidence)
         try:
-            model = fit(evidence, self._features(run, evidence, collected.texts), options, self._last_curve(run))
+            features = ScoreFeatures.of(evidence, cosines, self.words.scores(evidence, collected.texts))
+            model = fit(evidence, features, options, self._last_curve(run))
         except NoEvidenceError as problem:
             raise NothingToLearn((str(problem),), {"until_ms": run.until_ms}) from problem
-        pairs = build(collected, model, rules_of(signals))
+        found = read(
+            seen, model, cosines, _of_chains(queries, index, evidence), self._judged(until_ms, golden),
+            rules_of(signals), run.seed or 0,
+        )  # fmt: skip
+        pairs = found.pairs
         self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model, collected=collected)
+        self.store.checks.write(run.run_id, _checked(found, model))
         since = self._trained_on(run)
         indexed = set(self.indexers.of(str(run.parent)).index.doc_ids)
         fresh = self.store.pairs.new_since(run.run_id, since)["doc_id"].to_pylist()
         new = sum(doc_id in indexed for doc_id in fresh)
+        clicked = evidence.pair_clicks() > 0
         facts = {
             "impressions": float(evidence.impressions.sum()),
             "pairs_shown": evidence.pairs,
@@ -94,7 +108,10 @@ class Learning:
             "new_positives": new,
             "gone_positives": len(fresh) - new,
             "excluded_users": len(collected.excluded),
-            "warnings": list(model.warnings),
+            "reading": found.reading,
+            "clicked_pairs": int(clicked.sum()),
+            "gone_clicked_pairs": int((clicked & (cosines == 0)).sum()),
+            "warnings": [*found.reasons, *model.warnings],
         }
         log.info("run %s: %s", run.run_id, facts)
         if not new:
@@ -177,15 +194,25 @@ class Learning:
         texts = {" ".join(contents[doc_id].split()[:_PROBE_WORDS]) for doc_id in sorted(contents)}
         return sorted(texts)
 
-    def _features(self, run: TrainingRun, evidence: Evidence, texts: Sequence[str]) -> ScoreFeatures:
-        indexer = self.indexers.of(str(run.parent))
-        indexer.catch_up()
+    def _encoded(self, run: TrainingRun, texts: Sequence[str]) -> Vectors:
+        """The champion's vectors of these queries."""
+        self.indexers.of(str(run.parent)).catch_up()
         queries = self.registry.encoder(str(run.parent)).encode_queries(list(texts))
         self._asked.clear()
         if run.tier == "adapter":  # this tier needs only the vectors; the others encode the words themselves
             self._asked[run.run_id] = texts, queries
-        words = self.words.scores(evidence, texts)
-        return ScoreFeatures.of(evidence, scores(queries, indexer.index, evidence), words)
+        return queries
+
+    def _judged(self, until_ms: int, golden: set[str]) -> JudgedEvidence:
+        """What people did for golden queries. It never trains; it tells what positives are worth."""
+        evidence = self.store.evidence.collect(until_ms, self.config.signals, only_keys=golden).evidence
+        sets = self.store.golden.current("golden")
+        told = [
+            (normalise_query(text), grades)
+            for judged in sets
+            for text, grades in zip(judged.queries, judged.judgements, strict=True)
+        ]
+        return JudgedEvidence(evidence, told)
 
     def _last_curve(self, run: TrainingRun) -> Curve | None:
         """The curve of the last run, for ranks that are seldom shown now."""
@@ -200,16 +227,61 @@ def rules_of(signals: Signals) -> Rules:
 
 def scores(queries: Vectors, index: Index, evidence: Evidence) -> npt.NDArray[np.float64]:
     """Cosines (pairs,) of each pair's query (vectors `queries`, (n, d)) and document; 0 for one that is not indexed."""
+    return _cosines(queries, index, evidence.pair_query, evidence.documents, evidence.pair_document)
+
+
+def _cosines(
+    queries: Vectors,
+    index: Index,
+    query: npt.NDArray[np.integer],
+    doc_ids: Sequence[str],
+    document: npt.NDArray[np.integer],
+) -> npt.NDArray[np.float64]:
     indexed = set(index.doc_ids)
-    documents = np.zeros((len(evidence.documents), index.dimension), np.float32)
-    rows = [row for row, doc_id in enumerate(evidence.documents) if doc_id in indexed]
-    documents[rows] = index.vectors([evidence.documents[row] for row in rows])
-    cosines = np.empty(evidence.pairs)
-    for start in range(0, evidence.pairs, _CHUNK):
+    documents = np.zeros((len(doc_ids), index.dimension), np.float32)
+    rows = [row for row, doc_id in enumerate(doc_ids) if doc_id in indexed]
+    documents[rows] = index.vectors([doc_ids[row] for row in rows])
+    cosines = np.empty(len(query))
+    for start in range(0, len(query), _CHUNK):
         part = slice(start, start + _CHUNK)
-        left, right = queries[evidence.pair_query[part]], documents[evidence.pair_document[part]]
-        cosines[part] = np.einsum("ij,ij->i", left, right)
+        cosines[part] = np.einsum("ij,ij->i", queries[query[part]], documents[document[part]])
     return cosines
+
+
+def _of_chains(queries: Vectors, index: Index, evidence: Evidence) -> ChainScores:
+    """The champion's scores of what sessions clicked for their other queries."""
+    number = {key: row for row, key in enumerate(evidence.queries)}
+
+    def told(chains: Chains) -> npt.NDArray[np.float64]:
+        asked = np.array([number.get(key, 0) for key in chains.query], np.int64)
+        names, document = np.unique(np.array(chains.doc_id, object), return_inverse=True)
+        return _cosines(queries, index, asked, names.tolist(), document) if len(chains) else np.zeros(0)
+
+    return told
+
+
+def _checked(found: Read, model: ClickModel) -> dict[str, Any]:
+    """The run's row of `evidence_checks`."""
+    agreed, told, verified = found.meaning.agreement, found.meaning.opinion, found.verified
+    return {
+        "reading": found.reading,
+        "sentence": found.meaning.sentence,
+        "agreement_z": agreed.z,
+        "agreement_p": agreed.p,
+        "telling_clicks": agreed.clicks,
+        "telling_queries": agreed.queries,
+        "opinion_z": None if told is None else told.z,
+        "opinion_p": None if told is None else told.p,
+        "clear": model.clear,
+        "asked": verified.asked,
+        "promised": None if verified.promise is None else verified.promise.level,
+        "promised_positives": found.promised,
+        "positives": found.pairs.count("positive"),
+        "judged_pairs": verified.judged_pairs,
+        "judged_queries": verified.judged_queries,
+        "pairs_needed": verified.pairs_needed,
+        "verdict": verified.sentence,
+    }
 
 
 def _labelled(pairs: pa.Table, source: str) -> pa.Table:
@@ -219,9 +291,12 @@ def _labelled(pairs: pa.Table, source: str) -> pa.Table:
 
 
 def _why_nothing(facts: dict[str, Any]) -> tuple[str, ...]:
-    if facts["gone_positives"]:
-        return (f"{facts['gone_positives']} new positive pairs are about documents that are gone; nothing to learn",)
+    """What is missing first, with its number."""
+    gone, clicked = facts["gone_clicked_pairs"], facts["clicked_pairs"]
+    if facts["gone_positives"] or (clicked and gone == clicked):
+        pairs = facts["gone_positives"] or gone
+        return (f"{pairs} new positive pairs are about documents that are gone; nothing to learn",)
     if facts["positives"]:
         return (f"all {facts['positives']} positive pairs are known to the champion already; nothing new to learn",)
     shown = f"{facts['impressions']:.0f} impressions of {facts['pairs_shown']} pairs gave no positive"
-    return (shown, *facts["warnings"])
+    return (facts["warnings"][0], shown, *facts["warnings"][1:])

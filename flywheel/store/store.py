@@ -24,6 +24,7 @@ from flywheel.store.published.sql import ReadOnlySql
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.migrations import migrate
 from flywheel.store.state import State
+from flywheel.store.training.checks import EvidenceChecks
 from flywheel.store.training.heldout import HeldOutReader
 from flywheel.store.training.models import Models
 from flywheel.store.training.runs import Runs
@@ -45,6 +46,7 @@ class Store:
         self.models = Models(database)
         self.decisions = Decisions(database)
         self.runs = Runs(database)
+        self.checks = EvidenceChecks(database)
         self.experiments = Experiments(database)
         self.exploration = ExplorationTable(database)
         self.outcomes = Outcomes(database)

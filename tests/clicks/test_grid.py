@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flywheel.clicks import model as clicks
-from flywheel.clicks.agreement import agreement
+from flywheel.clicks.checks.agreement import agreement
 from flywheel.clicks.examination import MAX_RANK
 from flywheel.clicks.moved_ranks import harvest
 from flywheel.clicks.pages import ClickLog, ShownPage

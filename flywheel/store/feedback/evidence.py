@@ -16,63 +16,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from flywheel.clicks.evidence import Collected, Evidence, ExcludedUser, Explicit, PairFacts
+from flywheel.clicks.pages import ClickLog
 from flywheel.clicks.pairs import COUNTS
+from flywheel.clicks.sessions import Chains
 from flywheel.settings.load import Signals
 from flywheel.store.feedback.dwells import judge_dwells
+from flywheel.store.feedback.shown import ACTS, ONLY, PAGES
 from flywheel.store.feedback.suspects import EXCLUDED, idle_clickers
+from flywheel.store.feedback.witnesses import sampled_pages, session_chains
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
-
-# A page is one row: the hits in the order shown. Ranks are given where the sender logs impressions as events, because
-# there a rank may be missing. Ranks beyond 1000 come from broken clients. A page without words is no query. The view
-# has no sorted pages and no paid places.
-_PAGES = """
-CREATE TEMP TABLE ev_pages AS
-SELECT row_number() OVER () AS page, * FROM (
-    SELECT query_id, query_key, text, ts, coalesce(user_key, client_key, session_id) AS person, model_version, hit_ids,
-           ranks, sponsored, grid
-    FROM teaching_pages
-    WHERE ts <= $until AND len(hit_ids) > 0 AND query_key <> ''
-      AND query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
-    UNION ALL BY NAME
-    SELECT q.query_id, q.query_key, q.text, q.ts, coalesce(q.user_key, q.client_key, q.session_id) AS person,
-           q.model_version, list(f.doc_id ORDER BY f.rank, f.doc_id) AS hit_ids,
-           list(f.rank ORDER BY f.rank, f.doc_id) AS ranks, q.sponsored, q.grid
-    FROM (
-        SELECT query_id, doc_id, min(rank) AS rank FROM feedback
-        WHERE kind = 'impression' AND ts <= $until AND rank BETWEEN 1 AND 1000 AND doc_id IS NOT NULL
-        GROUP BY query_id, doc_id
-    ) f JOIN teaching_pages q ON q.query_id = f.query_id AND teaches(q.sponsored, f.doc_id)
-    WHERE coalesce(len(q.hit_ids), 0) = 0 AND q.ts <= $until
-      AND q.query_key <> '' AND q.query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
-    GROUP BY ALL
-)
-"""
-
-# What happened to one document of one page. A dwell, a cart or a purchase implies a click, even if none was sent.
-_ACTS = """
-CREATE TEMP TABLE ev_acts AS
-SELECT p.page, any_value(p.person) AS person, f.doc_id,
-       any_value(list_position(p.hit_ids, f.doc_id)) AS place,
-       bool_or(f.kind IN ('click', 'dwell', 'add_to_cart', 'purchase')) AS clicked,
-       max(f.dwell_ms) FILTER (f.kind = 'dwell') AS dwell_ms, max(f.ts) FILTER (f.kind = 'click') AS clicked_at,
-       arg_max(f.kind = 'thumbs_up', f.ts) FILTER (f.kind IN ('thumbs_up', 'thumbs_down')) AS liked,
-       max(f.ts) FILTER (f.kind IN ('thumbs_up', 'thumbs_down')) AS liked_at,
-       bool_or(f.kind = 'add_to_cart') AS cart, bool_or(f.kind = 'purchase') AS purchase,
-       max(f.ts) AS last_ts
-FROM feedback f JOIN ev_pages p USING (query_id)
-WHERE f.ts <= $until AND f.doc_id IS NOT NULL
-  AND f.kind IN ('click', 'dwell', 'thumbs_up', 'thumbs_down', 'add_to_cart', 'purchase')
-  AND teaches(p.sponsored, f.doc_id)
-GROUP BY p.page, f.doc_id
-"""
-
-# Pages that name no version of `models` stay: the product ranked them.
-_ONLY = (
-    "DELETE FROM ev_pages WHERE query_key NOT IN (SELECT query_key FROM ev_only_keys) "
-    "OR model_version IN (SELECT version FROM models WHERE version <> $served_by::VARCHAR)",
-    "DELETE FROM ev_acts WHERE page NOT IN (SELECT page FROM ev_pages)",
-)
 
 # A page's weight halves with each half-life. One user's pages of one query together weigh at most the cap, and at most
 # the allowed share of the query. One page always counts in full. A document is on a page once, so both caps bind each
@@ -254,27 +207,45 @@ class EvidenceReader:
         and dwell thresholds still come from all queries. An event counts for its page whenever it arrives, so late
         feedback changes the next result.
         """
+        with self._database.read() as con:
+            return self._gathered(con, until_ms, signals, exclude_keys, only_keys, served_by)
+
+    def collect_with_pages(
+        self, until_ms: int, signals: Signals, *, exclude_keys: Iterable[str] = ()
+    ) -> tuple[Collected, ClickLog, Chains]:
+        """The same evidence, a sample of its pages, and what sessions clicked for their other queries."""
+        with self._database.read() as con:
+            found = self._gathered(con, until_ms, signals, exclude_keys, None, None)
+            return found, sampled_pages(con), session_chains(con)
+
+    @staticmethod
+    def _gathered(
+        con: duckdb.DuckDBPyConnection,
+        until_ms: int,
+        signals: Signals,
+        exclude_keys: Iterable[str],
+        only_keys: Iterable[str] | None,
+        served_by: str | None,
+    ) -> Collected:
         values: dict[str, Any] = {
             "until": moment(until_ms),
             "half_life_ms": signals.half_life_days * 86_400_000.0,
             "cap": signals.user_cap,
             "share": signals.user_share,
         }
-        with self._database.read() as con:
-            con.register("ev_excluded_keys", pa.table({"query_key": pa.array(sorted(set(exclude_keys)), pa.string())}))
-            for statement in (_PAGES, _ACTS, EXCLUDED):
-                con.execute(statement, _used(statement, values))
-            dwell, idle = judge_dwells(con, signals), idle_clickers(con)
-            if only_keys is not None:
-                only_table = pa.table({"query_key": pa.array(sorted(set(only_keys)), pa.string())})
-                con.register("ev_only_keys", only_table)
-                for statement in _ONLY:
-                    con.execute(statement, _used(statement, {"served_by": served_by}))
-            for statement in (_WEIGHTS, *_LISTS, *_NUMBERS, *_SEGMENTS):
-                con.execute(statement, _used(statement, values))
-            collected = _collected(con, values, until_ms)
-            odds = np.array([idle.get(doc_id, 0.0) for doc_id in collected.evidence.documents])
-            return replace(collected, evidence=replace(collected.evidence, idle=odds), dwell=dwell)
+        con.register("ev_excluded_keys", pa.table({"query_key": pa.array(sorted(set(exclude_keys)), pa.string())}))
+        for statement in (PAGES, ACTS, EXCLUDED):
+            con.execute(statement, _used(statement, values))
+        dwell, idle = judge_dwells(con, signals), idle_clickers(con)
+        if only_keys is not None:
+            con.register("ev_only_keys", pa.table({"query_key": pa.array(sorted(set(only_keys)), pa.string())}))
+            for statement in ONLY:
+                con.execute(statement, _used(statement, {"served_by": served_by}))
+        for statement in (_WEIGHTS, *_LISTS, *_NUMBERS, *_SEGMENTS):
+            con.execute(statement, _used(statement, values))
+        collected = _collected(con, values, until_ms)
+        odds = np.array([idle.get(doc_id, 0.0) for doc_id in collected.evidence.documents])
+        return replace(collected, evidence=replace(collected.evidence, idle=odds), dwell=dwell)
 
 
 def _used(statement: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -294,7 +265,7 @@ def _collected(con: duckdb.DuckDBPyConnection, values: dict[str, Any], until_ms:
     excluded = con.execute(
         "SELECT user_key, reason, impressions, clicks, dwells FROM ev_excluded ORDER BY 1"
     ).fetchall()
-    unplaced = con.execute("SELECT count(*) FROM ev_acts WHERE clicked AND place IS NULL").fetchone()
+    ((unplaced,),) = con.execute("SELECT count(*) FROM ev_acts WHERE clicked AND place IS NULL").fetchall()
     documents = pairs["doc_id"].combine_chunks().dictionary_encode()
     lengths = np.diff(sets.offsets.to_numpy()) if len(sets) else np.zeros(0, dtype=np.int64)
     evidence = Evidence(
@@ -321,7 +292,7 @@ def _collected(con: duckdb.DuckDBPyConnection, values: dict[str, Any], until_ms:
         texts=tuple(texts["text"].to_pylist()),
         until_ms=until_ms,
         excluded=tuple(ExcludedUser(*row) for row in excluded),
-        unplaced_clicks=unplaced[0] if unplaced else 0,
+        unplaced_clicks=int(unplaced),
     )
 
 

@@ -25,6 +25,7 @@ _TABLES = (
         "excluded_users",
         "click_curves",
         "click_models",
+        "evidence_checks",
         "dwell_thresholds",
         "models",
         "aliases",

@@ -28,6 +28,7 @@ STEPS = (
     "009_reasons",
     "010_satisfied",
     "018_marked",
+    "020_readings",
 )
 
 _CREATE = re.compile(r"((?:^--[^\n]*\n)+)CREATE (TABLE|VIEW) (\w+) \(\n(.*?)^\)", re.M | re.S)

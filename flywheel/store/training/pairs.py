@@ -208,7 +208,7 @@ def _model(run_id: str, model: ClickModel, collected: Collected | None) -> pa.Ta
         "iterations": model.iterations,
         "converged": model.converged,
         "gain": model.gain,
-        "separable": model.separable,
+        "separable": model.two_kinds,
         "moved": None if collected is None else collected.evidence.moved(),
         "moved_examination": None if harvested is None else harvested.examination.tolist(),
         "moved_error": None if harvested is None else harvested.standard_error.tolist(),

@@ -41,9 +41,19 @@ def test_the_p_value_is_that_of_all_permutations() -> None:
     rate = np.mean(did, axis=0)
     expected = {doc: sum(rate[shown.index(doc)] for shown in lists) for doc in "abc"}
 
+    def examined(row: list[bool], place: int) -> bool:
+        return any(row[place:])
+
+    look = [sum(row[place] for row in did) / max(1, sum(examined(row, place) for row in did)) for place in range(3)]
+
     def statistic(rows: tuple[list[bool], ...]) -> float:
-        count = {doc: sum(rows[n][shown.index(doc)] for n, shown in enumerate(lists)) for doc in "abc"}
-        return sum(math.lgamma(1 + c) - (1 + c) * math.log1p(expected[doc]) for doc, c in count.items())
+        total = 0.0
+        for doc in "abc":
+            places = [(row, shown.index(doc)) for row, shown in zip(rows, lists, strict=True)]
+            count = sum(row[place] for row, place in places)
+            skipped = sum(look[place] for row, place in places if examined(row, place) and not row[place])
+            total += math.lgamma(1 + count) - (1 + count) * math.log1p(expected[doc] + skipped)
+        return total
 
     every = [statistic(rows) for rows in itertools.permutations(did)]
     exact = np.mean([value >= statistic(tuple(did)) - 1e-9 for value in every])

@@ -1,0 +1,109 @@
+"""What a run makes of its clicks: whether they mean anything, how they are read, and what may be promised of that.
+
+It sees evidence and scores, and neither the store nor the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flywheel.clicks.checks.meaning import Meaning, meaning, scores_on
+from flywheel.clicks.checks.verified import Verified, grades_of, verify
+from flywheel.clicks.evidence import Collected, Evidence, Floats
+from flywheel.clicks.model import ClickModel
+from flywheel.clicks.pages import ClickLog
+from flywheel.clicks.pairs import Pairs, Reading, Rules, build
+from flywheel.clicks.sessions import Chains, chained, near
+
+RELEVANT_FROM = 1.0
+CARRIED = 0.25
+"""Positives by posterior that carry a smaller share of the clicks leave too much unread. Simulated people, whom the
+click model describes, give 0.3 to 0.7; 3,000 pages of a web search log give 0.05, and 0.9 of their clicked pairs are
+relevant."""
+ChainScores = Callable[[Chains], Floats]
+"""The champion's score of each chain's query and document; 0 for a document that is not indexed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything that the store tells of people's clicks: evidence, a sample of its pages, and sessions."""
+
+    collected: Collected
+    log: ClickLog
+    chains: Chains
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedEvidence:
+    """Evidence of judged queries, which never train, and their judgements by normalised query."""
+
+    evidence: Evidence
+    judgements: Sequence[tuple[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The pairs, how they were read, and why."""
+
+    pairs: Pairs
+    reading: Reading
+    meaning: Meaning
+    verified: Verified
+    promised: int
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What is missing first, then what may be said of the positives."""
+        return (self.meaning.sentence, self.verified.sentence)
+
+
+def read(
+    seen: Seen,
+    model: ClickModel,
+    cosines: Floats,
+    of_chains: ChainScores,
+    judged: JudgedEvidence,
+    rules: Rules,
+    seed: int,
+) -> Read:
+    """Label the pairs as the clicks allow.
+
+    Only people's agreement refuses clicks. Where documents fall into two kinds the posterior tells them apart. Where
+    they do not, or where it finds few, every clicked pair is a weak positive, and so is what the same session clicked
+    for its other queries, if the champion finds it near enough.
+    """
+    collected, rng = seen.collected, np.random.default_rng([seed, 23])
+    evidence = collected.evidence
+    means = meaning(seen.log, scores_on(seen.log, evidence, cosines), rng)
+    reading: Reading = "nothing"
+    if means.holds:
+        reading = "posterior" if model.two_kinds else "clicks"
+    pairs = build(collected, model, rules, reading)
+    if reading == "posterior" and _carried(pairs) < CARRIED * evidence.clicks.sum():
+        reading = "clicks"
+        pairs = build(collected, model, rules, reading)
+    if reading == "clicks":
+        clicked = cosines[evidence.pair_clicks() > 0]
+        close = near(of_chains(seen.chains), clicked[clicked != 0])
+        texts = dict(zip(evidence.queries, collected.texts, strict=True))
+        pairs = chained(pairs, seen.chains.only(close), texts)
+    relevant = grades_of(judged.evidence, judged.judgements, RELEVANT_FROM)
+    verified = verify(judged.evidence, relevant, evidence, rules.expected_precision, rng)
+    return Read(pairs, reading, means, verified, _promised(pairs, evidence, verified))
+
+
+def _carried(pairs: Pairs) -> float:
+    """Clicks on positives."""
+    return float(pairs.clicks[np.array(pairs.label) == "positive"].sum()) if len(pairs) else 0.0
+
+
+def _promised(pairs: Pairs, evidence: Evidence, verified: Verified) -> int:
+    """Positives of which the promise holds."""
+    rows = np.flatnonzero(verified.promised)
+    queries, documents = evidence.pair_query[rows], evidence.pair_document[rows]
+    sure = {(evidence.queries[q], evidence.documents[d]) for q, d in zip(queries, documents, strict=True)}
+    named = zip(pairs.query_key, pairs.doc_id, pairs.label, strict=True)
+    return sum(label == "positive" and (key, doc) in sure for key, doc, label in named)
