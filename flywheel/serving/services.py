@@ -21,6 +21,15 @@ class NotAcknowledged(Exception):  # noqa: N818 - it reads as what it says
     """The broker did not confirm that it holds every message; some may have arrived nevertheless."""
 
 
+class TooLarge(Exception):  # noqa: N818 - as above
+    """These of the messages, by their index, are more than the broker takes, however often they are sent; it has
+    acknowledged all the others."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = dict(reasons)
+
+
 class EventPublisher(Protocol):
     """Hands messages to the broker."""
 
@@ -29,6 +38,7 @@ class EventPublisher(Protocol):
 
         Raises:
             NotAcknowledged: it did not acknowledge all; sending again is harmless.
+            TooLarge: it acknowledged all but those that it never takes.
         """
 
 

@@ -24,7 +24,7 @@ from flywheel.serving.endpoints.app import create_app
 from flywheel.serving.engine import SearchEngine
 from flywheel.serving.served import Live, Vectors
 from flywheel.serving.server import HttpServer
-from flywheel.serving.services import NotAcknowledged, Services
+from flywheel.serving.services import NotAcknowledged, Services, TooLarge
 from flywheel.settings.load import Limits, Serving
 
 DOCUMENTS = {
@@ -80,18 +80,23 @@ class MemoryTitles:
 
 @dataclass
 class MemoryBroker:
-    """Holds what it acknowledged; while `down` it refuses, while `silent` it never answers."""
+    """Holds what it acknowledged; while `down` it refuses, while `silent` it never answers, and above `most_bytes` it
+    never takes a message."""
 
     held: dict[str, list[bytes]] = field(default_factory=lambda: {"queries": [], "events": []})
     down: bool = False
     silent: bool = False
+    most_bytes: int = 10_000_000
 
     async def publish(self, kind: str, payloads: Sequence[bytes]) -> None:
         if self.down:
             raise NotAcknowledged("the broker is away")
         while self.silent:
             await asyncio.sleep(0.005)
-        self.held[kind].extend(payloads)
+        large = {n: f"{len(p)} bytes are too many" for n, p in enumerate(payloads) if len(p) > self.most_bytes}
+        self.held[kind].extend(payload for n, payload in enumerate(payloads) if n not in large)
+        if large:
+            raise TooLarge(large)
 
 
 class MemoryOperations:
