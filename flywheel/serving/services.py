@@ -42,6 +42,18 @@ class EventPublisher(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What ingestion makes of a record: the fields that it leaves out, with reasons, or why it refuses all of it."""
+
+    query_id: str | None = None
+    ignored: tuple[tuple[str, str], ...] = ()
+    refused: str | None = None
+
+
+Judge = Callable[[TopicKind, bytes, int | None], Ruling]
+
+
 class SearchService(Protocol):
     """Ranks; `flywheel.serving.engine.SearchEngine` fulfils it."""
 
@@ -65,14 +77,17 @@ Pages = Sequence[Route]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All that `create_app` needs. `ready` returns the reasons why the daemon is not ready; an empty list means ready.
+    """All that `create_app` needs.
 
-    `pages` are routes for people's browsers, answered beside the API.
+    `judge` takes a record's kind, its bytes, and the time to take where it has none. `ready` returns the reasons why
+    the daemon is not ready; an empty list means ready. `pages` are routes for people's browsers, answered beside the
+    API.
     """
 
     search: SearchService
     operations: Operations
     publisher: EventPublisher
+    judge: Judge
     settings: Serving
     limits: Limits
     registry: CollectorRegistry

@@ -10,7 +10,8 @@ from typing import Any
 
 from consumers.batch import Message, Topics
 from consumers.decode import Decoder
-from consumers.ingest import Ingest, LogReset, Place, SourceUnavailable, room_on_disk
+from consumers.ingest import Ingest, LogReset, Place, SourceUnavailable
+from consumers.room import room_on_disk
 from flywheel.settings.load import Kafka, Signals
 from tests.consumers.memory import MemorySink
 from tests.consumers.test_batch import Record
@@ -47,6 +48,9 @@ class ScriptedSource:
 
     def lag(self) -> int:
         return len(self.records) - self.position
+
+    def blocked(self) -> Mapping[Place, str]:
+        return {}
 
     def close(self) -> None:
         self.position = -1

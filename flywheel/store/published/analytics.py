@@ -18,7 +18,7 @@ from flywheel.store.schema.database import STORAGE_VERSION, Database
 
 FILE_NAME = "analytics.duckdb"
 _MACROS = ("worth_ms",)
-_VIEWS = ("impressions", "satisfied")
+_VIEWS = ("impressions", "satisfied", "arrivals")
 _TABLES = (
     *(
         "pairs",
@@ -33,10 +33,10 @@ _TABLES = (
     ),
     *("decisions", "experiments", "experiment_daily", "ab_outcomes", "golden_sets", "golden_queries"),
     *("golden_judgements", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
-    "exploration",
+    *("exploration", "ignored_fields"),
 )
 # an unreadable message may hold ids that were never hashed, so its bytes stay in the daemon's own database
-_SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload) FROM dead_letters"}
+_SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload, NULL::BLOB AS message_key) FROM dead_letters"}
 _LATEST = "SELECT * FROM ({}) QUALIFY row_number() OVER (PARTITION BY doc_id ORDER BY change_seq DESC) = 1"
 
 
@@ -99,18 +99,18 @@ class PublishedFolder:
     def _fill(self, target: duckdb.DuckDBPyConnection) -> None:
         for source in SOURCES:
             paths = _list(self._exports.paths(source.table))
-            select = f"SELECT * FROM read_parquet({paths}, hive_partitioning = false)"  # noqa: S608 - see _text
+            select = f"SELECT * FROM read_parquet({paths}, union_by_name = true, hive_partitioning = false)"  # noqa: S608 - see _text
             if source.table == "documents":
                 select = _LATEST.format(select)
             target.execute(f"CREATE VIEW {source.table} AS {select}")
         with self._database.read() as con:
             for macro in _MACROS:
                 _copy_macro(con, target, macro)
+            for table in _TABLES:
+                _copy(con, target, table)
             for view in _VIEWS:
                 definition = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = ?", [view]).fetchall()
                 target.execute(definition[0][0])
-            for table in _TABLES:
-                _copy(con, target, table)
             _copy_comments(con, target)
 
 

@@ -126,7 +126,8 @@ class Exports:
         """The listed files of a table, as absolute paths. The first has no rows and gives the columns."""
         with self._database.read() as con:
             empty = self._folder / table / "columns.parquet"
-            if not empty.exists():
+            columns = con.sql(f"SELECT * FROM {table} LIMIT 0").columns  # noqa: S608 - one of SOURCES
+            if not empty.exists() or pq.read_schema(empty).names != columns:
                 self._write(con, f"SELECT * FROM {table} LIMIT 0", [], empty)  # noqa: S608 - one of SOURCES
             files = _listed(con, "AND source = ?", [table])
         return [str(empty)] + [str(self._folder / file.path) for file in files]
