@@ -51,6 +51,7 @@ class Blocked:
             log.error("%s; the other partitions go on", reason)
         self._places[place] = _Standstill(partition, reason, time.monotonic() + AGAIN_SECONDS)
         consumer.pause(partition)
+        unpacking.drain()  # what failed once gives nothing more, and is to be fetched anew
         return True
 
     def look(self, consumer: Any) -> None:

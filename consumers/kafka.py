@@ -93,7 +93,6 @@ class KafkaSource:
         for place, messages in gathered.items():
             self._positions[place] = messages[-1].offset + 1
             self._fresh.discard(place)
-            self._blocked.read(place)
         if not gathered:
             self._commit_now_and_then()
             self._check_silence()
@@ -223,6 +222,7 @@ class KafkaSource:
                 break
             for place, messages in polled.items():
                 gathered.setdefault((place.topic, place.partition), []).extend(messages)
+                self._blocked.read((place.topic, place.partition))
                 room -= len(messages)
             now = time.monotonic()
             if not gathered or (deadline and now >= deadline):

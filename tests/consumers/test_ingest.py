@@ -28,6 +28,7 @@ class ScriptedSource:
         self.trouble = list(trouble)
         self.cluster = cluster
         self.position = 0
+        self.at_once = 2
         self.committed: dict[Place, int] = {}
 
     def connect(self) -> str:
@@ -39,7 +40,7 @@ class ScriptedSource:
     def poll(self) -> Mapping[Place, Sequence[Message]]:
         if self.trouble:
             raise self.trouble.pop(0)
-        found = self.records[self.position : self.position + 2]
+        found = self.records[self.position : self.position + self.at_once]
         self.position += len(found)
         return {EVENTS: found} if found else {}
 
