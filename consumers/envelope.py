@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from binascii import Error as NotBase64
 from typing import Any
 
 import msgspec
@@ -106,9 +105,10 @@ def _cloud_event(record: Record) -> Record:
     if "data" in record:
         return _object(record["data"], "the data of a CloudEvent")
     try:
-        return _object(parse(b64decode(str(record["data_base64"]), validate=True)), "the data of a CloudEvent")
-    except NotBase64 as error:
+        data = b64decode(str(record["data_base64"]), validate=True)
+    except ValueError as error:
         raise Undecodable("data_base64 of a CloudEvent is no base64", "data_base64") from error
+    return _object(parse(data), "the data of a CloudEvent")
 
 
 def _debezium(record: Record) -> Record:

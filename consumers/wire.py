@@ -112,9 +112,11 @@ def read_id(value: Any, limit: int = MAX_ID) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 12345.0 is what a table with gaps makes of 12345
     if not isinstance(value, str):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_number(value):
             raise Unreadable("is neither text nor a number")
-        value = str(value) if abs(value) < 10**_MOST_DIGITS else repr(float(value))
+        if abs(value) >= 10**_MOST_DIGITS:
+            raise Unreadable(f"is a number of more than {_MOST_DIGITS} digits")
+        value = str(value)
     if len(value) > limit:
         raise Unreadable(f"has more than {limit} characters")
     if "\0" in value:
@@ -133,10 +135,16 @@ def read_text(value: Any, limit: int | None) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not _is_number(value):
             raise Unreadable("is no text")
         return read_id(value) or ""
     return clean(value[:limit] if limit is not None else value)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)  # of an integer of hundreds of digits it cannot be asked
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def read_timestamp(value: Any) -> int:
@@ -149,8 +157,10 @@ def read_timestamp(value: Any) -> int:
         raise Unreadable("is missing")
     if isinstance(value, str):
         moment = _from_text(value.strip())
-    elif isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
-        moment = int(value) if math.isfinite(value) else LATEST_MS + 1  # a number of thousands of digits
+    elif value == math.inf:  # what a number of thousands of digits was read as
+        moment = LATEST_MS + 1
+    elif _is_number(value):
+        moment = int(value)
     else:
         raise Unreadable("is neither ISO 8601 nor epoch milliseconds")
     if EARLIEST_MS <= moment <= LATEST_MS:
