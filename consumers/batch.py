@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.decode import Decoder, Undecodable
-from consumers.wire import read_id
-from flywheel.events import Batch, Coordinates, DeadLetter, Document
+from consumers.decode import Decoder, Undecodable, attempt
+from consumers.wire import clean
+from flywheel.events import Batch, Coordinates, DeadLetter, Document, Event, Query
 from flywheel.settings.load import Kafka
+
+MAX_REASON = 500
 
 
 class Message(Protocol):
@@ -55,34 +57,50 @@ def build(
     batch = Batch()
     for place, records in messages.items():
         for message in records:
-            coordinates = Coordinates(message.topic, message.partition, message.offset)
-            try:
-                _decode_into(batch, coordinates, message, decoder, topics)
-            except Undecodable as problem:
-                payload = (message.value or b"")[: decoder.max_bytes]
-                batch.dead_letters.append((coordinates, DeadLetter(payload, str(problem), now_ms)))
+            add(batch, message, decoder, topics, now_ms)
             batch.next_offsets[place[0], place[1]] = message.offset + 1
     return batch
 
 
-def _decode_into(batch: Batch, at: Coordinates, message: Message, decoder: Decoder, topics: Topics) -> None:
-    sent_ms = message.timestamp if message.timestamp > 0 else None
-    value = message.value
+def add(batch: Batch, message: Message, decoder: Decoder, topics: Topics, now_ms: int) -> None:
+    """Put the message's record into the batch, or a dead letter in its place, whatever the decoder does."""
+    at = Coordinates(message.topic, message.partition, message.offset)
+    record = attempt(lambda: _decode(at.topic, message, decoder, topics))
+    match record:
+        case Event():
+            batch.events.append((at, record))
+        case Query():
+            batch.queries.append((at, record))
+        case Document():
+            batch.documents.append((at, record))
+        case Undecodable():
+            batch.dead_letters.append((at, letter(message, str(record), decoder.max_bytes, now_ms, record.field)))
+
+
+def letter(message: Message, reason: str, max_bytes: int, now_ms: int, field: str | None = None) -> DeadLetter:
+    """The message as it is set aside: its bytes, cut where they are too many, and all that reading it again needs."""
+    return DeadLetter(
+        payload=(message.value or b"")[:max_bytes],
+        reason=clean(reason)[:MAX_REASON],
+        received_at_ms=now_ms,
+        field=field,
+        key=message.key,
+        sent_ms=_sent(message),
+    )
+
+
+def _decode(topic: str, message: Message, decoder: Decoder, topics: Topics) -> Query | Event | Document:
+    sent_ms, value = _sent(message), message.value
     if value is None:
-        if at.topic != topics.documents:
+        if topic != topics.documents:
             raise Undecodable("the message has no value")
-        batch.documents.append((at, _tombstone(message.key, sent_ms)))
-    elif at.topic == topics.events:
-        batch.events.append((at, decoder.event(value)))
-    elif at.topic == topics.queries:
-        batch.queries.append((at, decoder.query(value, sent_ms)))
-    else:
-        batch.documents.append((at, decoder.document(value, sent_ms)))
+        return decoder.deletion(message.key, sent_ms)
+    if topic == topics.events:
+        return decoder.event(value)
+    if topic == topics.queries:
+        return decoder.query(value, sent_ms)
+    return decoder.document(value, sent_ms, message.key)
 
 
-def _tombstone(key: bytes | None, sent_ms: int | None) -> Document:
-    """The deletion of a document, as a compacted topic tells it: the document's id as key, and no value."""
-    doc_id = read_id((key or b"").decode("utf-8", "replace"), "the message's key")
-    if doc_id is None or sent_ms is None:
-        raise Undecodable("a deletion (no value) without a document id as key and a time")
-    return Document(doc_id=doc_id, title="", text="", updated_at_ms=sent_ms, deleted=True)
+def _sent(message: Message) -> int | None:
+    return message.timestamp if message.timestamp > 0 else None

@@ -7,18 +7,17 @@ a crash between any two steps loses nothing and doubles nothing.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from consumers.batch import Message, Topics, build
+from consumers.batch import Message, Topics, build, letter
 from consumers.decode import Decoder
+from consumers.halving import coordinates, halve, set_aside
+from consumers.outbox import DeadLetterSender, Outbox
 from flywheel.events import Batch
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ Place = tuple[str, int]
 BACKOFF_SECONDS = (0.2, 10.0)  # the first wait, and the longest
 RATE_WINDOW_MS = 10_000
 WARNINGS_KEPT = 10
-DEAD_LETTER_SECONDS = 5.0  # the store has every dead letter, so ingestion does not wait long for their topic
+REFUSALS = 3  # a store that refuses one batch so often is asked about its halves
 
 
 class SourceUnavailable(ConnectionError):  # noqa: N818 - it reads as what it says
@@ -62,7 +61,11 @@ class Ingested(Protocol):
 
 
 class Sink(Protocol):
-    """Where batches go: rows and next offsets in one transaction, or nothing and an error."""
+    """Where batches go: rows and next offsets in one transaction, or nothing and an error.
+
+    An `OSError`, or an error whose `passing` is true (a full disk, say), is about no record: the same batch is given
+    again.
+    """
 
     def ingest(self, batch: Batch, cluster_id: str, now_ms: int) -> Ingested: ...
     def offsets(self, cluster_id: str) -> Mapping[Place, int]: ...
@@ -80,15 +83,11 @@ class Source(Protocol):
     def poll(self) -> Mapping[Place, Sequence[Message]]: ...
     def commit(self, offsets: Mapping[Place, int]) -> None: ...
     def lag(self) -> int | None: ...
+
+    def blocked(self) -> Mapping[Place, str]:
+        """Partitions that stand still while the others go on, and why."""
+
     def close(self) -> None: ...
-
-
-class DeadLetterSender(Protocol):
-    """Sends dead letters to their topic, as `flywheel.broker.producer.Producer` does."""
-
-    def send(
-        self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]] | None = None
-    ) -> Future[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +107,8 @@ class IngestState:
     dead_letters: int = 0
     duplicates: int = 0
     unsent_dead_letters: int = 0
+    set_aside: int = 0
+    blocked: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -126,10 +127,12 @@ class Ingest:
         room: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._source, self._sink, self._decoder, self._topics = source, sink, decoder, topics
-        self._outbox, self._dead_letter_topic, self._room = outbox, dead_letter_topic, room
+        self._outbox = Outbox(outbox, dead_letter_topic)
+        self._room = room
         self._ledger: str | None = None
-        self._pending: Batch | None = None
-        self._letters: list[Future[Any]] = []
+        self._pending: deque[Batch] = deque()
+        self._polled: Mapping[Place, Sequence[Message]] = {}
+        self._refusals = 0
         self._stored: deque[tuple[int, int]] = deque()
         self.state = IngestState()
 
@@ -140,25 +143,26 @@ class Ingest:
         2. Poll.
         3. Decode.
         4. Send dead letters to their topic: at least once. The store has them exactly once.
-        5. Store rows and next offsets in one transaction. A refused batch stays and is tried again.
+        5. Store rows and next offsets in one transaction. A refused batch stays and is tried again; one that is refused
+           again and again is halved, until the record that the store cannot hold is alone and becomes a dead letter.
         6. Commit to Kafka, so that others can monitor lag.
         """
         try:
             if self._ledger is None:
                 self._connect()  # 1
-            if self._pending is None:
-                messages = self._poll(now_ms)  # 2
-                if not messages:
+            if not self._pending:
+                self._polled = self._poll(now_ms)  # 2
+                if not self._polled:
                     self._count(None, now_ms)
                     return None
-                self._pending = build(messages, self._decoder, self._topics, now_ms)  # 3
-                self._letters = self._send_dead_letters(self._pending)  # 4
+                batch = build(self._polled, self._decoder, self._topics, now_ms)  # 3
+                self._pending.append(batch)
+                self._outbox.send(batch)  # 4
             self._await_dead_letters()
-            ingested = self._store(self._pending, now_ms)  # 5
+            ingested = self._store(self._pending[0], now_ms)  # 5
             if ingested is None:
                 return None
-            offsets, self._pending = self._pending.next_offsets, None
-            self._source.commit(offsets)  # 6
+            self._source.commit(self._pending.popleft().next_offsets)  # 6
         except SourceUnavailable as error:
             self._disconnect()
             self._trouble(str(error), now_ms)
@@ -234,46 +238,64 @@ class Ingest:
             self._ledger = ledger
         self._source.assign(offsets)
 
-    def _send_dead_letters(self, batch: Batch) -> list[Future[Any]]:
-        if self._outbox is None or not self._dead_letter_topic:
-            return []
-        futures = []
-        for at, letter in batch.dead_letters:
-            headers = [
-                ("reason", letter.reason.encode()),
-                ("topic", at.topic.encode()),
-                ("partition", str(at.partition).encode()),
-                ("offset", str(at.offset).encode()),
-            ]
-            futures.append(self._outbox.send(self._dead_letter_topic, None, letter.payload, headers))
-        return futures
-
     def _await_dead_letters(self) -> None:
-        if not self._letters:
-            return
-        done, late = wait(self._letters, timeout=DEAD_LETTER_SECONDS)
-        failed = [future for future in done if future.exception() is not None]
-        if lost := len(late) + len(failed):
-            reason = str(failed[0].exception()) if failed else "no acknowledgement in time"
-            self._warn(f"{lost} dead letters are in the database, but not on {self._dead_letter_topic}: {reason}")
+        lost, reason = self._outbox.settle()
+        if lost:
+            self._warn(f"{lost} dead letters are in the database, but not on their topic: {reason}")
             self.state = replace(self.state, unsent_dead_letters=self.state.unsent_dead_letters + lost)
-        self._letters = []
 
     def _store(self, batch: Batch, now_ms: int) -> Ingested | None:
         reason = self._room()
         if reason is None:
             try:
-                return self._sink.ingest(batch, str(self._ledger), now_ms)
+                ingested = self._sink.ingest(batch, str(self._ledger), now_ms)
             except Exception as error:
-                log.exception("the database refused a batch of %d", len(batch))
-                reason = f"the database refused a batch: {type(error).__name__}: {error}"
+                log.log(logging.DEBUG if self._refusals else logging.ERROR, "a batch was refused", exc_info=error)
+                reason = f"the database refused a batch of {len(batch)}: {type(error).__name__}: {error}"
+                self._refusals += 1
+                if self._refusals >= REFUSALS and not _is_passing(error):
+                    return self._narrow(batch, reason, now_ms)
+            else:
+                if len(self._pending) == 1:
+                    self._refusals = 0  # until then each refusal halves at once
+                return ingested
+        self._trouble(reason, now_ms)
+        return None
+
+    def _narrow(self, batch: Batch, reason: str, now_ms: int) -> Ingested | None:
+        """Go on with the halves of a refused batch or, where it is one record, with a dead letter in its place.
+
+        A store that refuses that dead letter too refuses everything. Then the record itself is tried again.
+        """
+        places = coordinates(batch)
+        if len(places) > 1:
+            self._pending.popleft()
+            self._pending.extendleft(reversed(halve(batch)))
+            return None
+        if places and not batch.dead_letters:
+            at = places[0]
+            message = next(m for m in self._polled[at.topic, at.partition] if m.offset == at.offset)
+            aside = set_aside(batch, letter(message, reason, self._decoder.max_bytes, now_ms))
+            try:
+                ingested = self._sink.ingest(aside, str(self._ledger), now_ms)
+            except Exception as error:
+                log.debug("nor a dead letter", exc_info=error)
+            else:
+                self._outbox.send(aside)
+                self._warn(f"set aside {at.topic}/{at.partition}/{at.offset}: {reason}")
+                self.state = replace(self.state, set_aside=self.state.set_aside + 1)
+                return ingested
+        self._refusals = 0
         self._trouble(reason, now_ms)
         return None
 
     def _disconnect(self) -> None:
         """Forget the connection and what was read but not stored: the store's offsets lead back to it."""
-        self._ledger = self._pending = None
-        self._letters = []
+        self._ledger = None
+        self._pending.clear()
+        self._polled = {}
+        self._refusals = 0
+        self._outbox.forget()
         self._source.close()
 
     def _count(self, ingested: Ingested | None, now_ms: int) -> None:
@@ -301,6 +323,7 @@ class Ingest:
             since_ms=now_ms if recovered else state.since_ms,
             rate=rate,
             lag=self._source.lag(),
+            blocked=tuple(self._source.blocked().values()),
         )
 
     def _trouble(self, error: str, now_ms: int) -> None:
@@ -320,15 +343,6 @@ class Ingest:
         self.state = replace(self.state, warnings=(*self.state.warnings, message)[-WARNINGS_KEPT:])
 
 
-def room_on_disk(folder: Path, min_free_mb: int) -> Callable[[], str | None]:
-    """A guard for `Ingest`: the reason to wait while the disk of `folder` has less than `min_free_mb` left."""
-
-    def check() -> str | None:
-        free_mb = shutil.disk_usage(folder).free // 1_048_576
-        if free_mb >= min_free_mb:
-            return None
-        return (
-            f"{free_mb} MB are free in {folder}; limits.min_free_mb asks for {min_free_mb}: make room, nothing is lost"
-        )
-
-    return check
+def _is_passing(error: Exception) -> bool:
+    """Whether it is about the machine, and so about no record."""
+    return isinstance(error, OSError) or bool(getattr(error, "passing", False))

@@ -7,12 +7,13 @@ successor must wait for, and two installations with one group name do not split 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from consumers.batch import Message
+from consumers.blocked import Blocked
+from consumers.cluster import Metadata
 from consumers.ingest import LogReset, Place, SourceUnavailable
 from flywheel.settings.load import Kafka
 
@@ -40,9 +41,10 @@ class KafkaSource:
         self._uncommitted: dict[Place, int] = {}
         self._next_commit = self._next_discovery = 0.0
         self._postponed: Exception | None = None
-        self._metadata = _Metadata(self._topics)
+        self._metadata = Metadata(self._topics)
         self._cluster_id = ""
         self._topic_ids: dict[str, object] = {}
+        self._blocked = Blocked()
 
     def connect(self) -> str:
         """Reach the broker; returns the id of its cluster.
@@ -70,6 +72,7 @@ class KafkaSource:
         self._positions, self._fresh = dict(offsets), set()
         self._topic_ids = self._metadata.topic_ids
         self._postponed = None
+        self._blocked = Blocked()
         self._discover(anew=True)
 
     def poll(self) -> Mapping[Place, Sequence[Message]]:
@@ -84,6 +87,7 @@ class KafkaSource:
             raise problem
         if time.monotonic() >= self._next_discovery:
             self._discover()
+            self._look_at_blocked()
         gathered = self._gather()
         self._check_identity()  # after the poll, so that another cluster's messages are thrown away, not stored
         for place, messages in gathered.items():
@@ -100,17 +104,24 @@ class KafkaSource:
         self._commit_now_and_then()
 
     def lag(self) -> int | None:
-        """Messages that the broker has and that are not read yet; None before it named any log's end."""
+        """Messages that the broker has and that are not read yet; None before it named any log's end.
+
+        The client's own position counts, because it also moves over what is no message: the markers of transactions.
+        """
         from kafka import TopicPartition
 
         if self._consumer is None:
             return None
         unread = [
-            max(0, end - position)
+            max(0, end - max(position, self._reached(TopicPartition(*place))))
             for place, position in self._positions.items()
             if (end := self._high_water(TopicPartition(*place))) is not None
         ]
         return sum(unread) if unread else None
+
+    def blocked(self) -> Mapping[Place, str]:
+        """Partitions that stand still, because what lies there cannot be unpacked, and why; the others go on."""
+        return self._blocked.reasons
 
     def close(self) -> None:
         """Close the connection. Harmless when not connected."""
@@ -197,7 +208,11 @@ class KafkaSource:
         while room > 0:
             try:
                 polled = consumer.poll(timeout_ms=wait_ms, max_records=room)
-            except KafkaError as error:
+            except Exception as error:
+                if self._block(error):
+                    continue
+                if not isinstance(error, KafkaError):
+                    raise
                 problem = self._interpret(error)
                 if problem is None:
                     continue
@@ -207,6 +222,7 @@ class KafkaSource:
                 break
             for place, messages in polled.items():
                 gathered.setdefault((place.topic, place.partition), []).extend(messages)
+                self._blocked.read((place.topic, place.partition))
                 room -= len(messages)
             now = time.monotonic()
             if not gathered or (deadline and now >= deadline):
@@ -214,6 +230,22 @@ class KafkaSource:
             deadline = deadline or now + self._gather_ms / 1_000
             wait_ms = max(0, int((deadline - now) * 1_000))
         return gathered
+
+    def _block(self, error: Exception) -> bool:
+        """Leave out the partition whose messages cannot be unpacked; False where the error is another one."""
+        from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
+
+        if isinstance(error, KafkaError) and not isinstance(error, CorruptRecordError | UnsupportedCodecError):
+            return False
+        return self._blocked.block(self._connected(), _in_words(error))
+
+    def _look_at_blocked(self) -> None:
+        from kafka.errors import KafkaError
+
+        try:
+            self._blocked.look(self._connected())
+        except KafkaError as error:
+            raise SourceUnavailable(f"the broker at {self._settings.bootstrap} failed: {error}") from error
 
     def _interpret(self, error: Exception) -> Exception | None:
         """What the library's error means for the reader; None where reading just goes on."""
@@ -293,39 +325,23 @@ class KafkaSource:
         consumer = self._consumer
         if consumer is None or place not in consumer.assignment():
             return None
-        end = consumer.highwater(place)
+        end = self._blocked.end((place.topic, place.partition)) or consumer.highwater(place)
         return None if end is None else int(end)
 
+    def _reached(self, place: Any) -> int:
+        # the public `position` asks the broker, and takes away errors that `poll` must see
+        assigned = getattr(self._connected(), "_subscription", None)
+        held = getattr(assigned, "assignment", {}).get(place)
+        return int(getattr(getattr(held, "position", None), "offset", 0))
 
-class _Metadata:
-    """What the client last heard of the cluster; written by the client's own thread."""
 
-    def __init__(self, topics: Sequence[str]) -> None:
-        self._topics = topics
-        self._lock = threading.Lock()
-        self._heard = time.monotonic()
-        self._cluster_id = ""
-        self._topic_ids: dict[str, object] = {}
+def _in_words(error: Exception) -> str:
+    from kafka.errors import UnsupportedCodecError
 
-    def note(self, cluster: Any) -> None:
-        ids = {topic: cluster.topic_id(topic) for topic in self._topics}
-        with self._lock:
-            self._heard = time.monotonic()
-            self._cluster_id = str(cluster.cluster_id)
-            self._topic_ids |= {topic: topic_id for topic, topic_id in ids.items() if topic_id is not None}
-
-    @property
-    def cluster_id(self) -> str:
-        with self._lock:
-            return self._cluster_id
-
-    @property
-    def topic_ids(self) -> dict[str, object]:
-        with self._lock:
-            return dict(self._topic_ids)
-
-    def silent(self, seconds: float) -> bool:
-        return time.monotonic() - self._heard > seconds
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, UnsupportedCodecError):
+        return f"{text}; install the library (`pip install 'kafka-python[lz4,snappy,zstd]'`) and start again"
+    return text
 
 
 def _committable(offsets: Mapping[Place, int]) -> dict[Any, Any]:

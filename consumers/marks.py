@@ -1,7 +1,7 @@
 """Reads how a page was made: sorted, filtered, with paid places, as a grid. Products say it in their own shapes.
 
-It is lenient where a shape can mean one thing only. It refuses paid places that cannot be told from the others, because
-a page that is read wrongly would teach what somebody paid for.
+It is lenient where a shape can mean one thing only. Where paid places cannot be told from the others, all of the page
+counts as paid, because a page that is read wrongly would teach what somebody paid for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from consumers.wire import Undecodable
+from consumers.wire import Notes
 
 MAX_MARK = 128
 _RELEVANCE = frozenset({"relevance", "relevancy", "score", "_score", "best", "best_match", "default", "none", "false"})
@@ -48,11 +48,10 @@ def filtered(filters: Any) -> bool:
     return filters is not None and filters is not False
 
 
-def sponsored(places: Any, hit_ids: Sequence[str]) -> tuple[str, ...]:
+def sponsored(places: Any, hit_ids: Sequence[str], notes: Notes) -> tuple[str, ...]:
     """The documents with a paid place: from ranks (whole numbers from 1), ids (text), a flag for each hit, or true.
 
-    Raises:
-        Undecodable: anything else, or ranks on a page that lists no hits.
+    Anything else is noted, and all hits count as paid.
     """
     if places is None or places is False or places == []:
         return ()
@@ -65,9 +64,10 @@ def sponsored(places: Any, hit_ids: Sequence[str]) -> tuple[str, ...]:
             return tuple(dict.fromkeys(hit for hit, paid in zip(hit_ids, places, strict=True) if paid))
         if all(type(place) is int and 1 <= place <= len(hit_ids) for place in places):
             return tuple(dict.fromkeys(hit_ids[place - 1] for place in places))
-    raise Undecodable(
-        "query_attributes.sponsored must be ranks of query_response_hit_ids (from 1), or document ids as text"
+    notes.leave_out(
+        "query_attributes.sponsored", "is neither ranks (from 1) nor document ids: all count as paid", places
     )
+    return tuple(dict.fromkeys(hit_ids))
 
 
 def layout(value: Any) -> str | None:

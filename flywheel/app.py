@@ -120,7 +120,7 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             cycle=_cycle(parts),
             lineup=lineup,
             director=_director(parts, lineup),
-            decoder=Decoder(config.signals, hasher, config.limits.message_bytes),
+            decoder=Decoder(config.signals, hasher, config.limits.message_bytes, config.mapping),
             hash_id=hasher,
             titles=titles,
             now_ms=now_ms,

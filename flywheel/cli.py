@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "flywheel.commands.export:export",
     "simulate": "flywheel.commands.simulate:simulate",
     "erase-user": "flywheel.commands.erase_user:erase_user",
+    "dead-letters": "flywheel.commands.records.letters:dead_letters",
 }
 
 _OURS = {"flywheel", "consumers", "trainer"}

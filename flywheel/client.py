@@ -79,6 +79,18 @@ class RemoteOperations:
     def doctor(self) -> list[Json]:
         return cast(list[Json], self._ask("doctor"))
 
+    def arrivals(self, minutes: float) -> Json:
+        return cast(Json, self._ask("arrivals", minutes=minutes))
+
+    def dead_letters(self, reason: str | None, field: str | None, topic: str | None, limit: int) -> Json:
+        return cast(Json, self._ask("dead_letters", reason=reason, field=field, topic=topic, limit=limit))
+
+    def dead_letter(self, topic: str, partition: int, offset: int) -> list[Json]:
+        return cast(list[Json], self._ask("dead_letter", topic=topic, partition=partition, offset=offset))
+
+    def replay_dead_letters(self, reason: str | None, field: str | None, topic: str | None) -> Json:
+        return cast(Json, self._ask("replay_dead_letters", reason=reason, field=field, topic=topic))
+
     def _ask(self, name: str, /, **arguments: Any) -> Any:
         return self._send(f"/v1/ops/{name}", arguments).json()
 

@@ -34,12 +34,23 @@ class Coordinates:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """A field of a record that could not be read and was left out. `reason` goes on from the field's name and names no
+    value, so that equal ones are counted together; `sample` is the value's beginning."""
+
+    field: str
+    reason: str
+    sample: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One page of results as it was shown: `hit_ids[0]` is rank 1.
 
     `client_key` and `user_key` are keyed hashes, never the ids that arrived. `teams` names, for an interleaved page,
     the ranker ("champion" or "challenger") that drafted each hit, or "both" where they agree. `sorted_by` is what the
     person sorted by (None: relevance), `sponsored` are documents with a paid place, `layout` is "grid" or another name.
+    `attributes` are those that have no place here, as JSON.
     """
 
     query_id: str
@@ -56,10 +67,13 @@ class Query:
     teams: tuple[str, ...] | None = None
     explored: tuple[int, ...] = ()
     latency_ms: float | None = None
+    application: str | None = None
+    attributes: str | None = None
     sorted_by: str | None = None
     filtered: bool = False
     sponsored: tuple[str, ...] = ()
     layout: str | None = None
+    ignored: tuple[Ignored, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,9 @@ class Event:
     client_key: str | None = None
     user_key: str | None = None
     session_id: str | None = None
+    application: str | None = None
+    attributes: str | None = None
+    ignored: tuple[Ignored, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +105,7 @@ class Document:
     text: str
     updated_at_ms: int
     deleted: bool = False
+    ignored: tuple[Ignored, ...] = ()
 
     @property
     def content(self) -> str:
@@ -97,11 +115,17 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that could not be read: its bytes and the reason. Its place is in the list that holds it."""
+    """A message that could not be read: its bytes, the reason, and the field that is the reason, where one is.
+
+    Its place is in the list that holds it. `key` and `sent_ms` are the broker's, so that it can be read once more.
+    """
 
     payload: bytes
     reason: str
     received_at_ms: int
+    field: str | None = None
+    key: bytes | None = None
+    sent_ms: int | None = None
 
 
 @dataclass(slots=True)

@@ -62,14 +62,14 @@ def test_help_is_fast() -> None:
 
 
 def test_every_command_that_prints_data_has_json() -> None:
-    """Only `run`, which serves, and the group `import` have no `--json` of their own."""
+    """Only `run`, which serves, and the groups have no `--json` of their own."""
     context = click.Context(cli)
     without = {
         name
         for name in COMMANDS
         if (command := cli.get_command(context, name)) and not any("--json" in option.opts for option in command.params)
     }
-    assert without == {"run", "import"}
+    assert without == {"run", "import", "dead-letters"}
 
 
 @pytest.mark.parametrize(

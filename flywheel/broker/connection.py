@@ -18,6 +18,12 @@ class BrokerUnavailable(ConnectionError):  # noqa: N818 - it reads as what it sa
     """No broker answers in time. The message names the address, the cause and the fix."""
 
 
+class MessageTooLarge(BrokerUnavailable):
+    """A message that its topic does not take, however often it is sent."""
+
+    too_large = True
+
+
 def probe(settings: Kafka, timeout_s: float = 2.0) -> None:
     """Open a connection to any of the configured brokers, and close it.
 

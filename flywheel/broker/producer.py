@@ -1,5 +1,9 @@
 """A producer that never loses a message quietly: each message ends in its coordinates or in an error.
 
+The library gives up for good after an error that it takes for fatal, such as one message that is too large for its
+topic, and fails whatever is under way. So a client that failed is made anew, and what was under way is sent again one
+by one: only the message that the broker refuses fails. A message may then be on its topic twice.
+
 It consumes nothing (`consumers.kafka` does) and makes no topics (`flywheel.broker.admin` does).
 """
 
@@ -9,10 +13,10 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flywheel.broker.connection import CONNECT_MS, BrokerUnavailable, connected, probe
+from flywheel.broker.connection import CONNECT_MS, BrokerUnavailable, MessageTooLarge, connected, probe
 from flywheel.events import Coordinates
 from flywheel.settings.load import Kafka
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_PENDING = 200_000  # bounds the memory while the broker is away
 BACKOFF_SECONDS = (0.1, 5.0)
+_SETTLE_SECONDS = 0.2
 
 Headers = list[tuple[str, bytes]]
 
@@ -33,6 +38,9 @@ class _Outgoing:
     headers: Headers
     deadline: float
     future: Future[Coordinates]
+    number: int
+    alone: bool = False  # it was under way when a client failed, and is sent by itself to see whether it was the reason
+    settled: threading.Event = field(default_factory=threading.Event)
 
 
 class Producer:
@@ -47,7 +55,10 @@ class Producer:
         self._delivery_seconds = delivery_seconds
         self._linger_ms = linger_ms
         self._queue: deque[_Outgoing] = deque()
+        self._returned: list[_Outgoing] = []
+        self._failed = threading.Event()
         self._pending = 0
+        self._number = 0
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._client: KafkaProducer | None = None
@@ -77,8 +88,9 @@ class Producer:
                 )
                 return future
             self._pending += 1
+            self._number += 1
             deadline = time.monotonic() + self._delivery_seconds
-            self._queue.append(_Outgoing(topic, key, value, headers or [], deadline, future))
+            self._queue.append(_Outgoing(topic, key, value, headers or [], deadline, future, self._number))
             self._changed.notify_all()
         return future
 
@@ -106,7 +118,7 @@ class Producer:
         backoff = BACKOFF_SECONDS[0]
         while not self._closing.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closing.is_set())
+                self._changed.wait_for(lambda: self._queue or self._failed.is_set() or self._closing.is_set())
             try:
                 self._drain()
                 backoff = BACKOFF_SECONDS[0]
@@ -115,45 +127,79 @@ class Producer:
                 self._expire(str(error))
                 self._closing.wait(backoff)
                 backoff = min(2 * backoff, BACKOFF_SECONDS[1])
-        if self._client is not None:
-            self._client.close(timeout=1)
+        self._let_go()
         self._expire("the producer was closed first", everything=True)
 
     def _drain(self) -> None:
         """Hand everything queued to the library. What it does not take stays first in the queue."""
-        from kafka.errors import KafkaError
-
+        if self._failed.is_set():
+            self._let_go()
+            self._take_back()
         if self._client is None:
             self._client = self._connect()
-        while self._queue and not self._closing.is_set():
-            outgoing = self._queue[0]
-            try:
-                delivery = self._client.send(outgoing.topic, outgoing.value, outgoing.key, outgoing.headers)
-            except (ValueError, TypeError) as error:
-                self._finish(self._queue.popleft(), BrokerUnavailable(f"not a message for {outgoing.topic}: {error}"))
-                continue
-            except KafkaError as error:
-                self._refused(outgoing, error)
-                continue
+        while self._queue and not self._closing.is_set() and not self._failed.is_set():
+            self._hand_over(self._client, self._queue[0])
+
+    def _hand_over(self, client: KafkaProducer, outgoing: _Outgoing) -> None:
+        from kafka.errors import KafkaError
+
+        try:
+            delivery = client.send(outgoing.topic, outgoing.value, outgoing.key, outgoing.headers)
+        except (ValueError, TypeError) as error:
+            self._finish(self._queue.popleft(), BrokerUnavailable(f"not a message for {outgoing.topic}: {error}"))
+        except KafkaError as error:
+            self._refused(outgoing, error)
+        else:
             self._queue.popleft()
             self.error = None
-            delivery.add_callback(lambda metadata, sent=outgoing: self._finish(sent, _coordinates(metadata)))
-            delivery.add_errback(lambda error, sent=outgoing: self._finish(sent, self._explain(sent, error)))
+            delivery.add_callback(lambda metadata: self._finish(outgoing, _coordinates(metadata)))
+            delivery.add_errback(lambda error: self._undelivered(outgoing, error))
+            while outgoing.alone and not outgoing.settled.wait(_SETTLE_SECONDS) and not self._closing.is_set():
+                pass  # the library ends every message within its delivery time
+
+    def _undelivered(self, outgoing: _Outgoing, error: BaseException) -> None:
+        """The library's own thread tells. An error after which its client goes on ends the message; another one ends
+        the client, and the message only if nothing else can have been the reason."""
+        from kafka.errors import RetriableError
+
+        if isinstance(error, RetriableError):  # it was tried again until its time was up
+            self._finish(outgoing, self._explain(outgoing, error))
+            return
+        with self._changed:
+            again = not outgoing.alone and not self._closing.is_set() and time.monotonic() < outgoing.deadline
+            if again:
+                outgoing.alone = True
+                self._returned.append(outgoing)
+            self._failed.set()
+            self._changed.notify_all()
+        if not again:
+            self._finish(outgoing, self._explain(outgoing, error))
+
+    def _let_go(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close(timeout=1)  # what it still has comes back through `_undelivered`
+
+    def _take_back(self) -> None:
+        """Put what the failed client had first in the queue, in the order of `send`."""
+        with self._changed:
+            self._failed.clear()
+            self._returned.sort(key=lambda outgoing: outgoing.number)
+            self._queue.extendleft(reversed(self._returned))
+            self._returned.clear()
 
     def _refused(self, outgoing: _Outgoing, error: Exception) -> None:
         """The library took nothing. End this message, or raise so that it is tried again after a while."""
-        from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+        from kafka.errors import KafkaTimeoutError
 
-        if isinstance(error, MessageSizeTooLargeError):
+        if _is_too_large(error):
             self._finish(self._queue.popleft(), self._explain(outgoing, error))
             return
         if isinstance(error, KafkaTimeoutError):  # no metadata: the broker is away, or it knows no such topic
             probe(self._settings)
             self._finish(self._queue.popleft(), self._explain(outgoing, error))
             return
-        if self._client is not None:
-            self._client.close(timeout=1)
-            self._client = None
+        self._let_go()
         raise self._explain(outgoing, error)
 
     def _connect(self) -> KafkaProducer:
@@ -178,25 +224,40 @@ class Producer:
 
     def _expire(self, reason: str, *, everything: bool = False) -> None:
         now = time.monotonic()
+        if everything:
+            self._take_back()
         # the oldest come first: all have the same time to be delivered
         while self._queue and (everything or self._queue[0].deadline <= now):
             self._finish(self._queue.popleft(), BrokerUnavailable(f"not delivered: {reason}"))
 
     def _explain(self, outgoing: _Outgoing, error: BaseException) -> BrokerUnavailable:
+        if _is_too_large(error):
+            return MessageTooLarge(
+                f"{len(outgoing.value)} bytes are more than topic {outgoing.topic} takes; send less, or raise its "
+                "max.message.bytes"
+            )
         return BrokerUnavailable(
             f"not delivered to {outgoing.topic} at {self._settings.bootstrap}: {type(error).__name__}: {error}"
         )
 
     def _finish(self, outgoing: _Outgoing, outcome: Coordinates | BrokerUnavailable) -> None:
         if isinstance(outcome, BrokerUnavailable):
-            self.error = str(outcome)
+            if not isinstance(outcome, MessageTooLarge):  # that says nothing of the broker
+                self.error = str(outcome)
             outgoing.future.set_exception(outcome)
         else:
             outgoing.future.set_result(outcome)
+        outgoing.settled.set()
         with self._changed:
             self._pending -= 1
             if self._pending == 0:
                 self._changed.notify_all()
+
+
+def _is_too_large(error: BaseException) -> bool:
+    from kafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+
+    return isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError)
 
 
 def _coordinates(metadata: Any) -> Coordinates:

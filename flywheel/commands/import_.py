@@ -118,13 +118,17 @@ def _records(
 
     tally = ImportCount()
     stored, reasons = 0, Counter[str]()
+    more = {name: Counter[str]() for name in ("ignored", "unknown_actions")}
     with shell.operations() as operations, progress(f"importing {kind}") as report:
         for batch in batches(read(file, tally), batch_size):
             answer = operations.import_records(kind, batch)
             stored += int(answer["stored"])
             reasons.update(answer.get("reasons") or {})
+            for name, counts in more.items():
+                counts.update(answer.get(name) or {})
             report(tally.read, 0)
-    _show(tally.read, stored, reasons + tally.reasons, as_json=as_json)
+    told = {name: dict(counts) for name, counts in more.items()} if kind == "feedback" else {}
+    _show(tally.read, stored, reasons + tally.reasons, told, as_json=as_json)
 
 
 def _judged(shell: Shell, kind: JudgedKind, folder: Path, split: str, name: str | None, *, as_json: bool) -> None:
@@ -145,8 +149,8 @@ def _judged(shell: Shell, kind: JudgedKind, folder: Path, split: str, name: str 
         _tell(answer)
 
 
-def _show(read: int, stored: int, reasons: Counter[str], *, as_json: bool) -> None:
-    answer = {"read": read, "stored": stored, "skipped": sum(reasons.values()), "reasons": dict(reasons)}
+def _show(read: int, stored: int, reasons: Counter[str], more: dict[str, Any], *, as_json: bool) -> None:
+    answer = {"read": read, "stored": stored, "skipped": sum(reasons.values()), "reasons": dict(reasons)} | more
     if as_json:
         print_json(answer)
     else:
@@ -158,3 +162,7 @@ def _tell(answer: dict[str, Any]) -> None:
     reasons = answer.get("reasons") or {}
     for reason, count in reasons.items() if isinstance(reasons, dict) else ():
         click.echo(f"  {count} × {reason}")
+    for field, count in (answer.get("ignored") or {}).items():
+        click.echo(f"  left out {count} × {field}")
+    for name, count in (answer.get("unknown_actions") or {}).items():
+        click.echo(f"  kept and not used {count} × action_name {name}; see signals.action_names")

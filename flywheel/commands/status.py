@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from flywheel.commands.display import facts, note, print_json, table, waiting
+from flywheel.commands.records.arrivals import show_arrivals
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
 
 
@@ -28,14 +29,21 @@ def status(shell: Shell, as_json: bool) -> None:
         facts({**answer, "triggers": checks or None})
 
 
-@click.command(epilog=examples("flywheel doctor", "flywheel doctor --json"))
+@click.command(epilog=examples("flywheel doctor", "flywheel doctor --json", "flywheel doctor --events"))
+@click.option("--events", is_flag=True, help="Show instead what came in lately, and what became of it.")
+@click.option(
+    "--minutes", type=click.FloatRange(1), default=60.0, show_default=True, help="With --events: how far back."
+)
 @as_json
 @pass_shell
-def doctor(shell: Shell, as_json: bool) -> int:
+def doctor(shell: Shell, events: bool, minutes: float, as_json: bool) -> int:
     """Check what the installation needs.
 
-    Settings, disk, broker, model, database; exit 1 if one is not as it should be.
+    Settings, disk, broker, model, database; exit 1 if one is not as it should be. With --events: what came in, by
+    sender, kind, field and reason, each with a sample.
     """
+    if events:
+        return _arrivals(shell, minutes, as_json=as_json)
     with shell.operations() as operations, waiting("checking"):
         checks = operations.doctor()
     if as_json:
@@ -80,6 +88,16 @@ def models(shell: Shell, as_json: bool) -> None:
     table(columns, [[model.get(column) for column in columns] for model in versions])
     if not versions:
         note("no model yet: the base model is registered by the first `flywheel run` or `flywheel cycle`")
+
+
+def _arrivals(shell: Shell, minutes: float, *, as_json: bool) -> int:
+    with shell.operations() as operations:
+        answer = operations.arrivals(minutes)
+    if as_json:
+        print_json(answer)
+    else:
+        show_arrivals(answer)
+    return 0
 
 
 def _rows(records: list[dict[str, Any]]) -> None:

@@ -104,3 +104,12 @@ class Announcer:
             "timestamp": at.isoformat(timespec="milliseconds"),
         }
         return json.dumps(message).encode()
+
+
+def decision_id(message: bytes | None) -> str:
+    """The decision id of an announcement; "" for a message of somebody else on the topic, whatever it is."""
+    try:
+        announcement = json.loads(message or b"{}")
+    except (ValueError, RecursionError):
+        return ""
+    return str(announcement.get("decision_id", "")) if isinstance(announcement, dict) else ""

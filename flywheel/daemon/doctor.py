@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flywheel.broker import admin as broker
+from flywheel.broker.codecs import missing_codecs
 from flywheel.operations import Json
 from flywheel.retrieval.encoder import ModelMissing
 from flywheel.retrieval.registry import IncompleteModel, Registry, read_manifest
@@ -17,12 +18,13 @@ from flywheel.store.store import Store
 
 
 def run(home: Home, config: Config, store: Store, registry: Registry) -> list[Json]:
-    """`{check, ok, detail}` for home, disk, database, broker, champion, golden set, documents and processor."""
+    """`{check, ok, detail}` for each: home, disk, database, broker, compression, champion, golden set and so on."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("home", lambda: _writable(home.root)),
         ("disk", lambda: _room(home.root, config.limits.min_free_mb)),
         ("database", lambda: _database(store)),
         ("broker", lambda: _broker(config)),
+        ("compression", _codecs),
         ("champion", lambda: _champion(store, registry)),
         ("golden set", lambda: _golden(store, config.promotion.min_queries)),
         ("documents", lambda: _documents(store)),
@@ -64,6 +66,15 @@ def _database(store: Store) -> str:
 def _broker(config: Config) -> str:
     name = broker.cluster_id(config.kafka)
     return f"cluster {name} at {config.kafka.bootstrap}"
+
+
+def _codecs() -> str:
+    missing = missing_codecs()
+    if missing:
+        raise _Wrong(
+            f"messages packed with {', '.join(missing)} cannot be read; pip install 'kafka-python[lz4,snappy,zstd]'"
+        )
+    return "gzip, lz4, snappy and zstd can be read"
 
 
 def _champion(store: Store, registry: Registry) -> str:

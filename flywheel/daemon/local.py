@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from consumers.decode import Decoder, Undecodable
+from consumers.decode import Decoder
 from flywheel.daemon import doctor as checkup
-from flywheel.events import Batch, Coordinates, Document
+from flywheel.daemon.records import Records
+from flywheel.events import Coordinates
 from flywheel.experiments import director as experiment
 from flywheel.experiments import frozen
 from flywheel.experiments.director import Director
@@ -25,6 +25,7 @@ from flywheel.retrieval.titles import TitleCache
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
+from flywheel.store.feedback.letters import Wanted
 from flywheel.store.schema.errors import SqlRefused
 from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
@@ -75,6 +76,10 @@ class LocalOperations:
     def __init__(self, installation: Installation, live: DaemonHooks) -> None:
         self._in = installation
         self._live = live
+
+    @property
+    def _records(self) -> Records:
+        return Records(self._in.store, self._in.decoder, self._in.config.kafka)
 
     def status(self) -> Json:
         store, live = self._in.store, self._live.status()
@@ -166,14 +171,15 @@ class LocalOperations:
 
     def import_records(self, kind: RecordKind, records: list[Json]) -> Json:
         reasons: Counter[str] = Counter()
+        more: Json = {}
         if kind == "documents":
-            stored = self._import_documents(records, reasons)
+            more["stored"] = self._records.import_documents(records, self._in.now_ms(), reasons)
         elif kind == "feedback":
-            stored = self._import_feedback(records, reasons)
+            more = self._records.import_feedback(records, self._in.now_ms(), reasons)
         else:
             return self._import_annotations(records)
         skipped = sum(reasons.values())
-        return {"read": len(records), "stored": stored, "skipped": skipped, "reasons": dict(reasons)}
+        return {"read": len(records), "stored": more.pop("stored"), "skipped": skipped, "reasons": dict(reasons)} | more
 
     def import_judged(self, kind: JudgedKind, name: str, queries: list[Json], judgements: list[Json]) -> Json:
         texts = {str(query["id"]): str(query["text"]) for query in queries}
@@ -206,6 +212,18 @@ class LocalOperations:
 
     def doctor(self) -> list[Json]:
         return checkup.run(self._in.home, self._in.config, self._in.store, self._in.registry)
+
+    def arrivals(self, minutes: float) -> Json:
+        return self._records.arrivals(minutes, self._in.now_ms())
+
+    def dead_letters(self, reason: str | None, field: str | None, topic: str | None, limit: int) -> Json:
+        return self._records.dead_letters(Wanted(reason, field, topic), limit)
+
+    def dead_letter(self, topic: str, partition: int, offset: int) -> list[Json]:
+        return self._in.store.dead_letters.at(Coordinates(topic, partition, offset))
+
+    def replay_dead_letters(self, reason: str | None, field: str | None, topic: str | None) -> Json:
+        return self._records.replay(Wanted(reason, field, topic), self._in.now_ms())
 
     def _champion(self) -> Json:
         model = self._in.store.models.champion()
@@ -254,35 +272,6 @@ class LocalOperations:
     def _set_paused(self, paused: bool) -> Json:
         self._in.store.state.set(PAUSED, paused, self._in.now_ms())
         return {"paused": paused}
-
-    def _import_documents(self, records: list[Json], reasons: Counter[str]) -> int:
-        now_ms = self._in.now_ms()
-        documents: list[Document] = []
-        for record in records:
-            try:
-                documents.append(self._in.decoder.document(json.dumps(record, default=str).encode(), now_ms))
-            except Undecodable as problem:
-                reasons[str(problem)] += 1
-        changed = self._in.store.documents.upsert(documents, now_ms)
-        if changed < len(documents):
-            reasons["not newer than what is stored"] += len(documents) - changed
-        return changed
-
-    def _import_feedback(self, records: list[Json], reasons: Counter[str]) -> int:
-        batch, decoder, now_ms = Batch(), self._in.decoder, self._in.now_ms()
-        for number, record in enumerate(records):
-            at, payload = Coordinates("import", 0, number), json.dumps(record).encode()
-            try:
-                if "action_name" in record:
-                    batch.events.append((at, decoder.event(payload)))
-                else:
-                    batch.queries.append((at, decoder.query(payload, now_ms)))
-            except Undecodable as problem:
-                reasons[str(problem)] += 1
-        done = self._in.store.feedback.ingest(batch, "import", now_ms)
-        if done.duplicates:
-            reasons["stored already"] += done.duplicates
-        return done.queries + done.events
 
     def _import_annotations(self, records: list[Json]) -> Json:
         """Add to the golden set `annotations` as a new version; a pair that is judged again takes its new grade."""

@@ -7,7 +7,6 @@ first finishes what an earlier process left, 5. the scheduler with thresholds, a
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import signal
 import threading
@@ -23,14 +22,16 @@ from apscheduler.triggers.cron import CronTrigger
 from prometheus_client import CollectorRegistry
 
 from consumers.batch import Topics
-from consumers.ingest import Ingest, room_on_disk
+from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
+from consumers.room import room_on_disk
 from flywheel.broker.admin import ensure_topics
 from flywheel.broker.connection import BrokerUnavailable
 from flywheel.broker.producer import Producer
-from flywheel.daemon.announce import Announcer
+from flywheel.daemon.announce import Announcer, decision_id
 from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.daemon.publish import BrokerPublisher
+from flywheel.daemon.records import judge
 from flywheel.daemon.repeater import Repeater
 from flywheel.daemon.worker import CycleWorker
 from flywheel.experiments.frozen import FrozenWatch
@@ -191,6 +192,7 @@ class Daemon:
             search=self._engine,
             operations=self._operations,
             publisher=BrokerPublisher(self._producer, config.kafka),
+            judge=judge(self._in.decoder),
             settings=config.serving,
             limits=config.limits,
             registry=CollectorRegistry(),
@@ -295,7 +297,7 @@ class Daemon:
             source.assign({})
             while not self._stop.is_set():
                 messages = [message for read in source.poll().values() for message in read]
-                decision_ids |= {_decision_id(message.value) for message in messages}
+                decision_ids |= {decision_id(message.value) for message in messages}
                 if not messages and source.lag() == 0:
                     return decision_ids
             raise BrokerUnavailable("stopping before the models topic was read")
@@ -317,6 +319,10 @@ class Daemon:
         kafka = self._in.config.kafka
         phase = {"bootstrap": kafka.bootstrap, "phase": state.phase, "error": state.error}
         broken = {loop.name: loop.error for loop in self._loops if loop.error is not None}
+        if state.blocked:
+            broken["topics"] = "; ".join(state.blocked)
+        if self._producer.pending and self._producer.error:
+            broken["publishing"] = self._producer.error
         return {
             "uptime": round(time.monotonic() - self._started, 1),
             "broker": {**phase, "cluster_id": state.cluster_id, "unsent": self._producer.pending},
@@ -336,12 +342,3 @@ class Daemon:
 
 def _because(loop: Repeater) -> str:
     return "" if loop.error is None else f" ({loop.error})"
-
-
-def _decision_id(message: bytes | None) -> str:
-    """The decision id of an announcement; "" for a message of somebody else on the topic."""
-    try:
-        announcement = json.loads(message or b"{}")
-    except ValueError:
-        return ""
-    return str(announcement.get("decision_id", "")) if isinstance(announcement, dict) else ""

@@ -21,6 +21,15 @@ class NotAcknowledged(Exception):  # noqa: N818 - it reads as what it says
     """The broker did not confirm that it holds every message; some may have arrived nevertheless."""
 
 
+class TooLarge(Exception):  # noqa: N818 - as above
+    """These of the messages, by their index, are more than the broker takes, however often they are sent; it has
+    acknowledged all the others."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = dict(reasons)
+
+
 class EventPublisher(Protocol):
     """Hands messages to the broker."""
 
@@ -29,7 +38,20 @@ class EventPublisher(Protocol):
 
         Raises:
             NotAcknowledged: it did not acknowledge all; sending again is harmless.
+            TooLarge: it acknowledged all but those that it never takes.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What ingestion makes of a record: the fields that it leaves out, with reasons, or why it refuses all of it."""
+
+    query_id: str | None = None
+    ignored: tuple[tuple[str, str], ...] = ()
+    refused: str | None = None
+
+
+Judge = Callable[[TopicKind, bytes, int | None], Ruling]
 
 
 class SearchService(Protocol):
@@ -55,14 +77,17 @@ Pages = Sequence[Route]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All that `create_app` needs. `ready` returns the reasons why the daemon is not ready; an empty list means ready.
+    """All that `create_app` needs.
 
-    `pages` are routes for people's browsers, answered beside the API.
+    `judge` takes a record's kind, its bytes, and the time to take where it has none. `ready` returns the reasons why
+    the daemon is not ready; an empty list means ready. `pages` are routes for people's browsers, answered beside the
+    API.
     """
 
     search: SearchService
     operations: Operations
     publisher: EventPublisher
+    judge: Judge
     settings: Serving
     limits: Limits
     registry: CollectorRegistry

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from collections.abc import Mapping as Mapped
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from flywheel.settings.sections import (
     Exploration,
     Kafka,
     Limits,
+    Mapping,
     Promotion,
     Retrain,
     Section,
@@ -35,6 +37,7 @@ __all__ = [
     "Exploration",
     "Kafka",
     "Limits",
+    "Mapping",
     "Promotion",
     "Retrain",
     "Section",
@@ -62,6 +65,7 @@ class Config(Section):
 
     kafka: Kafka = Kafka()
     signals: Signals = Signals()
+    mapping: Mapping = Mapping()
     retrain: Retrain = Retrain()
     trainer: Trainer = Trainer()
     promotion: Promotion = Promotion()
@@ -72,7 +76,7 @@ class Config(Section):
     tracking: Tracking = Tracking()
 
 
-def load(home: Path, environ: Mapping[str, str]) -> Config:
+def load(home: Path, environ: Mapped[str, str]) -> Config:
     """Read `home/flywheel.toml` (absent: all defaults) and override it by `FLYWHEEL__SECTION__KEY`.
 
     Raises:
@@ -92,7 +96,7 @@ def load(home: Path, environ: Mapping[str, str]) -> Config:
     return parse(settings, source=str(path))
 
 
-def parse(settings: Mapping[str, Any], *, source: str = FILE_NAME) -> Config:
+def parse(settings: Mapped[str, Any], *, source: str = FILE_NAME) -> Config:
     """Validate plain values; see `load` for the errors."""
     try:
         return Config.model_validate(settings)
@@ -101,7 +105,7 @@ def parse(settings: Mapping[str, Any], *, source: str = FILE_NAME) -> Config:
         raise ConfigError(f"{source}: {problems}") from error
 
 
-def _explain(problem: Mapping[str, Any]) -> str:
+def _explain(problem: Mapped[str, Any]) -> str:
     where = [str(part) for part in problem["loc"]]
     if problem["type"] != "extra_forbidden":
         # an error is logged, and must not show a secret

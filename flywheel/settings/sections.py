@@ -82,6 +82,22 @@ class Signals(Section):
     session_context: bool = Field(True, description="let clicks further up the page change what a non-click means")
 
 
+class Mapping(Section):
+    queries: dict[str, str] = Field(
+        default_factory=dict, description='field of a UBI query -> your path to it, e.g. {"user_query" = "search.term"}'
+    )
+    events: dict[str, str] = Field(
+        default_factory=dict, description='field of a UBI event -> your path, e.g. {"query_id" = "items[0].search_id"}'
+    )
+    documents: dict[str, str] = Field(
+        default_factory=dict, description='field of a document -> your path, e.g. {"doc_id" = "sku"}'
+    )
+    values: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description='our field -> your value -> ours, e.g. {"action_name" = {"view" = "click"}}'
+    )
+    time_unit: Literal["s", "ms", "us", "ns"] = Field("ms", description="what your times count that are numbers")
+
+
 class Retrain(Section):
     min_new_pairs: int = Field(200, ge=1, description="retrain at this many new positive pairs")
     satisfied_ctr_drop: float = Field(0.10, gt=0, description="retrain at this relative weekly fall of satisfied CTR")

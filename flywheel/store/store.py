@@ -14,10 +14,12 @@ from flywheel.store.evaluation.golden import Golden
 from flywheel.store.evaluation.outcomes import Outcomes
 from flywheel.store.evaluation.shadow import Shadows
 from flywheel.store.evaluation.tally import Tally
+from flywheel.store.feedback.arrivals import Arrivals
 from flywheel.store.feedback.documents import Documents
 from flywheel.store.feedback.erasure import Erasure
 from flywheel.store.feedback.exploration import ExplorationTable
 from flywheel.store.feedback.feedback import Feedback
+from flywheel.store.feedback.letters import DeadLetters
 from flywheel.store.feedback.traffic import Traffic
 from flywheel.store.published.analytics import PublishedFolder
 from flywheel.store.published.sql import ReadOnlySql
@@ -42,6 +44,8 @@ class Store:
     def __init__(self, database: Database, feedback: Feedback) -> None:
         self.database = database
         self.feedback = feedback
+        self.arrivals = Arrivals(database)
+        self.dead_letters = DeadLetters(database, feedback)
         self.documents = Documents(database)
         self.models = Models(database)
         self.decisions = Decisions(database)

@@ -11,7 +11,7 @@ import pytest
 
 from flywheel.broker import admin as broker
 from flywheel.broker import embedded
-from flywheel.broker.connection import BrokerUnavailable, probe
+from flywheel.broker.connection import BrokerUnavailable, MessageTooLarge, probe
 from flywheel.broker.producer import Producer
 from flywheel.settings.load import Kafka
 
@@ -72,6 +72,49 @@ def test_a_message_that_no_broker_would_take_fails_alone(kafka_settings: Kafka) 
         assert fine.result(20).offset == 0
         for future in (large, wrong):
             assert isinstance(future.exception(20), BrokerUnavailable)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("value", "cleanup"), [(b"x" * 2_000_000, "delete"), (b"x", "compact")])
+def test_a_message_that_the_broker_refuses_takes_no_other_with_it(
+    apache_kafka: Kafka, value: bytes, cleanup: str
+) -> None:
+    """What is over the topic's limit, or has no key where one is needed, fails alone: before, beside and after it all
+    arrive, without a restart."""
+    topic = apache_kafka.topic_queries
+    make_topic(apache_kafka, topic, cleanup)
+    with Producer(apache_kafka) as producer:
+        before = [producer.send(topic, b"k", f"b{n}".encode()) for n in range(50)]
+        bad = producer.send(topic, None, value)
+        after = [producer.send(topic, b"k", f"a{n}".encode()) for n in range(50)]
+        assert all(future.exception(30) is None for future in (*before, *after))
+        error = bad.exception(30)
+        assert isinstance(error, BrokerUnavailable)
+        assert isinstance(error, MessageTooLarge) == (cleanup == "delete")
+        producer.send(topic, b"k", b"later").result(30)
+        assert (producer.pending, producer.error) == (0, None)
+    assert {f"{side}{n}".encode() for side in "ab" for n in range(50)} | {b"later"} <= values_of(apache_kafka, topic)
+
+
+def make_topic(kafka: Kafka, name: str, cleanup: str) -> None:
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(**kafka.client_settings())
+    configs = {"cleanup.policy": cleanup}
+    admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1, "configs": configs}})
+    admin.wait_for_topics([name])
+    admin.close()
+
+
+def values_of(kafka: Kafka, topic: str) -> set[bytes]:
+    from kafka import KafkaConsumer
+
+    consumer = KafkaConsumer(
+        topic, **kafka.client_settings(), auto_offset_reset="earliest", consumer_timeout_ms=2_000, group_id=None
+    )
+    values = {message.value for message in consumer}
+    consumer.close()
+    return values
 
 
 @pytest.mark.parametrize(

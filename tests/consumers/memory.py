@@ -18,7 +18,7 @@ class Taken:
 
 @dataclass
 class MemorySink:
-    """Keeps ids only; `refuse` makes the next batches fail that many times."""
+    """Keeps ids only; `refuse` makes the next batches fail that many times, `poison` each batch with such an event."""
 
     queries: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
@@ -26,6 +26,8 @@ class MemorySink:
     reasons: list[str] = field(default_factory=list)
     next_offsets: dict[str, dict[tuple[str, int], int]] = field(default_factory=dict)
     refuse: int = 0
+    poison: frozenset[str] = frozenset()
+    asked: int = 0
 
     def offsets(self, cluster_id: str) -> dict[tuple[str, int], int]:
         return dict(self.next_offsets.get(cluster_id, {}))
@@ -34,6 +36,9 @@ class MemorySink:
         if self.refuse:
             self.refuse -= 1
             raise OSError(28, "No space left on device")
+        self.asked += 1
+        if self.poison & {event.event_id for _, event in batch.events}:
+            raise ValueError("no such value")
         known = self.offsets(cluster_id)
         seen = set(self.events)
         queries = [q.query_id for at, q in batch.queries if at.offset >= known.get((at.topic, at.partition), 0)]

@@ -34,7 +34,7 @@ def test_each_topic_has_its_kind_of_record() -> None:
     """Queries, events and documents are told apart by their topic, and keep their coordinates."""
     made = batch(
         Record("ubi.queries", 0, 4, b'{"query_id": "q", "user_query": "x"}'),
-        Record("ubi.events", 1, 9, b'{"action_name": "click", "timestamp": 1760000000000}'),
+        Record("ubi.events", 1, 9, b'{"action_name": "click", "query_id": "q", "timestamp": 1760000000000}'),
         Record("flywheel.documents", 0, 2, b'{"doc_id": "d", "text": "x"}'),
     )
     assert [(at, query.query_id) for at, query in made.queries] == [(Coordinates("ubi.queries", 0, 4), "q")]

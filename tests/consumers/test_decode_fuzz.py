@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.decode import Decoder, Undecodable
-from consumers.wire import EARLIEST_MS, LATEST_MS
+from consumers.wire import EARLIEST_MS, LATEST_MS, MAX_SAMPLE
 from flywheel.events import Document, Event, Kind, Query
 from flywheel.settings.load import Signals
 
@@ -46,7 +47,7 @@ MESSAGES = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=8).map(
 
 def check(record: Query | Event | Document) -> None:
     """What every later part may rely on."""
-    repr(record).encode()  # no lone surrogate, which no database would take
+    msgspec.json.encode(record)  # no lone surrogate, which no database would take
     moment = record.updated_at_ms if isinstance(record, Document) else record.timestamp_ms
     assert EARLIEST_MS <= moment <= LATEST_MS
     if isinstance(record, Event):
@@ -58,6 +59,9 @@ def check(record: Query | Event | Document) -> None:
         assert all(record.hit_ids)
         assert record.propensities is None or all(0 < p <= 1 for p in record.propensities)
     assert not any(isinstance(value, str) and "\0" in value for value in astuple(record))
+    assert all(note.field and note.reason and len(note.sample) <= MAX_SAMPLE for note in record.ignored)
+    if not isinstance(record, Document) and record.attributes is not None:
+        assert isinstance(json.loads(record.attributes), dict)
 
 
 def feed(value: bytes) -> None:

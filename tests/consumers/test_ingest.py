@@ -10,7 +10,8 @@ from typing import Any
 
 from consumers.batch import Message, Topics
 from consumers.decode import Decoder
-from consumers.ingest import Ingest, LogReset, Place, SourceUnavailable, room_on_disk
+from consumers.ingest import Ingest, LogReset, Place, SourceUnavailable
+from consumers.room import room_on_disk
 from flywheel.settings.load import Kafka, Signals
 from tests.consumers.memory import MemorySink
 from tests.consumers.test_batch import Record
@@ -27,6 +28,7 @@ class ScriptedSource:
         self.trouble = list(trouble)
         self.cluster = cluster
         self.position = 0
+        self.at_once = 2
         self.committed: dict[Place, int] = {}
 
     def connect(self) -> str:
@@ -38,7 +40,7 @@ class ScriptedSource:
     def poll(self) -> Mapping[Place, Sequence[Message]]:
         if self.trouble:
             raise self.trouble.pop(0)
-        found = self.records[self.position : self.position + 2]
+        found = self.records[self.position : self.position + self.at_once]
         self.position += len(found)
         return {EVENTS: found} if found else {}
 
@@ -47,6 +49,9 @@ class ScriptedSource:
 
     def lag(self) -> int:
         return len(self.records) - self.position
+
+    def blocked(self) -> Mapping[Place, str]:
+        return {}
 
     def close(self) -> None:
         self.position = -1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumers.decode import Decoder, Undecodable
+from consumers.decode import Decoder
 from flywheel.events import Query
 from flywheel.settings.load import Signals
 
@@ -79,10 +79,11 @@ def test_paid_places_are_ranks_ids_or_flags(places: Any, documents: tuple[str, .
 
 
 @pytest.mark.parametrize(("hits", "places"), [(["a"], [2]), (["a"], [0]), ([], [1]), (["a"], {"x": 1}), (["a"], [1.5])])
-def test_paid_places_that_cannot_be_told_are_refused(hits: list[str], places: Any) -> None:
-    """Else a page would teach what somebody paid for."""
-    with pytest.raises(Undecodable, match="sponsored must be ranks"):
-        page(hits, sponsored=places)
+def test_where_paid_places_cannot_be_told_all_are_paid(hits: list[str], places: Any) -> None:
+    """Else a page would teach what somebody paid for; the field is noted, and the page is kept."""
+    found = page(hits, sponsored=places)
+    assert found.sponsored == tuple(hits)
+    assert [note.field for note in found.ignored] == ["query_attributes.sponsored"]
 
 
 @pytest.mark.parametrize(("sent", "read"), [("Grid", "grid"), (" list ", "list"), (None, None), (3, None), ("", None)])

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 from prometheus_client import CollectorRegistry
 
+from consumers.decode import Decoder
+from flywheel.daemon.records import judge
 from flywheel.operations import OperationError
 from flywheel.page.dashboard import ROUTES
 from flywheel.retrieval.index import Index
@@ -24,8 +26,8 @@ from flywheel.serving.endpoints.app import create_app
 from flywheel.serving.engine import SearchEngine
 from flywheel.serving.served import Live, Vectors
 from flywheel.serving.server import HttpServer
-from flywheel.serving.services import NotAcknowledged, Services
-from flywheel.settings.load import Limits, Serving
+from flywheel.serving.services import NotAcknowledged, Services, TooLarge
+from flywheel.settings.load import Limits, Serving, Signals
 
 DOCUMENTS = {
     "copy": "shallow copy of a list",
@@ -80,18 +82,23 @@ class MemoryTitles:
 
 @dataclass
 class MemoryBroker:
-    """Holds what it acknowledged; while `down` it refuses, while `silent` it never answers."""
+    """Holds what it acknowledged; while `down` it refuses, while `silent` it never answers, and above `most_bytes` it
+    never takes a message."""
 
     held: dict[str, list[bytes]] = field(default_factory=lambda: {"queries": [], "events": []})
     down: bool = False
     silent: bool = False
+    most_bytes: int = 10_000_000
 
     async def publish(self, kind: str, payloads: Sequence[bytes]) -> None:
         if self.down:
             raise NotAcknowledged("the broker is away")
         while self.silent:
             await asyncio.sleep(0.005)
-        self.held[kind].extend(payloads)
+        large = {n: f"{len(p)} bytes are too many" for n, p in enumerate(payloads) if len(p) > self.most_bytes}
+        self.held[kind].extend(payload for n, payload in enumerate(payloads) if n not in large)
+        if large:
+            raise TooLarge(large)
 
 
 class MemoryOperations:
@@ -164,6 +171,18 @@ class MemoryOperations:
     def doctor(self) -> list[dict[str, Any]]:
         return []
 
+    def arrivals(self, minutes: float) -> dict[str, Any]:
+        return {"since_minutes": minutes, "arrivals": [], "unknown_actions": {}, "suggestion": None}
+
+    def dead_letters(self, reason: str | None, field: str | None, topic: str | None, limit: int) -> dict[str, Any]:
+        return {"waiting": 0, "groups": []}
+
+    def dead_letter(self, topic: str, partition: int, offset: int) -> list[dict[str, Any]]:
+        return []
+
+    def replay_dead_letters(self, reason: str | None, field: str | None, topic: str | None) -> dict[str, Any]:
+        return {"stored": 0, "repeated": 0, "still": 0, "reasons": {}}
+
 
 @dataclass
 class House:
@@ -204,6 +223,7 @@ def serve(*, settings: Serving | None = None, limits: Limits | None = None, live
         search=engine,
         operations=operations,
         publisher=broker,
+        judge=judge(Decoder(Signals(), str, 1_048_576)),
         settings=settings or Serving(port=0),
         limits=limits or Limits(),
         registry=CollectorRegistry(),

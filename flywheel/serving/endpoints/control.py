@@ -59,6 +59,26 @@ class EraseUser(Body):
     user_id: str = _WORD
 
 
+class Lately(Body):
+    minutes: float = Field(60.0, gt=0, le=527_040)
+
+
+class ReplayLetters(Body):
+    reason: str | None = None
+    field: str | None = None
+    topic: str | None = None
+
+
+class Letters(ReplayLetters):
+    limit: int = Field(100, ge=1, le=10_000)
+
+
+class Letter(Body):
+    topic: str
+    partition: int = Field(ge=0)
+    offset: int = Field(ge=0)
+
+
 class Statement(Body):
     statement: str = Field(min_length=1, validation_alias=AliasChoices("query", "statement", "sql"))
 
@@ -80,6 +100,10 @@ ALLOWED: dict[str, type[Body]] = {
     "import_records": ImportRecords,
     "import_judged": ImportJudged,
     "erase_user": EraseUser,
+    "arrivals": Lately,
+    "dead_letters": Letters,
+    "dead_letter": Letter,
+    "replay_dead_letters": ReplayLetters,
 }
 _LARGE = ("import_records", "import_judged")
 

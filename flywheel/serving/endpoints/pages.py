@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ import msgspec
 
 from flywheel.serving.endpoints.ubi import iso
 from flywheel.serving.served import Page
-from flywheel.serving.services import EventPublisher
+from flywheel.serving.services import EventPublisher, TooLarge
 
 _log = logging.getLogger("flywheel.serving")
 APPLICATION = "flywheel"
@@ -58,8 +58,8 @@ class _Spooled:
 class PageLog:
     """Lives on one event loop. A page that the broker does not take now waits in a bounded spool and is tried again.
 
-    Counts: `logged` pages reached the broker, `late` ones were answered before that, `lost` ones met a full spool or
-    were still in it when the process stopped.
+    Counts: `logged` pages reached the broker, `late` ones were answered before that, `lost` ones met a full spool, are
+    more than the broker takes, or were still in the spool when the process stopped.
     """
 
     def __init__(self, publisher: EventPublisher, *, timeout_ms: int, spool_pages: int = SPOOL_PAGES) -> None:
@@ -123,6 +123,10 @@ class PageLog:
             try:
                 async with asyncio.timeout(_ATTEMPT_SECONDS):
                     await self._publisher.publish("queries", [spooled.payload for spooled in batch])
+            except TooLarge as error:
+                _log.error("%d pages are lost: %s", len(error.reasons), error)
+                self._acknowledge(batch, lost=error.reasons.keys())
+                continue
             except Exception as error:  # noqa: BLE001 - whatever it was, pages must go on being logged after it
                 _log.warning("%d pages wait for the broker: %s", len(self._spool), str(error) or type(error).__name__)
                 await asyncio.sleep(pause)
@@ -131,11 +135,13 @@ class PageLog:
             pause = _FIRST_PAUSE_SECONDS
             self._acknowledge(batch)
 
-    def _acknowledge(self, batch: list[_Spooled]) -> None:
-        for spooled in batch:
+    def _acknowledge(self, batch: list[_Spooled], lost: Collection[int] = ()) -> None:
+        for number, spooled in enumerate(batch):
             self._spool.popleft()  # the batch is still the head: only the delivery task removes pages
-            spooled.delivered.set()
-        self.logged += len(batch)
+            if number not in lost:
+                spooled.delivered.set()
+        self.logged += len(batch) - len(lost)
+        self.lost += len(lost)
         if not self._spool:
             self._filled.clear()
             self._emptied.set()

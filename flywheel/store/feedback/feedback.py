@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from flywheel.events import Batch, Coordinates, Document
+from flywheel.events import Batch, Coordinates, Document, Query
 from flywheel.store.feedback import rows
+from flywheel.store.feedback.merging import fill_stored, merge, once
 from flywheel.store.feedback.recent import RecentIds
 from flywheel.store.schema.database import Database
 
 DAY_MS = 86_400_000
-TOTALS = ("queries", "events", "documents", "dead_letters", "duplicates")
+TOTALS = ("queries", "events", "documents", "dead_letters", "duplicates", "merged", "superseded", "ignored")
 _KEPT = (*TOTALS, "batch", "max_ts_ms", "closing_ms")
 # the latest hundredth of a large batch closes no window: a few clocks that run ahead must not close it for everybody
 _TRUSTED_SHARE = 0.99
@@ -34,6 +36,10 @@ _UPSERT_DOCUMENTS = """
                                AND documents.title = excluded.title
                           THEN documents.change_seq ELSE excluded.change_seq END
     WHERE excluded.updated_at >= documents.updated_at
+"""
+_COUNT_IGNORED = """
+    INSERT INTO ignored_fields SELECT * FROM incoming ON CONFLICT DO UPDATE SET
+        records = ignored_fields.records + excluded.records, sample = excluded.sample, last_at = excluded.last_at
 """
 _UPSERT_OFFSETS = """
     INSERT INTO ingest_offsets
@@ -54,15 +60,33 @@ _RECENT = """
 """
 
 
+_Page = tuple[Coordinates, Query]
+
+
+@dataclass(slots=True)
+class _Repeats:
+    """Further records of pages: how many of the same batch, and those of stored pages."""
+
+    merged: int = 0
+    stored: list[_Page] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """Rows that one batch added. `duplicates` counts repeats and records below the stored offset."""
+    """Rows that one batch added, and what became of the rest of its records.
+
+    `duplicates` counts repeats and records below the stored offset, `merged` further records of a page, and
+    `superseded` versions of documents that are no newer than the stored one. `ignored` counts fields, not records.
+    """
 
     queries: int = 0
     events: int = 0
     documents: int = 0
     dead_letters: int = 0
     duplicates: int = 0
+    merged: int = 0
+    superseded: int = 0
+    ignored: int = 0
 
 
 class Feedback:
@@ -106,12 +130,20 @@ class Feedback:
         try:
             with self._database.write() as con:
                 offsets = _offsets(con, cluster_id)
-                fresh, repeated = self._fresh(batch, offsets)  # 1
+                fresh, again = self._fresh(batch, offsets)  # 1
                 totals = dict(self._totals)
                 totals["batch"] += 1
                 changed = _write_rows(con, fresh, now_ms, totals["batch"])  # 2
+                merged = again.merged + self._fill(con, again, now_ms)
                 ingested = Ingested(
-                    len(fresh.queries), len(fresh.events), changed, len(fresh.dead_letters), duplicates=repeated
+                    len(fresh.queries),
+                    len(fresh.events),
+                    changed,
+                    len(fresh.dead_letters),
+                    duplicates=len(batch) - len(fresh) - merged,
+                    merged=merged,
+                    superseded=len(fresh.documents) - changed,
+                    ignored=_count_ignored(con, fresh, now_ms),
                 )
                 for name in TOTALS:
                     totals[name] += getattr(ingested, name)
@@ -159,17 +191,14 @@ class Feedback:
         self._query_ids.forget(query_ids)
         self._event_ids.forget(event_ids)
 
-    def _fresh(self, batch: Batch, offsets: Mapping[tuple[str, int], int]) -> tuple[Batch, int]:
+    def _fresh(self, batch: Batch, offsets: Mapping[tuple[str, int], int]) -> tuple[Batch, _Repeats]:
         def is_new(at: Coordinates) -> bool:
             return at.offset >= offsets.get((at.topic, at.partition), 0)
 
-        claim_query, claim_event = self._query_ids.claim, self._event_ids.claim
+        claim_event = self._event_ids.claim
+        queries, again = self._pages([(at, query) for at, query in batch.queries if is_new(at)])
         fresh = Batch(
-            queries=[
-                (at, q)
-                for at, q in batch.queries
-                if is_new(at) and claim_query(q.query_id, rows.clamp_ms(q.timestamp_ms))
-            ],
+            queries=queries,
             events=[
                 (at, e)
                 for at, e in batch.events
@@ -178,7 +207,28 @@ class Feedback:
             documents=[(at, d) for at, d in batch.documents if is_new(at)],
             dead_letters=[(at, x) for at, x in batch.dead_letters if is_new(at)],
         )
-        return fresh, len(batch) - len(fresh)
+        return fresh, again
+
+    def _pages(self, records: list[_Page]) -> tuple[list[_Page], _Repeats]:
+        """The pages that are new, each as one, and what else there is of them and of stored ones."""
+        places: dict[str, int] = {}
+        pages: list[_Page] = []
+        again = _Repeats()
+        for at, query in records:
+            if self._query_ids.claim(query.query_id, rows.clamp_ms(query.timestamp_ms)):
+                places[query.query_id] = len(pages)
+                pages.append((at, query))
+            elif (place := places.get(query.query_id)) is None:
+                again.stored.append((at, query))
+            else:
+                first_at, first = pages[place]
+                again.merged += query != first
+                pages[place] = first_at, merge(first, query)
+        return pages, again
+
+    def _fill(self, con: duckdb.DuckDBPyConnection, again: _Repeats, now_ms: int) -> int:
+        wanted = once(again.stored)
+        return fill_stored(con, rows.queries(wanted, now_ms, 0), self._window_ms) if wanted else 0
 
 
 def _write_rows(con: duckdb.DuckDBPyConnection, fresh: Batch, now_ms: int, number: int) -> int:
@@ -187,8 +237,16 @@ def _write_rows(con: duckdb.DuckDBPyConnection, fresh: Batch, now_ms: int, numbe
     if fresh.events:
         _insert(con, "INSERT INTO feedback SELECT * FROM incoming", rows.feedback(fresh.events, now_ms, number))
     if fresh.dead_letters:
-        _insert(con, "INSERT INTO dead_letters SELECT * FROM incoming", rows.dead_letters(fresh.dead_letters))
+        _insert(con, "INSERT INTO dead_letters BY NAME SELECT * FROM incoming", rows.dead_letters(fresh.dead_letters))
     return write_documents(con, [document for _, document in fresh.documents], now_ms)
+
+
+def _count_ignored(con: duckdb.DuckDBPyConnection, fresh: Batch, now_ms: int) -> int:
+    counted = rows.ignored(fresh, now_ms)
+    if not counted.num_rows:
+        return 0
+    _insert(con, _COUNT_IGNORED, counted)
+    return int(pc.sum(counted.column("records")).as_py())
 
 
 def write_documents(con: duckdb.DuckDBPyConnection, documents: list[Document], now_ms: int) -> int:

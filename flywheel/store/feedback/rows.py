@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
-from flywheel.events import Coordinates, DeadLetter, Document, Event, Query, normalise_query
+from flywheel.events import Batch, Coordinates, DeadLetter, Document, Event, Query, normalise_query
 
 # 9999-12-31T23:59:59.999Z, the last moment of Python's and most other calendars
 LAST_MS = 253_402_300_799_999
+SLOT_MS = 600_000  # ten minutes: what `ignored_fields` and the view `arrivals` count by
 _INT32 = 2**31 - 1
 _INT64 = 2**63 - 1
 
@@ -28,6 +29,7 @@ def _texts(*names: str) -> list[pa.Field]:
 _SOURCE = [*_texts("topic"), pa.field("partition", pa.int32()), pa.field("offset", pa.int64())]
 _PERSON = _texts("client_key", "user_key", "session_id")
 _STORED = [pa.field("ingested_at", _TIME), pa.field("batch", pa.int64())]
+_SENDER = _texts("application", "attributes")
 QUERIES = pa.schema(
     [
         *_texts("query_id", "query_key", "text"),
@@ -41,6 +43,7 @@ QUERIES = pa.schema(
         pa.field("latency_ms", pa.float32()),
         *_SOURCE,
         *_STORED,
+        *_SENDER,
         *_texts("sorted_by"),
         pa.field("filtered", pa.bool_()),
         pa.field("sponsored", pa.list_(pa.string())),
@@ -56,6 +59,7 @@ FEEDBACK = pa.schema(
         *_PERSON,
         *_SOURCE,
         *_STORED,
+        *_SENDER,
     ]
 )
 DOCUMENTS = pa.schema(
@@ -67,7 +71,24 @@ DOCUMENTS = pa.schema(
     ]
 )
 DEAD_LETTERS = pa.schema(
-    [*_SOURCE, pa.field("payload", pa.binary()), *_texts("reason"), pa.field("received_at", _TIME)]
+    [
+        *_SOURCE,
+        pa.field("payload", pa.binary()),
+        *_texts("reason"),
+        pa.field("received_at", _TIME),
+        *_texts("field"),
+        pa.field("message_key", pa.binary()),
+        pa.field("sent_at", _TIME),
+    ]
+)
+IGNORED = pa.schema(
+    [
+        pa.field("slot", _TIME),
+        *_texts("topic", "application", "field", "reason"),
+        pa.field("records", pa.int64()),
+        *_texts("sample"),
+        pa.field("last_at", _TIME),
+    ]
 )
 
 
@@ -84,6 +105,7 @@ def queries(records: Sequence[tuple[Coordinates, Query]], now_ms: int, batch: in
                 *(q.query_id, normalise_query(q.text), q.text, clamp_ms(q.timestamp_ms)),
                 *(q.client_key, q.user_key, q.session_id, list(q.hit_ids), q.model_version, q.experiment_id, q.arm),
                 *(q.propensities, q.teams, _ranks(q.explored), q.latency_ms, *_source(at), now_ms, batch),
+                *(q.application, q.attributes),
                 *(q.sorted_by, q.filtered or None, list(q.sponsored) or None, q.layout),
             )
             for at, q in records
@@ -99,7 +121,7 @@ def feedback(records: Sequence[tuple[Coordinates, Event]], now_ms: int, batch: i
             (
                 *(e.event_id, e.kind.value, e.action_name, e.query_id, e.doc_id),
                 *(_within(e.rank, _INT32), _within(e.dwell_ms, _INT64), clamp_ms(e.timestamp_ms)),
-                *(e.client_key, e.user_key, e.session_id, *_source(at), now_ms, batch),
+                *(e.client_key, e.user_key, e.session_id, *_source(at), now_ms, batch, e.application, e.attributes),
             )
             for at, e in records
         ),
@@ -121,9 +143,27 @@ def documents(records: Iterable[Document], now_ms: int) -> pa.Table:
 def dead_letters(records: Sequence[tuple[Coordinates, DeadLetter]]) -> pa.Table:
     """Unreadable messages as rows of `dead_letters`."""
     return _table(
-        ((*_source(at), letter.payload, letter.reason, clamp_ms(letter.received_at_ms)) for at, letter in records),
+        (
+            (
+                *(*_source(at), letter.payload, letter.reason, clamp_ms(letter.received_at_ms), letter.field),
+                *(letter.key, None if letter.sent_ms is None else clamp_ms(letter.sent_ms)),
+            )
+            for at, letter in records
+        ),
         DEAD_LETTERS,
     )
+
+
+def ignored(batch: Batch, now_ms: int) -> pa.Table:
+    """The fields that were left out of a batch's records as rows of `ignored_fields`, equal ones as one."""
+    counts: dict[tuple[str, str, str, str], tuple[int, str]] = {}
+    for records in (batch.queries, batch.events, batch.documents):
+        for at, record in records:
+            for note in record.ignored:
+                key = (at.topic, getattr(record, "application", None) or "", note.field, note.reason)
+                counts[key] = (counts.get(key, (0, ""))[0] + 1, note.sample)
+    slot = now_ms - now_ms % SLOT_MS
+    return _table(((slot, *key, number, sample, now_ms) for key, (number, sample) in counts.items()), IGNORED)
 
 
 def content_hash(content: str) -> str:

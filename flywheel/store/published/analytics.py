@@ -18,7 +18,7 @@ from flywheel.store.schema.database import STORAGE_VERSION, Database
 
 FILE_NAME = "analytics.duckdb"
 _MACROS = ("worth_ms", "teaches")
-_VIEWS = ("impressions", "satisfied", "teaching_pages")
+_VIEWS = ("impressions", "satisfied", "teaching_pages", "arrivals")
 _TABLES = (
     *(
         "pairs",
@@ -34,10 +34,10 @@ _TABLES = (
     ),
     *("decisions", "experiments", "experiment_daily", "ab_outcomes", "golden_sets", "golden_queries"),
     *("golden_judgements", "dead_letters", "ingest_offsets", "shadow_progress", "shadow_rankings"),
-    "exploration",
+    *("exploration", "ignored_fields"),
 )
 # an unreadable message may hold ids that were never hashed, so its bytes stay in the daemon's own database
-_SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload) FROM dead_letters"}
+_SELECT = {"dead_letters": "SELECT * REPLACE (''::BLOB AS payload, NULL::BLOB AS message_key) FROM dead_letters"}
 _LATEST = "SELECT * FROM ({}) QUALIFY row_number() OVER (PARTITION BY doc_id ORDER BY change_seq DESC) = 1"
 
 
@@ -109,11 +109,11 @@ class PublishedFolder:
         with self._database.read() as con:
             for macro in _MACROS:
                 _copy_macro(con, target, macro)
+            for table in _TABLES:
+                _copy(con, target, table)
             for view in _VIEWS:
                 definition = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = ?", [view]).fetchall()
                 target.execute(definition[0][0])
-            for table in _TABLES:
-                _copy(con, target, table)
             _copy_comments(con, target)
 
 

@@ -14,6 +14,8 @@ class StoreLocked(StoreError):  # noqa: N818 - the name that callers catch says 
 class StoreFull(StoreError):  # noqa: N818 - as above
     """The disk or the file size limit is reached. Once there is room, the same call succeeds."""
 
+    passing = True  # it says nothing about the record that was to be written
+
 
 class SqlRefused(StoreError):  # noqa: N818 - as above
     """A statement that is not one read-only query, or that went over its limits."""

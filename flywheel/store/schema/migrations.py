@@ -27,6 +27,7 @@ STEPS = (
     "008_outcomes",
     "009_reasons",
     "010_satisfied",
+    "011_records",
     "018_marked",
     "020_readings",
 )

@@ -66,3 +66,26 @@ def test_an_acknowledged_page_is_known_as_such() -> None:
         return await log.log(page(1))
 
     assert asyncio.run(scene())
+
+
+def test_a_page_that_the_broker_never_takes_is_lost_alone_and_at_once() -> None:
+    """It counts as lost when it is lost, and the pages behind it arrive."""
+
+    async def scene() -> tuple[dict[str, int], list[str]]:
+        broker = MemoryBroker(down=True, most_bytes=1_000)
+        log = PageLog(broker, timeout_ms=5)
+        log.start()
+        large = Page("large", "x" * 2_000, 1_700_000_000_123, 1.0, "base", "space", ())
+        for shown in (page(1), large, page(2)):
+            await log.log(shown)
+        broker.down = False
+        async with asyncio.timeout(5):
+            while log.waiting:
+                await asyncio.sleep(0.01)
+        counts = dict(log.counts())
+        await log.stop(1.0)
+        return counts, [msgspec.json.decode(p)["query_id"] for p in broker.held["queries"]]
+
+    counts, held = asyncio.run(scene())
+    assert counts == {"logged": 2, "late": 3, "lost": 1}
+    assert held == ["q1", "q2"]
