@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from consumers.decode import Decoder, Undecodable
+from consumers.decode import Decoder
 from flywheel.daemon import doctor as checkup
-from flywheel.events import Batch, Coordinates, Document
+from flywheel.daemon import imports
 from flywheel.experiments import director as experiment
 from flywheel.experiments import frozen
 from flywheel.experiments.director import Director
@@ -163,37 +161,10 @@ class LocalOperations:
             raise OperationError(str(error), "sql_refused") from error
 
     def import_records(self, kind: RecordKind, records: list[Json]) -> Json:
-        reasons: Counter[str] = Counter()
-        if kind == "documents":
-            stored = self._import_documents(records, reasons)
-        elif kind == "feedback":
-            stored = self._import_feedback(records, reasons)
-        else:
-            return self._import_annotations(records)
-        skipped = sum(reasons.values())
-        return {"read": len(records), "stored": stored, "skipped": skipped, "reasons": dict(reasons)}
+        return imports.records(self._in, kind, records)
 
     def import_judged(self, kind: JudgedKind, name: str, queries: list[Json], judgements: list[Json]) -> Json:
-        texts = {str(query["id"]): str(query["text"]) for query in queries}
-        rows = [
-            (str(item["query_id"]), str(item["doc_id"]), float(item["grade"]))
-            for item in judgements
-            if str(item["query_id"]) in texts
-        ]
-        judged = {query_id for query_id, _, grade in rows if grade > 0}
-        usable = {query_id: text for query_id, text in texts.items() if query_id in judged}
-        singular = "golden" if kind == "golden" else "anchor"
-        version = self._in.store.golden.add(singular, name, usable, rows, self._in.now_ms())
-        missing = len(texts) - len(usable)
-        reasons = {"a query without a relevant document": missing} if missing else {}
-        return {
-            "read": len(texts),
-            "stored": len(usable),
-            "skipped": missing,
-            "reasons": reasons,
-            "name": name,
-            "version": version,
-        }
+        return imports.judged(self._in, kind, name, queries, judgements)
 
     def seen_documents(self) -> list[str]:
         return sorted(self._in.store.pairs.trained_documents())
@@ -252,51 +223,6 @@ class LocalOperations:
     def _set_paused(self, paused: bool) -> Json:
         self._in.store.state.set(PAUSED, paused, self._in.now_ms())
         return {"paused": paused}
-
-    def _import_documents(self, records: list[Json], reasons: Counter[str]) -> int:
-        now_ms = self._in.now_ms()
-        documents: list[Document] = []
-        for record in records:
-            try:
-                documents.append(self._in.decoder.document(json.dumps(record, default=str).encode(), now_ms))
-            except Undecodable as problem:
-                reasons[str(problem)] += 1
-        changed = self._in.store.documents.upsert(documents, now_ms)
-        if changed < len(documents):
-            reasons["not newer than what is stored"] += len(documents) - changed
-        return changed
-
-    def _import_feedback(self, records: list[Json], reasons: Counter[str]) -> int:
-        batch, decoder, now_ms = Batch(), self._in.decoder, self._in.now_ms()
-        for number, record in enumerate(records):
-            at, payload = Coordinates("import", 0, number), json.dumps(record).encode()
-            try:
-                if "action_name" in record:
-                    batch.events.append((at, decoder.event(payload)))
-                else:
-                    batch.queries.append((at, decoder.query(payload, now_ms)))
-            except Undecodable as problem:
-                reasons[str(problem)] += 1
-        done = self._in.store.feedback.ingest(batch, "import", now_ms)
-        if done.duplicates:
-            reasons["stored already"] += done.duplicates
-        return done.queries + done.events
-
-    def _import_annotations(self, records: list[Json]) -> Json:
-        """Add to the golden set `annotations` as a new version; a pair that is judged again takes its new grade."""
-        earlier = [judged for judged in self._in.store.golden.current("golden") if judged.name == "annotations"]
-        grades = {
-            (query, doc_id): grade
-            for judged in earlier
-            for query, graded in zip(judged.queries, judged.judgements, strict=True)
-            for doc_id, grade in graded.items()
-        }
-        grades |= {(str(item["query"]), str(item["doc_id"])): float(item["grade"]) for item in records}
-        queries = {query: query for query, _ in grades}
-        rows = [(query, doc_id, grade) for (query, doc_id), grade in grades.items()]
-        version = self._in.store.golden.add("golden", "annotations", queries, rows, self._in.now_ms())
-        stored = {"read": len(records), "stored": len(records), "skipped": 0, "reasons": {}}
-        return {**stored, "name": "annotations", "version": version, "queries": len(queries)}
 
 
 def _iso(ms: int | None) -> str | None:
