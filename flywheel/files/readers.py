@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from flywheel.files import arrow, cells, exported, texts
+from flywheel.files import answers, arrow, cells, exported, texts
 from flywheel.files.annotations import judgements
 from flywheel.files.cells import BadCell
 from flywheel.files.exported import Source
@@ -159,7 +159,7 @@ def _parquet(path: Path) -> Iterator[Placed]:
     try:
         # 96-bit times at the resolution of all others: in nanoseconds they would end in the year 2262
         with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
-            names = texts.distinct([name.strip() for name in file.schema_arrow.names])
+            names = answers.distinct([name.strip() for name in file.schema_arrow.names])
             for batch in file.iter_batches(BATCH):
                 columns = [arrow.column(array) for array in batch.columns]
                 for row in zip(*columns, strict=True):

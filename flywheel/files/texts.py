@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from flywheel.files import answers
 from flywheel.files.cells import Unreadable
 from flywheel.files.tally import ImportCount, ImportFailed
 
@@ -157,7 +158,7 @@ def csv_rows(path: Path, file: TextIO, tally: ImportCount, *, tabs: bool) -> Ite
         next(source)
         header_line = source.peek()
     reader = csv.reader(source, delimiter=_separator(header_line, tabs=tabs))
-    header = distinct([name.strip() for name in next(reader, [])])
+    header = answers.distinct([name.strip() for name in next(reader, [])])
     while True:
         source.begin()
         row = next(reader, None)
@@ -172,20 +173,6 @@ def csv_rows(path: Path, file: TextIO, tally: ImportCount, *, tabs: bool) -> Ite
             yield place, None
         elif row:
             yield place, dict(zip(header, row, strict=False))
-
-
-def distinct(names: list[str]) -> list[str]:
-    """The names, each once: a repeated one gets the first free number from 2 on."""
-    taken = set(names)
-    once: list[str] = []
-    used: set[str] = set()
-    for name in names:
-        free, number = name, 2
-        while free in used or (free != name and free in taken):
-            free, number = f"{name}_{number}", number + 1
-        used.add(free)
-        once.append(free)
-    return once
 
 
 def _separator(header: str, *, tabs: bool) -> str:

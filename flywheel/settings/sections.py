@@ -241,6 +241,7 @@ class Limits(Section):
     duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
+    embedding_bytes: int = Field(16_777_216, ge=1_024, description="a larger body of texts to embed is refused")
     import_bytes: int = Field(268_435_456, ge=1_024, description="a larger HTTP import is refused")
     result_rows: int = Field(100_000, ge=1, description="rows that one SQL answer carries at most")
     sql_seconds: float = Field(30.0, gt=0, description="time that one SQL statement may take")
