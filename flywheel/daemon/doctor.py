@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flywheel.broker import admin as broker
 from flywheel.operations import Json
-from flywheel.retrieval.encoder import ModelMissing
+from flywheel.retrieval.origin import ModelMissing
 from flywheel.retrieval.registry import IncompleteModel, Registry, read_manifest
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config

@@ -94,7 +94,9 @@ class Retrain(Section):
 
 
 class Trainer(Section):
-    base_model: str = Field("auto", description="a SentenceTransformer folder or hub name; auto: the MiniLM wheel")
+    base_model: str = Field(
+        "auto", description="a SentenceTransformer folder or hub name (fetched once); auto: the MiniLM wheel"
+    )
     tier: Tier = Field("query_tower", description="adapter | query_tower | full")
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the query tower")
     steps: int = Field(120, ge=1, description="optimiser steps of one run at most (query_tower)")
@@ -142,7 +144,9 @@ class Trainer(Section):
     bf16: Bf16 = Field("auto", description="bfloat16 where the processor has it")
     device: str = Field("auto", description="auto | cpu | cuda | mps")
     seed: int = Field(0, description="same seed, same snapshot: same weights")
-    max_seq_length: int = Field(256, ge=16, description="tokens of a text that are read")
+    max_seq_length: Annotated[int, Field(ge=16)] | None = Field(
+        None, description="tokens of a text that are read at most; unset: as many as the model's folder says"
+    )
 
 
 class Promotion(Section):
