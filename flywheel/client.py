@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
@@ -96,7 +97,13 @@ class RemoteOperations:
 
     def _send(self, path: str, body: Json, accept: str = "application/json") -> httpx.Response:
         try:
-            response = self._http.post(path, json=body, headers={"Accept": accept})
+            # in ASCII: half a character, which UTF-8 cannot hold, is for the daemon to judge
+            content = json.dumps(body, allow_nan=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise OperationError(f"this cannot be sent as JSON: {error}", "invalid_json") from error
+        try:
+            headers = {"Accept": accept, "Content-Type": "application/json"}
+            response = self._http.post(path, content=content, headers=headers)
         except httpx.HTTPError as error:
             url = self._http.base_url
             raise OperationError(f"the daemon at {url} did not answer: {error}", "unreachable") from error

@@ -179,3 +179,25 @@ def test_the_step_of_a_training_is_read_from_its_own_file(tmp_path: Path) -> Non
     assert training_step(tmp_path, time.time() + 60) is None
     (tmp_path / "v1.progress.json").write_text('{"step": ')
     assert training_step(tmp_path, 0) is None
+
+
+def test_an_import_says_the_same_beside_a_daemon(beside: Beside, tmp_path: Path) -> None:
+    """A record that no JSON can carry is skipped with file and line, and the others are stored."""
+    documents, feedback = tmp_path / "d.jsonl", tmp_path / "u.ndjson"
+    documents.write_text(
+        '{"doc_id": "v1", "text": "1"}\n{"doc_id": "v2", "text": "Cut \\ud83d here."}\n{"doc_id": "v3", "text": "3"}\n'
+    )
+    page = {"query_id": "n1", "user_query": "copy", "timestamp": 1_770_000_000_000}
+    event = {"action_name": "click", "query_id": "n1", "timestamp": 1_770_000_001_000}
+    spoilt = json.dumps(event | {"score": float("nan")})
+    cut = json.dumps(event | {"agent": "cut \ud83d"})
+    feedback.write_text(f"{json.dumps(page)}\n{spoilt}\n{cut}\n")
+    for kind, file, said in (
+        ("documents", documents, "text: half a character"),
+        ("feedback", feedback, "not JSON: NaN"),
+    ):
+        answer = beside.answer("import", kind, str(file))
+        assert (answer["read"], answer["stored"], answer["skipped"]) == (3, 2, 1)
+        ((reason, places),) = answer["places"].items()
+        assert reason.startswith(said)
+        assert places == [f"{file.name}:2"]

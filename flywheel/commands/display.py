@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,12 @@ _LOOK_SECONDS = 0.5
 
 def print_json(value: Any) -> None:
     """One value on one line; NaN and infinity, which JSON lacks, become null."""
-    click.echo(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
+    click.echo(as_text(value))
+
+
+def as_text(value: Any) -> str:
+    """One value as JSON, see `print_json`."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -34,10 +40,12 @@ def _plain(value: Any) -> Any:
             return {str(key): _plain(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [_plain(item) for item in value]
-        case datetime() | date():
+        case datetime() | date() | time_of_day():
             return value.isoformat()
         case Decimal():
-            return float(value)
+            return int(value) if value == value.to_integral_value() else float(value)
+        case timedelta():
+            return value.total_seconds()
         case bytes():
             return value.decode("utf-8", "replace")
         case Path():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from flywheel.commands.display import note, print_json
@@ -16,11 +18,14 @@ def init(shell: Shell, as_json: bool) -> None:
 
     flywheel.toml explains every setting and has its default; what is there already stays as it is.
     """
+    from flywheel.retrieval.origin import examine
     from flywheel.settings.home import Home
     from flywheel.settings.load import FILE_NAME, load
 
     fresh = Home(shell.home).init()
-    load(shell.home, shell.environ)
+    folder = Path(load(shell.home, shell.environ).trainer.base_model)
+    if (folder / "modules.json").is_file():
+        examine(folder)
     settings = shell.home / FILE_NAME
     if as_json:
         print_json({"home": str(shell.home), "settings": str(settings), "created": fresh})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flywheel.commands.display import note, print_json, table
+from flywheel.commands.display import as_text, note, print_json, table
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
 
 if TYPE_CHECKING:
@@ -36,9 +36,11 @@ def sql(shell: Shell, statement: str, as_csv: bool, as_json: bool) -> None:
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
+    from flywheel.files.answers import plain
+
     question = sys.stdin.read() if statement == "-" else statement
     with shell.operations() as operations:
-        answer = operations.sql(question)
+        answer = plain(operations.sql(question))
     if as_json:
         print_json(answer.to_pylist())
     elif as_csv:
@@ -56,4 +58,15 @@ def _print_csv(answer: pa.Table) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(answer.column_names)
     for batch in answer.to_batches():
-        writer.writerows(row.values() for row in batch.to_pylist())
+        writer.writerows([_cell(value) for value in row.values()] for row in batch.to_pylist())
+
+
+def _cell(value: Any) -> Any:
+    """A cell of CSV, as over HTTP: lists and objects are JSON, bytes are hexadecimal."""
+    match value:
+        case list() | dict():
+            return as_text(value)
+        case bytes():
+            return value.hex()
+        case _:
+            return value

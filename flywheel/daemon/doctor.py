@@ -10,7 +10,7 @@ from pathlib import Path
 from flywheel.broker import admin as broker
 from flywheel.broker.codecs import missing_codecs
 from flywheel.operations import Json
-from flywheel.retrieval.encoder import ModelMissing
+from flywheel.retrieval.origin import ModelMissing
 from flywheel.retrieval.registry import IncompleteModel, Registry, read_manifest
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
@@ -90,11 +90,14 @@ def _champion(store: Store, registry: Registry) -> str:
 
 
 def _golden(store: Store, least: int) -> str:
-    sets = store.golden.current("golden")
-    queries = sum(len(judged.queries) for judged in sets)
+    sets, coverage = store.golden.current("golden"), store.golden.coverage()
+    queries = sum(len(coverage[judged.version].decidable) for judged in sets)
+    problems = [f"{coverage[judged.version].problem()} ({judged.name})" for judged in sets
+                if coverage[judged.version].problem()]  # fmt: skip
     if queries < least:
-        raise _Wrong(f"{queries} judged queries; below {least} nothing is promoted: `flywheel import golden DIR`")
-    return f"{queries} judged queries in {len(sets)} sets"
+        advice = "; ".join(problems) or "`flywheel import golden DIR`"
+        raise _Wrong(f"{queries} judged queries that can decide; below {least} nothing is promoted: {advice}")
+    return "; ".join([f"{queries} judged queries in {len(sets)} sets", *problems])
 
 
 def _documents(store: Store) -> str:

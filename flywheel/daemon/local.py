@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder
 from flywheel.daemon import doctor as checkup
+from flywheel.daemon import imports
 from flywheel.daemon.records import Records
 from flywheel.events import Coordinates
 from flywheel.experiments import director as experiment
@@ -170,38 +170,10 @@ class LocalOperations:
             raise OperationError(str(error), "sql_refused") from error
 
     def import_records(self, kind: RecordKind, records: list[Json]) -> Json:
-        reasons: Counter[str] = Counter()
-        more: Json = {}
-        if kind == "documents":
-            more["stored"] = self._records.import_documents(records, self._in.now_ms(), reasons)
-        elif kind == "feedback":
-            more = self._records.import_feedback(records, self._in.now_ms(), reasons)
-        else:
-            return self._import_annotations(records)
-        skipped = sum(reasons.values())
-        return {"read": len(records), "stored": more.pop("stored"), "skipped": skipped, "reasons": dict(reasons)} | more
+        return imports.records(self._in, kind, records)
 
     def import_judged(self, kind: JudgedKind, name: str, queries: list[Json], judgements: list[Json]) -> Json:
-        texts = {str(query["id"]): str(query["text"]) for query in queries}
-        rows = [
-            (str(item["query_id"]), str(item["doc_id"]), float(item["grade"]))
-            for item in judgements
-            if str(item["query_id"]) in texts
-        ]
-        judged = {query_id for query_id, _, grade in rows if grade > 0}
-        usable = {query_id: text for query_id, text in texts.items() if query_id in judged}
-        singular = "golden" if kind == "golden" else "anchor"
-        version = self._in.store.golden.add(singular, name, usable, rows, self._in.now_ms())
-        missing = len(texts) - len(usable)
-        reasons = {"a query without a relevant document": missing} if missing else {}
-        return {
-            "read": len(texts),
-            "stored": len(usable),
-            "skipped": missing,
-            "reasons": reasons,
-            "name": name,
-            "version": version,
-        }
+        return imports.judged(self._in, kind, name, queries, judgements)
 
     def seen_documents(self) -> list[str]:
         return sorted(self._in.store.pairs.trained_documents())
@@ -272,22 +244,6 @@ class LocalOperations:
     def _set_paused(self, paused: bool) -> Json:
         self._in.store.state.set(PAUSED, paused, self._in.now_ms())
         return {"paused": paused}
-
-    def _import_annotations(self, records: list[Json]) -> Json:
-        """Add to the golden set `annotations` as a new version; a pair that is judged again takes its new grade."""
-        earlier = [judged for judged in self._in.store.golden.current("golden") if judged.name == "annotations"]
-        grades = {
-            (query, doc_id): grade
-            for judged in earlier
-            for query, graded in zip(judged.queries, judged.judgements, strict=True)
-            for doc_id, grade in graded.items()
-        }
-        grades |= {(str(item["query"]), str(item["doc_id"])): float(item["grade"]) for item in records}
-        queries = {query: query for query, _ in grades}
-        rows = [(query, doc_id, grade) for (query, doc_id), grade in grades.items()]
-        version = self._in.store.golden.add("golden", "annotations", queries, rows, self._in.now_ms())
-        stored = {"read": len(records), "stored": len(records), "skipped": 0, "reasons": {}}
-        return {**stored, "name": "annotations", "version": version, "queries": len(queries)}
 
 
 def _iso(ms: int | None) -> str | None:

@@ -1,26 +1,22 @@
-"""Records that do not come from the broker: of files and of HTTP, and dead letters that are read once more.
+"""Records that HTTP brings, what came in lately, and dead letters that are read once more.
 
 All of them go through the one decoder, so that a record means the same wherever it comes from.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from consumers.batch import Topics, add
 from consumers.decode import Decoder, Undecodable, attempt
 from flywheel.daemon.suggest import suggest
-from flywheel.events import Batch, Coordinates, DeadLetter, Document, Event, Query
+from flywheel.events import Batch, Coordinates, DeadLetter
 from flywheel.operations import Json
 from flywheel.serving.services import Judge, Ruling, TopicKind
 from flywheel.settings.load import Kafka
 from flywheel.store.feedback.letters import Wanted
 from flywheel.store.store import Store
 
-IMPORTED = "import"  # topic and cluster of what files bring; it keeps no offsets
 _MINUTE_MS = 60_000
 
 
@@ -41,48 +37,6 @@ class Records:
 
     def __init__(self, store: Store, decoder: Decoder, kafka: Kafka) -> None:
         self._store, self._decoder, self._topics = store, decoder, Topics.of(kafka)
-
-    def import_documents(self, records: list[Json], now_ms: int, reasons: Counter[str]) -> int:
-        """Store documents. Returns how many rows changed; `reasons` says why the others brought nothing."""
-        documents: list[Document] = []
-        for record in records:
-            read = attempt(lambda record=record: self._decoder.document(_json(record), now_ms))  # type: ignore[misc]
-            if isinstance(read, Undecodable):
-                reasons[str(read)] += 1
-            else:
-                documents.append(read)
-        changed = self._store.documents.upsert(documents, now_ms)
-        if changed < len(documents):
-            reasons["not newer than what is stored"] += len(documents) - changed
-        return changed
-
-    def import_feedback(self, records: list[Json], now_ms: int, reasons: Counter[str]) -> Json:
-        """Store pages and events: `{stored, merged, ignored, unknown_actions}`, the two latter counted by name."""
-        batch, ignored, unknown = Batch(), Counter[str](), Counter[str]()
-        for number, record in enumerate(records):
-            at = Coordinates(IMPORTED, 0, number)
-            read = attempt(lambda record=record: self._decoder.feedback(_json(record), now_ms))  # type: ignore[misc]
-            match read:
-                case Undecodable():
-                    reasons[str(read)] += 1
-                    continue
-                case Event():
-                    batch.events.append((at, read))
-                    unknown[read.action_name] += read.kind == "other"
-                case Query():
-                    batch.queries.append((at, read))
-            ignored.update(f"{note.field} {note.reason}" for note in read.ignored)
-        done = self._store.feedback.ingest(batch, IMPORTED, now_ms)
-        if done.duplicates:
-            reasons["stored already"] += done.duplicates
-        if done.merged:
-            reasons["put together with another record of its query_id"] += done.merged
-        return {
-            "stored": done.queries + done.events,
-            "merged": done.merged,
-            "ignored": dict(ignored),
-            "unknown_actions": dict(+unknown),
-        }
 
     def arrivals(self, minutes: float, now_ms: int) -> Json:
         """What came in lately: `{since_minutes, arrivals, unknown_actions, suggestion}`."""
@@ -132,7 +86,3 @@ def judge(decoder: Decoder) -> Judge:
         return Ruling(query_id=found.query_id, ignored=tuple((note.field, note.reason) for note in found.ignored))
 
     return read
-
-
-def _json(record: Any) -> bytes:
-    return json.dumps(record, default=str).encode()

@@ -13,10 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flywheel.files import cells
+from flywheel.files.cells import BadCell
+
 Row = Mapping[str, Any]
 Skip = Callable[[str], None]
 # Names of the labelling control. JSON-MIN and CSV exports carry its answer under that name.
 _ANSWERS = ("grade", "relevance", "rating", "label", "choice")
+# what a control of Label Studio calls its answer
+_VALUES = ("rating", "number", "choices")
 _GRADES = {"highly relevant": 2.0, "partially relevant": 1.0, "relevant": 1.0, "yes": 1.0, "true": 1.0} | dict.fromkeys(
     ("irrelevant", "not relevant", "no", "false"), 0.0
 )
@@ -45,17 +50,34 @@ def judgements(rows: Iterable[Row], skip: Skip) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows):
         nested = row.get("data")
         data = nested if isinstance(nested, Mapping) else row
-        query, doc_id = data.get("query"), data.get("doc_id")
-        if query in (None, "") or doc_id in (None, ""):
-            skip("no query or doc_id")
+        try:
+            pair = _cell(data, "query"), _cell(data, "doc_id")
+        except BadCell as problem:
+            skip(str(problem))
             continue
         pair_votes, reason = _votes(row, str(number))
-        votes[str(query), str(doc_id)] += pair_votes
+        votes[pair] += pair_votes
         if reason:
             skip(reason)
     for (query, doc_id), pair_votes in votes.items():
         if pair_votes:
             yield {"query": query, "doc_id": doc_id, "grade": agreed(pair_votes)}
+
+
+def _cell(data: Row, name: str) -> str:
+    try:
+        found = cells.text(data.get(name))
+    except BadCell as problem:
+        raise BadCell(f"{name}: {problem}") from problem
+    if found is None:
+        raise BadCell(f"no {name}" if name in data else f"no column {name}; it has {_names(data)}")
+    return found
+
+
+def _names(row: Row) -> str:
+    """The columns that are there, as far as a reason should name them."""
+    names = [str(cells.mended(str(name))) for name in row]
+    return ", ".join(names[:20]) or "nothing"
 
 
 def agreed(votes: Iterable[Vote]) -> float:
@@ -90,9 +112,11 @@ def _votes(row: Row, place: str) -> tuple[list[Vote], str | None]:
 
 
 def _flat(row: Row, place: str) -> tuple[list[Vote], str | None]:
-    answers = [row[name] for name in _ANSWERS if row.get(name) not in (None, "")]
+    answers = [row[name] for name in _ANSWERS if row.get(name) not in (None, "", [])]
     if not answers:
-        return [], "not annotated"
+        if row.keys() & set(_ANSWERS):
+            return [], "not annotated"
+        return [], f"no column {', '.join(_ANSWERS[:-1])} or {_ANSWERS[-1]}; it has {_names(row)}"
     grade = _grade(answers[0])
     if grade is None:
         return [], _unread(answers[0])
@@ -106,7 +130,7 @@ def _first_grade(result: Any, unread: str) -> tuple[float | None, str]:
         value = item.get("value") if isinstance(item, Mapping) else None
         if not isinstance(value, Mapping):
             continue
-        for name in ("rating", "number", "choices"):
+        for name in _VALUES:
             if value.get(name) is not None:
                 grade = _grade(value[name])
                 if grade is not None:
@@ -116,33 +140,40 @@ def _first_grade(result: Any, unread: str) -> tuple[float | None, str]:
 
 
 def _grade(answer: Any) -> float | None:
-    """A number, a choice that means one, or a choice that begins with one; None for anything else or below 0."""
-    if isinstance(answer, str) and answer.startswith(("{", "[")):  # several choices in a CSV cell
+    """A number, a choice that means one, or a choice that begins with one; None for anything else or below 0.
+
+    Label Studio's JSON-MIN and CSV hold the answer of a rating or of several choices as a list of objects.
+    """
+    if isinstance(answer, str) and answer.startswith(("{", "[")):  # a list or object in a CSV cell
         try:
             answer = json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-    if isinstance(answer, Mapping):
-        answer = answer.get("choices", answer.get("rating"))
     if isinstance(answer, list):
         answer = answer[0] if len(answer) == 1 else None
-    if isinstance(answer, bool):
-        return float(answer)
+    if isinstance(answer, Mapping):
+        answer = next((answer[name] for name in _VALUES if answer.get(name) is not None), None)
+        if isinstance(answer, list):
+            answer = answer[0] if len(answer) == 1 else None
     if isinstance(answer, str):
         grade_of_choice = _GRADES.get(answer.strip().lower())
         if grade_of_choice is not None:
             return grade_of_choice
-        number = _LEADING_NUMBER.match(answer)
-        return float(number[1]) if number else None
-    number_given = isinstance(answer, int | float) and 0 <= answer < float("inf")
-    return float(answer) if number_given else None
+        leading = _LEADING_NUMBER.match(answer)
+        if leading:
+            return float(leading[1])
+    try:
+        number = cells.number(answer)
+    except BadCell:
+        return None
+    return number if number is not None and number >= 0 else None
 
 
 def _unread(answer: Any) -> str:
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
-    shown = answer if isinstance(answer, str) else json.dumps(answer, default=str)
-    return f"an answer that is no grade: {shown[:40]}"
+    shown = answer if isinstance(answer, str) else json.dumps(answer, default=cells.shown)
+    return f"an answer that is no grade: {cells.mended(shown)[:40]}"
 
 
 def _identity(annotator: Any, otherwise: str) -> str:
@@ -152,4 +183,7 @@ def _identity(annotator: Any, otherwise: str) -> str:
     """
     if isinstance(annotator, Mapping):
         annotator = annotator.get("id", annotator.get("email"))
-    return otherwise if annotator in (None, "") else str(annotator)
+    try:
+        return cells.text(annotator) or otherwise
+    except BadCell:
+        return otherwise

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flywheel.files.answers import named, plain
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -55,12 +57,12 @@ def _write_table(answer: pa.Table, path: Path, target: Path) -> int:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        pq.write_table(answer, target)
+        pq.write_table(named(answer), target)
     elif path.suffix == ".csv":
         _write_csv(answer, target)
     elif path.suffix == ".jsonl":
         with target.open("w", encoding="utf-8") as file:
-            for row in answer.to_pylist():
+            for row in plain(answer).to_pylist():
                 file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
     else:
         raise ExportFailed(f"{path.name}: the ending must be .parquet, .csv or .jsonl")
@@ -73,6 +75,6 @@ def _write_csv(answer: pa.Table, target: Path) -> None:
     # Arrow's own writer refuses lists, and hit_ids is one.
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(answer.column_names)
-        for row in answer.to_pylist():
+        writer.writerow(named(answer).column_names)
+        for row in plain(answer).to_pylist():
             writer.writerow([json.dumps(v, default=str) if isinstance(v, (list, dict)) else v for v in row.values()])

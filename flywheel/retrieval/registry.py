@@ -9,11 +9,13 @@ import json
 import shutil
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.retrieval.encoder import Encoder
+from flywheel.retrieval.origin import ModelRefused, examine, resolve_base_model
 from flywheel.settings.home import write_atomically
 from flywheel.settings.load import Trainer
 from flywheel.store.training.models import Model, Models
@@ -43,14 +45,17 @@ class Registry:
         """The version `base`: a copy of the configured base model, made and registered at the first call.
 
         Raises:
-            ModelMissing: there is no base model; the message says what to set.
+            ModelMissing: there is no base model, or one that would not be served as its library serves it; the message
+                says which, why, and what to set.
         """
         base = self._models.get(BASE)
         if base is not None:
             return base
         target = self.path(BASE)
         if not (target / MANIFEST).exists():
-            self._copy_base(Path(resolve_base_model(self._settings.base_model)), target, now_ms)
+            source = Path(resolve_base_model(self._settings.base_model, download=True))
+            examine(source)
+            self._copy_base(source, target, now_ms)
         return self.adopt(BASE)
 
     def adopt(self, version: str) -> Model:
@@ -108,6 +113,15 @@ class Registry:
         return swept
 
     def _load(self, path: Path) -> Encoder:
+        encoder, index_id = self._load_as_it_is(path), read_manifest(path).get("index_id")
+        if encoder.index_id != index_id:
+            told = encoder.as_before(str(index_id), self._settings.max_seq_length)
+            if told is not None:
+                tell(path, told)
+                encoder = self._load_as_it_is(path)
+        return encoder
+
+    def _load_as_it_is(self, path: Path) -> Encoder:
         return Encoder.load(
             path, device=self._settings.device, bf16=self._settings.bf16, max_seq_length=self._settings.max_seq_length
         )
@@ -115,8 +129,13 @@ class Registry:
     def _copy_base(self, source: Path, target: Path, now_ms: int) -> None:
         draft = target.with_name(f".{target.name}.tmp")
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(source, draft)
-        encoder = self._load(draft)
+        encoder = self._checked(source)
+        if any(source.rglob("pytorch_model*.bin")):
+            encoder.model.save_pretrained(str(draft), create_model_card=False)  # as safetensors
+        else:
+            shutil.copytree(source, draft)
+        if encoder.max_seq_length:
+            tell(draft, {"max_seq_length": encoder.max_seq_length})  # a setting may allow less than the folder
         manifest: dict[str, Any] = {
             "version": BASE,
             "parent": None,
@@ -134,6 +153,40 @@ class Registry:
         write_atomically(draft / MANIFEST, json.dumps(manifest, indent=2).encode())
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
+
+    def _checked(self, source: Path) -> Encoder:
+        """The encoder of a base model, once it gives the library's own vectors.
+
+        Raises:
+            ModelRefused: it does not, or it cannot be loaded.
+        """
+        try:
+            encoder = self._load_as_it_is(source)
+            encoder.check()
+        except Exception as error:  # whatever a library of models raises, people read one reason
+            cause = str(error) if isinstance(error, ModelRefused) else f"{type(error).__name__}: {str(error)[:300]}"
+            raise ModelRefused(
+                f"{source} cannot be the base model: {cause}; set trainer.base_model to another"
+            ) from error
+        return encoder
+
+
+def tell(folder: Path, told: Mapping[str, Any]) -> None:
+    """Write into a version's folder what `SentenceTransformer(folder)` should do as we do: how many tokens of a text
+    are read (`max_seq_length`), and what is put before documents (`prompt`)."""
+    if told.get("max_seq_length"):
+        for path in folder.rglob("sentence_bert_config.json"):
+            _rewrite(path, {"max_seq_length": told["max_seq_length"]})
+    if told.get("prompt") is not None:
+        path = folder / "config_sentence_transformers.json"
+        prompts = json.loads(path.read_text("utf-8")).get("prompts") or {}
+        _rewrite(path, {"prompts": {**prompts, "document": told["prompt"]}})
+
+
+def _rewrite(path: Path, changed: Mapping[str, Any]) -> None:
+    values = json.loads(path.read_text("utf-8"))
+    if {name: values.get(name) for name in changed} != dict(changed):
+        write_atomically(path, json.dumps({**values, **changed}, indent=2).encode())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

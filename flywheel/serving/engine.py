@@ -90,13 +90,25 @@ class SearchEngine:
         Raises:
             NothingLive, UnknownModel
         """
+        loaded = self._loaded()
+        if name not in loaded:
+            raise UnknownModel(f"model {name!r} is not loaded; loaded are {', '.join(sorted(loaded))}")
+        return loaded[name]
+
+    def loaded(self) -> dict[str, str]:
+        """The names that `ranker` takes, each with the version that it means now.
+
+        Raises:
+            NothingLive
+        """
+        return {name: ranker.version for name, ranker in self._loaded().items()}
+
+    def _loaded(self) -> dict[str, Ranker]:
         live = self._require()
         loaded = {"champion": live.champion, live.version: live.champion}
         if live.challenger is not None:
             loaded |= {"challenger": live.challenger, live.challenger.version: live.challenger}
-        if name not in loaded:
-            raise UnknownModel(f"model {name!r} is not loaded; loaded are {', '.join(sorted(loaded))}")
-        return loaded[name]
+        return loaded
 
     def search(
         self,

@@ -111,7 +111,9 @@ class Retrain(Section):
 
 
 class Trainer(Section):
-    base_model: str = Field("auto", description="a SentenceTransformer folder or hub name; auto: the MiniLM wheel")
+    base_model: str = Field(
+        "auto", description="a SentenceTransformer folder or hub name (fetched once); auto: the MiniLM wheel"
+    )
     tier: Tier = Field("query_tower", description="adapter | query_tower | full")
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the query tower")
     steps: int = Field(120, ge=1, description="optimiser steps of one run at most (query_tower)")
@@ -159,7 +161,9 @@ class Trainer(Section):
     bf16: Bf16 = Field("auto", description="bfloat16 where the processor has it")
     device: str = Field("auto", description="auto | cpu | cuda | mps")
     seed: int = Field(0, description="same seed, same snapshot: same weights")
-    max_seq_length: int = Field(256, ge=16, description="tokens of a text that are read")
+    max_seq_length: Annotated[int, Field(ge=16)] | None = Field(
+        None, description="tokens of a text that are read at most; unset: as many as the model's folder says"
+    )
 
 
 class Promotion(Section):
@@ -258,6 +262,7 @@ class Limits(Section):
     duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
+    embedding_bytes: int = Field(16_777_216, ge=1_024, description="a larger body of texts to embed is refused")
     import_bytes: int = Field(268_435_456, ge=1_024, description="a larger HTTP import is refused")
     result_rows: int = Field(100_000, ge=1, description="rows that one SQL answer carries at most")
     sql_seconds: float = Field(30.0, gt=0, description="time that one SQL statement may take")

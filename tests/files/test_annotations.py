@@ -103,7 +103,7 @@ def test_what_nobody_answered_has_its_reason() -> None:
         "an answer that is no grade: maybe": 1,
         'an answer that is no grade: ["relevant", "not relevant"]': 1,
         "an answer that is no grade: NaN": 1,
-        "no query or doc_id": 1,
+        "no column doc_id; it has query": 1,
     }
 
 

@@ -51,6 +51,56 @@ def test_qrels_with_and_without_header(folder: Path, text: str) -> None:
     assert read_qrels(folder, "test") == {"q1": {"d1": 2.0, "2": 0.0}}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "query-id\tcorpus-id\tscore\tjudged_at\nq1\td1\t2\t1772323200\nq1\t2\t0\t1772323200\n",
+        "score\tcorpus_id\tquery_id\n2\td1\tq1\n0\t2\tq1\n",
+        "query_id iteration doc_id relevance\nq1 1 d1 2\nq1 1 2 0\n",
+    ],
+)
+def test_a_header_says_which_column_is_which(folder: Path, text: str) -> None:
+    """A fourth column is no grade, and the order is the header's."""
+    (folder / "qrels" / "test.tsv").write_text(text)
+    assert read_qrels(folder, "test") == {"q1": {"d1": 2.0, "2": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("q1\td1\t\nq2\td1\t1\n", 1), ("q1\td1\t1\t1772323200\n", 1), ("q1\td1\t1\nq1\t\t1\n", 2), ("q1\td1\tnan", 1)],
+)
+def test_a_row_that_is_no_judgement_is_named(folder: Path, text: str, line: int) -> None:
+    """A first line without a grade is no header, four columns need one, an empty id or a grade of NaN is none."""
+    (folder / "qrels" / "test.tsv").write_text(text)
+    with pytest.raises(BeirError, match=rf"test\.tsv:{line}: expected query-id"):
+        read_qrels(folder, "test")
+
+
+def test_a_judgement_that_is_not_used_is_counted_with_its_place(folder: Path) -> None:
+    """Queries without a line or without words, and a pair that is judged twice, are lost with a word."""
+    _write(
+        folder / "queries.jsonl",
+        [{"_id": "q1", "text": "one?"}, {"_id": "q2", "text": " "}, {"_id": "q3", "text": "cut \ud83d"}],
+    )
+    (folder / "qrels" / "test.tsv").write_text("q1\td1\t2\nq2\td1\t1\nq9\td1\t1\nq9\t2\t1\nq3\td1\t1\nq1\td1\t0\n")
+    judged = read_split(folder, "test")
+    assert (judged.ids, judged.judgements) == (("q1",), ({"d1": 0.0},))
+    assert (judged.unused.read, judged.rows.read) == (4, 6)
+    assert dict(judged.unused.places) == {
+        "a query without words": ["queries.jsonl:2"],
+        "a query's text: half a character (\\ud83d) where text is expected": ["queries.jsonl:3"],
+        "a judged query that queries.jsonl lacks": ["test.tsv:3"],
+    }
+    assert dict(judged.rows.places) == {"judged again with another grade; the last one counts": ["test.tsv:6"]}
+
+
+def test_another_encoding_is_named_with_its_line(folder: Path) -> None:
+    """A file in Latin-1 is refused with file, line and cure."""
+    (folder / "queries.jsonl").write_bytes('{"_id": "q1", "text": "gr\u00f6\u00dfe"}\n'.encode("latin-1"))
+    with pytest.raises(BeirError, match=r"queries\.jsonl:1: byte 0xf6 is not UTF-8; save the file as UTF-8"):
+        read_split(folder, "test")
+
+
 def test_a_split_has_its_judged_queries_alone(folder: Path) -> None:
     """Queries without a judgement in the split are not in it."""
     judged = read_split(folder, "test")

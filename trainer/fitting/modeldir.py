@@ -19,16 +19,16 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 
-from flywheel.retrieval.encoder import Encoder, index_id_of, longest_input, tower_id, uses_bf16
+from flywheel.retrieval.encoder import Encoder, index_id_of, length_limit, shorten, tower_id, uses_bf16
 from trainer.data.dataset import Snapshot
 
 MANIFEST = "flywheel.json"
 
 
-def load(path: str, *, max_seq_length: int, device: str) -> SentenceTransformer:
-    """A model to train from, with its length limit set as the recipe says."""
+def load(path: str, *, max_seq_length: int | None, device: str) -> SentenceTransformer:
+    """A model to train from; it reads no more tokens of a text than the recipe says."""
     model = SentenceTransformer(path, device=device, local_files_only=True)
-    model.max_seq_length = min(max_seq_length, longest_input(model))
+    shorten(model, max_seq_length)
     return model.float().eval()
 
 
@@ -37,7 +37,7 @@ def check_space(model: SentenceTransformer, snapshot: Snapshot) -> None:
     ours, theirs = int(model.get_embedding_dimension() or 0), snapshot.vectors.shape[1]
     if ours != theirs:
         raise ValueError(f"document vectors of {theirs} dimensions do not fit the champion's {ours}")
-    index_id = index_id_of(tower_id(model, "document"), int(model.max_seq_length or 0))
+    index_id = index_id_of(tower_id(model, "document"), length_limit(model))
     if snapshot.header.index_id != index_id:
         raise ValueError(f"the snapshot's vectors are of index {snapshot.header.index_id}, the champion's documents "
                          f"of {index_id}; re-encode the documents")  # fmt: skip
@@ -70,8 +70,10 @@ def join(
         prompts={name: text or "" for name, text in champion.prompts.items()},
         default_prompt_name=champion.default_prompt_name,
         similarity_fn_name="cosine",
+        truncate_dim=champion.truncate_dim,
     )
-    joined.max_seq_length = champion.max_seq_length
+    if length_limit(champion):
+        joined.max_seq_length = champion.max_seq_length
     return joined
 
 
@@ -107,7 +109,7 @@ def _manifest(model: SentenceTransformer, snapshot: Snapshot, metrics: Mapping[s
         "version": header.version,
         "parent": header.parent,
         "tier": header.tier,
-        "index_id": index_id_of(document_tower, int(model.max_seq_length or 0)),
+        "index_id": index_id_of(document_tower, length_limit(model)),
         "document_tower_id": document_tower,
         "base_model": header.base_path,
         "created_at": now.isoformat(timespec="seconds"),

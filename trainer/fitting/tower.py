@@ -37,9 +37,17 @@ class Tower(Protocol):
 
 
 def tower_of(
-    modules: Sequence[Any], *, layers: Layers, bf16: bool, device: str, prompt: str = "", dropout: bool = False
+    modules: Sequence[Any],
+    *,
+    layers: Layers,
+    bf16: bool,
+    device: str,
+    prompt: str = "",
+    dropout: bool = False,
+    dimension: int | None = None,
 ) -> Tower:
-    """The fastest tower with the results of these modules (one route of a model) for `prompt` and a text.
+    """The fastest tower with the results of these modules (one route of a model) for `prompt` and a text; of each
+    vector the first `dimension` numbers, where that is given.
 
     `dropout`: passes with gradients drop activations at the model's own rates (Srivastava et al., JMLR 2014), drawn by
     torch's global generator. Passes without gradients drop nothing.
@@ -47,9 +55,10 @@ def tower_of(
     first, pooling = modules[0], modules[1] if len(modules) > 1 else None
     plain = type(getattr(first, "model", None)).__name__ == "BertModel"
     pools_all = getattr(pooling, "include_prompt", True) or not prompt
-    if plain and pools_all and getattr(pooling, "pooling_mode", None) in ("mean", "cls"):
-        return BertTower(modules, layers=layers, bf16=bf16, device=device, prompt=prompt, dropout=dropout)
-    return LibraryTower(modules, layers=layers, bf16=bf16, device=device, prompt=prompt, dropout=dropout)
+    fast = plain and pools_all and getattr(pooling, "pooling_mode", None) in ("mean", "cls")
+    kind = BertTower if fast else LibraryTower
+    tower = kind(modules, layers=layers, bf16=bf16, device=device, prompt=prompt, dropout=dropout)
+    return tower if dimension is None else CutTower(tower, dimension)
 
 
 def vectors(tower: Tower, rows: Rows) -> npt.NDArray[np.float32]:
@@ -57,6 +66,18 @@ def vectors(tower: Tower, rows: Rows) -> npt.NDArray[np.float32]:
     with torch.no_grad():
         blocks = [tower.forward(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
     return torch.cat(blocks).float().cpu().numpy() if blocks else np.empty((0, 0), np.float32)
+
+
+class CutTower:
+    """The first numbers of another tower's vectors, at unit length: what a model with `truncate_dim` serves."""
+
+    def __init__(self, tower: Tower, dimension: int) -> None:
+        self._tower, self._dimension = tower, dimension
+        self.read, self.parameters = tower.read, tower.parameters
+
+    def forward(self, rows: Rows) -> torch.Tensor:
+        """See `Tower`."""
+        return functional.normalize(self._tower.forward(rows)[:, : self._dimension], dim=-1)
 
 
 class LibraryTower:

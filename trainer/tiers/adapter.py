@@ -65,7 +65,8 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     fitted = fit.fit(objective, run, steps=STEPS, learning_rate=LEARNING_RATE, evaluate_every=EVALUATE_EVERY)
     share, after = fit.merge(objective, {"weight": torch.zeros_like(tower.weight)}, share=recipe.merge)
     document, query = route(champion, "document"), route(champion, "query")
-    model = modeldir.join(champion, [*query, *_modules(query, tower.weight.detach().cpu())], document)
+    weight = _whole(champion, tower.weight.detach().cpu())
+    model = modeldir.join(champion, [*query, *_modules(query, weight)], document)
     metrics = metrics_of(plan, fitted, before, after) | {"merge": share}
     modeldir.save(model, run.out, snapshot, metrics=metrics)
     return metrics
@@ -86,6 +87,14 @@ def _query_vectors(
         encoder = Encoder(champion, device=device, bf16=bf16)
         vectors[missing] = encoder.encode_queries([queries[row] for row in missing])
     return vectors
+
+
+def _whole(champion: SentenceTransformer, weight: torch.Tensor) -> torch.Tensor:
+    """The map on all numbers of a vector, where a model with `truncate_dim` serves only the first: the rest stays."""
+    with champion.truncate_embeddings(None):
+        whole = int(champion.get_embedding_dimension() or 0)
+    more = whole - len(weight)
+    return torch.nn.functional.pad(weight, (0, more, 0, more))
 
 
 def _modules(query: Sequence[torch.nn.Module], weight: torch.Tensor) -> list[torch.nn.Module]:

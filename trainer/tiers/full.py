@@ -173,7 +173,8 @@ def _towers(
 ) -> tuple[Tower, Tower]:
     def side(task: Task) -> Tower:
         prompt = prompt_of(champion, task) or ""
-        return tower_of(route(champion, task), layers="all", bf16=bf16, device=device, prompt=prompt, dropout=True)
+        side, dimension = route(champion, task), champion.truncate_dim
+        return tower_of(side, layers="all", bf16=bf16, device=device, prompt=prompt, dropout=True, dimension=dimension)
 
     query, document = side("query"), side("document")
     query.read(plan.examples.queries)

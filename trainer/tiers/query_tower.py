@@ -40,7 +40,8 @@ def train(snapshot: Snapshot, run: Run) -> dict[str, Any]:
     bf16 = uses_bf16(recipe.bf16, device)
     champions = {name: value.detach().clone() for name, value in _plain(query).items()}
     prompt = prompt_of(champion, "query") or ""
-    tower = tower_of(query, layers=recipe.layers, bf16=bf16, device=device, prompt=prompt)
+    dimension = champion.truncate_dim
+    tower = tower_of(query, layers=recipe.layers, bf16=bf16, device=device, prompt=prompt, dimension=dimension)
     if recipe.lora_rank:
         tower = LoraTower(tower, query[0].model, rank=recipe.lora_rank, layers=recipe.layers)  # type: ignore[arg-type]
     run.report(phase="preparing", step=0, steps=recipe.steps, loss=None, dev=None)

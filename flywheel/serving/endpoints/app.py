@@ -62,7 +62,7 @@ def create_app(services: Services, *, now_ms: Callable[[], int] = wall_clock_ms)
 def _routes(services: Services, log: PageLog, now_ms: Callable[[], int]) -> list[Route]:
     ubi = UbiEndpoints(services.publisher, services.judge, services.settings, services.limits, now_ms)
     search = SearchEndpoint(services.search, log, services.settings, services.limits)
-    embeddings = EmbeddingEndpoint(services.search, services.limits)
+    embeddings = EmbeddingEndpoint(services.search, services.operations, services.limits)
     control = ControlEndpoints(services.operations, services.limits)
     probes = Probes(services)
     reads = ("models", "experiments", "triggers", "decisions", "status")
@@ -76,6 +76,9 @@ def _routes(services: Services, log: PageLog, now_ms: Callable[[], int]) -> list
         Route("/v1/ubi/events", ubi.events, methods=["POST"]),
         Route("/v1/search", search.search, methods=["POST"]),
         Route("/v1/embeddings", embeddings.embed, methods=["POST"]),
+        Route("/openai/v1/embeddings", embeddings.embed, methods=["POST"]),
+        Route("/openai/v1/models", embeddings.models, methods=["GET"]),
+        Route("/openai/v1/models/{name}", embeddings.model, methods=["GET"]),
         Route("/v1/sql", control.sql, methods=["POST"]),
         Route("/v1/ops/{name}", control.by_name, methods=["POST"]),
         *(Route(f"/v1/{name}", control.read, methods=["GET"]) for name in reads),

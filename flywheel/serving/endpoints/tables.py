@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.responses import Response
 
+from flywheel.files import answers
 from flywheel.serving.endpoints.problems import Problem
 
 if TYPE_CHECKING:
@@ -37,25 +38,13 @@ def negotiate(accept: str) -> str:
 
 def render(table: pa.Table, media_type: str) -> Response:
     """The whole table as one response; columns of the same name get a number."""
-    named = table.rename_columns(_distinct(table.column_names))
     match media_type:
         case "text/csv":
-            return Response(_csv(named), media_type="text/csv; charset=utf-8; header=present")
+            return Response(_csv(answers.plain(table)), media_type="text/csv; charset=utf-8; header=present")
         case "application/vnd.apache.arrow.stream":
-            return Response(_arrow(named), media_type=ARROW)
+            return Response(_arrow(answers.named(table)), media_type=ARROW)
         case _:
-            return Response(_ENCODER.encode(named.to_pylist()), media_type=JSON)
-
-
-def _distinct(names: list[str]) -> list[str]:
-    taken = set(names)
-    distinct: list[str] = []
-    for name in names:
-        free, number = name, 2
-        while free in distinct or (free != name and free in taken):
-            free, number = f"{name}_{number}", number + 1
-        distinct.append(free)
-    return distinct
+            return Response(_ENCODER.encode(answers.plain(table).to_pylist()), media_type=JSON)
 
 
 def _arrow(table: pa.Table) -> bytes:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,12 @@ from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 
 _CURRENT = "SELECT arg_max(version, imported_at) FROM golden_sets GROUP BY name, kind"
+# a query without a relevant document in the collection scores 0 with every model
+_RELEVANT = """
+    SELECT judged.set_version, judged.query_id, count(*) AS judged, count(documents.doc_id) AS there
+    FROM golden_judgements judged LEFT JOIN documents ON documents.doc_id = judged.doc_id AND NOT documents.deleted
+    WHERE judged.grade > 0 GROUP BY ALL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,37 @@ class JudgedQueries:
     query_ids: tuple[str, ...]
     queries: tuple[str, ...]
     judgements: tuple[Mapping[str, float], ...]
+
+    def only(self, query_ids: Set[str]) -> JudgedQueries:
+        """The set with these queries alone."""
+        rows = [row for row, query_id in enumerate(self.query_ids) if query_id in query_ids]
+        return replace(
+            self,
+            query_ids=tuple(self.query_ids[row] for row in rows),
+            queries=tuple(self.queries[row] for row in rows),
+            judgements=tuple(self.judgements[row] for row in rows),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a collection has of a set's relevant documents. `decidable`: the queries of which it has at least one."""
+
+    queries: int
+    decidable: frozenset[str]
+    documents: int
+    documents_there: int
+
+    def problem(self) -> str | None:
+        """Why some queries can decide nothing, and what to do; None where all can."""
+        if len(self.decidable) == self.queries:
+            return None
+        if not self.documents_there:
+            which = f"none of the {self.documents} relevant documents is in the collection"
+        else:
+            undecided = self.queries - len(self.decidable)
+            which = f"{undecided} of {self.queries} queries have no relevant document in the collection"
+        return f"{which}, so that every model scores 0 there: import the documents, or judge by their doc_id as it is"
 
 
 class Golden:
@@ -89,6 +126,29 @@ class Golden:
                 con.execute("SELECT set_version, query_id, doc_id, grade FROM golden_judgements").fetchall()
             )
         return [_judged((name, version, kind), queries[version], grades[version]) for name, version, kind in sets]
+
+    def coverage(self) -> dict[str, Coverage]:
+        """By version of the sets in force: which queries the collection, as it is now, can decide."""
+        with self._database.read() as con:
+            sizes = con.execute(
+                f"SELECT version, query_count FROM golden_sets WHERE version IN ({_CURRENT})"  # noqa: S608 - constant
+            ).fetchall()
+            relevant = _by_version(con.execute(_RELEVANT).fetchall())
+        return {
+            version: Coverage(
+                queries,
+                frozenset(query_id for query_id, _, there in relevant[version] if there),
+                sum(judged for _, judged, _ in relevant[version]),
+                sum(there for _, _, there in relevant[version]),
+            )
+            for version, queries in sizes
+        }
+
+    def problems(self) -> list[str]:
+        """What the sets in force cannot decide, each with what to do."""
+        coverage = self.coverage()
+        found = ((judged, coverage[judged.version].problem()) for judged in self.current())
+        return [f"{judged.kind} set {judged.name}: {problem}" for judged, problem in found if problem]
 
     def query_keys(self) -> set[str]:
         """Normalised texts of every query ever imported, in force or not. None may enter training."""

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from flywheel.settings.load import Limits
+from flywheel.store.published.carried import carried
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.errors import SqlRefused
 
@@ -101,7 +102,7 @@ def _fetch(cursor: duckdb.DuckDBPyConnection, statement: str, max_rows: int) -> 
     relation = cursor.sql(statement)
     if relation is None:
         raise SqlRefused(f"no result; {_ONE}")
-    reader = relation.to_arrow_reader(_BATCH_ROWS)
+    reader = carried(relation).to_arrow_reader(_BATCH_ROWS)
     batches, rows, size = [], 0, 0
     for batch in reader:
         rows, size = rows + batch.num_rows, size + batch.nbytes

@@ -1,0 +1,1 @@
+"""How files come in: in batches that no single record can spoil, and judged sets with what they can decide."""
