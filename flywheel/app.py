@@ -133,6 +133,7 @@ def _store(home: Home, config: Config) -> Store:
         memory_gb=config.limits.duckdb_memory_gb,
         dedupe_hours=config.signals.dedupe_hours,
         watermark_minutes=config.signals.watermark_minutes,
+        sql_at_once=config.limits.sql_at_once,
     )
 
 

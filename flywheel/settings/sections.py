@@ -243,7 +243,10 @@ class Limits(Section):
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
     import_bytes: int = Field(268_435_456, ge=1_024, description="a larger HTTP import is refused")
     result_rows: int = Field(100_000, ge=1, description="rows that one SQL answer carries at most")
+    result_mb: int = Field(128, ge=1, description="megabytes that one SQL answer has at most")
     sql_seconds: float = Field(30.0, gt=0, description="time that one SQL statement may take")
+    sql_memory_mb: int = Field(1_024, ge=256, description="memory of the process that answers a SQL statement at most")
+    sql_at_once: int = Field(2, ge=1, description="SQL statements that run at the same time; others wait their turn")
     min_free_mb: int = Field(200, ge=0, description="free disk below which ingestion pauses instead of failing")
 
 
