@@ -3,25 +3,72 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 from flywheel.broker.connection import BrokerUnavailable
 from flywheel.broker.producer import Producer
+from flywheel.events import Coordinates
 from flywheel.serving.services import NotAcknowledged, TopicKind
 from flywheel.settings.load import Kafka
 
+# handed over before other requests get their turn again
+_AT_A_TIME = 250
+_MOST_WAITING_BYTES = 256 * 1024 * 1024  # of messages that the broker has not confirmed
+
 
 class BrokerPublisher:
-    """Fulfils `flywheel.serving.services.EventPublisher` with the producer."""
+    """Fulfils `flywheel.serving.services.EventPublisher` with the producer. One event loop uses it."""
 
     def __init__(self, producer: Producer, settings: Kafka) -> None:
         self._producer = producer
         self._topics = {"queries": settings.topic_queries, "events": settings.topic_events}
+        self._waiting_bytes = 0
 
     async def publish(self, kind: TopicKind, payloads: Sequence[bytes]) -> None:
         """Return once the broker has acknowledged all of them; see the protocol."""
-        futures = [self._producer.send(self._topics[kind], None, payload) for payload in payloads]
-        try:
-            await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
-        except BrokerUnavailable as error:
+        if not payloads:
+            return
+        size = sum(map(len, payloads))
+        if self._waiting_bytes + size > _MOST_WAITING_BYTES:
+            raise NotAcknowledged(f"{self._waiting_bytes >> 20} MB wait for the broker already")
+        loop = asyncio.get_running_loop()
+        outcome = _Outcome(loop, len(payloads))
+        self._waiting_bytes += size
+        outcome.settled.add_done_callback(lambda _: self._forget(size))
+        for start in range(0, len(payloads), _AT_A_TIME):
+            for payload in payloads[start : start + _AT_A_TIME]:
+                self._producer.send(self._topics[kind], None, payload).add_done_callback(outcome.count)
+            await asyncio.sleep(0)
+        # shielded: a caller that waits no longer leaves the messages on their way, and their bytes counted
+        error = await asyncio.shield(outcome.settled)
+        if error is not None:
             raise NotAcknowledged(str(error)) from error
+
+    def _forget(self, size: int) -> None:
+        self._waiting_bytes -= size
+
+
+class _Outcome:
+    """Counts the messages of one request, from any thread; `settled` gets the first error, or None."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, messages: int) -> None:
+        self._loop = loop
+        self._left = messages
+        self._error: BrokerUnavailable | None = None
+        self._lock = threading.Lock()
+        self.settled: asyncio.Future[BrokerUnavailable | None] = loop.create_future()
+
+    def count(self, message: Future[Coordinates]) -> None:
+        error = message.exception()
+        with self._lock:
+            self._left -= 1
+            if self._error is None and isinstance(error, BrokerUnavailable):
+                self._error = error
+            if self._left:
+                return
+        try:
+            self._loop.call_soon_threadsafe(self.settled.set_result, self._error)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return

@@ -149,7 +149,7 @@ class Daemon:
         """Start everything, wait for the stop, stop everything."""
         with ExitStack() as stack:
             stack.callback(self._producer.close, 1.0)
-            server = stack.enter_context(HttpServer(self._app(), *self._address()))
+            server = stack.enter_context(HttpServer(self._app(), *self._address(), self._in.config.limits))
             self._in.home.announce(server.url)
             stack.callback(self._in.home.retract)
             log.info("serving %s on %s", self._in.home.root, server.url)

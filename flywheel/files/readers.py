@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from flywheel.files.annotations import judgements
+from flywheel.files.lines import MOST_CHARACTERS, LineTooLong, bounded, whole
 
 Record = dict[str, Any]
 BATCH = 1_000
@@ -25,7 +26,7 @@ _IDS = ("doc_id", "_id", "id")
 _TEXTS = ("text", "body", "content")
 _JSON_LINES = {".jsonl", ".ndjson"}
 _KNOWN = ".jsonl, .ndjson, .csv, .tsv, .parquet (the text ones also .gz)"
-csv.field_size_limit(1 << 30)  # the module's own limit is 131,072 characters, and documents are longer
+csv.field_size_limit(MOST_CHARACTERS)  # the module's own limit is 131,072 characters, and documents are longer
 
 
 class ImportFailed(ValueError):  # noqa: N818 - reads as what happened
@@ -100,7 +101,7 @@ def rows(path: Path, tally: ImportCount) -> Iterator[Record]:
                 yield value
             elif value is not None:
                 tally.skip("not an object")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, csv.Error) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, csv.Error, LineTooLong) as error:
         raise ImportFailed(f"{path} cannot be read after row {tally.read}: {error}") from error
 
 
@@ -116,12 +117,12 @@ def _values(path: Path, kind: str, tally: ImportCount) -> Iterator[Any]:
         yield from _parquet(path)
     elif kind in _JSON_LINES:
         with _text(path) as lines:
-            for line in lines:
+            for line in bounded(lines):
                 if line.strip():
                     yield _parsed(line, tally)
     elif kind in {".csv", ".tsv"}:
         with _text(path) as lines:
-            yield from csv.DictReader(lines, delimiter="\t" if kind == ".tsv" else ",")
+            yield from csv.DictReader(bounded(lines), delimiter="\t" if kind == ".tsv" else ",")
     elif kind == ".json":
         with _text(path) as lines:
             yield from _array(path, lines)
@@ -158,7 +159,9 @@ def _as_json(value: Any) -> Any:
 
 def _array(path: Path, lines: TextIO) -> Iterator[Any]:
     try:
-        value = json.load(lines)
+        value = json.loads(whole(lines))
+    except LineTooLong:
+        raise
     except ValueError as error:
         raise ImportFailed(f"{path} is no JSON: {error}") from error
     yield from value if isinstance(value, list) else [value]

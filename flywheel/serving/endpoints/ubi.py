@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -24,6 +24,7 @@ from flywheel.settings.load import Limits, Serving
 
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _RETRY_AFTER_SECONDS = 2
+Taken = TypeVar("Taken")
 
 
 def iso(timestamp_ms: int) -> str:
@@ -32,11 +33,12 @@ def iso(timestamp_ms: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def split(body: bytes, media_type: str) -> list[bytes]:
+def split(body: bytes, media_type: str, most: int) -> list[bytes]:
     """The records of a body, each byte for byte as it was sent.
 
     Raises:
-        Problem: 400 if the body is no JSON, holds no record, or holds one that is no JSON object (the first is named).
+        Problem: 400 if the body is no JSON, holds no record, or holds one that is no JSON object (the first is named);
+            413 if it holds more than `most`.
     """
     try:
         if media_type in LINES:
@@ -45,8 +47,11 @@ def split(body: bytes, media_type: str) -> list[bytes]:
             whole = msgspec.json.decode(body, type=msgspec.Raw)
             many = bytes(whole).lstrip().startswith(b"[")
             records = msgspec.json.decode(body, type=list[msgspec.Raw]) if many else [whole]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise Problem(400, "invalid_json", f"the body is not valid JSON: {error}") from None
+    if len(records) > most:
+        message = f"the body holds {len(records)} records; send at most {most} at a time (limits.request_records)"
+        raise Problem(413, "too_many_records", message)
     for number, record in enumerate(records, start=1):
         if not bytes(record).lstrip().startswith(b"{"):
             raise Problem(400, "invalid_record", f"record {number} is no JSON object")
@@ -89,20 +94,22 @@ class UbiEndpoints:
     async def queries(self, request: Request) -> JSONResponse:
         """Take queries. One without an id gets one; the answer lists the ids in the order of the records."""
         now = iso(self._now_ms())
-        filled = [complete(record, query_id=str(uuid.uuid4()), timestamp=now) for record in await self._take(request)]
+        filled = await self._take(request, lambda record: complete(record, query_id=str(uuid.uuid4()), timestamp=now))
         await self._publish("queries", [payload for payload, _ in filled])
         query_ids = [str(fields["query_id"]) for _, fields in filled]
         return JSONResponse({"accepted": len(filled), "query_ids": query_ids}, status_code=202)
 
     async def events(self, request: Request) -> JSONResponse:
         now = iso(self._now_ms())
-        payloads = [complete_event(record, now) for record in await self._take(request)]
+        payloads = await self._take(request, lambda record: complete_event(record, now))
         await self._publish("events", payloads)
         return JSONResponse({"accepted": len(payloads)}, status_code=202)
 
-    async def _take(self, request: Request) -> list[bytes]:
+    async def _take(self, request: Request, completed: Callable[[bytes], Taken]) -> list[Taken]:
         media_type = bodies.content_type(request, (bodies.JSON, *LINES))
-        return split(await bodies.read(request, self._limits.request_bytes), media_type)
+        body = await bodies.read(request, self._limits.request_bytes)
+        most = self._limits.request_records
+        return await bodies.heavy(len(body), lambda: [completed(one) for one in split(body, media_type, most)])
 
     async def _publish(self, kind: TopicKind, payloads: Sequence[bytes]) -> None:
         try:
