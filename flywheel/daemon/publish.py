@@ -34,7 +34,7 @@ class BrokerPublisher:
         if self._waiting_bytes + size > _MOST_WAITING_BYTES:
             raise NotAcknowledged(f"{self._waiting_bytes >> 20} MB wait for the broker already")
         loop = asyncio.get_running_loop()
-        outcome = _Outcome(loop, len(payloads))
+        outcome = _Confirmations(loop, len(payloads))
         self._waiting_bytes += size
         outcome.settled.add_done_callback(lambda _: self._forget(size))
         for start in range(0, len(payloads), _AT_A_TIME):
@@ -50,7 +50,7 @@ class BrokerPublisher:
         self._waiting_bytes -= size
 
 
-class _Outcome:
+class _Confirmations:
     """Counts the messages of one request, from any thread; `settled` gets the first error, or None."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, messages: int) -> None:

@@ -18,10 +18,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from flywheel.serving.endpoints import bodies
+from flywheel.serving.endpoints.access.rates import CALLER
 from flywheel.serving.endpoints.problems import Problem
 from flywheel.serving.services import EventPublisher, NotAcknowledged, TopicKind
 from flywheel.settings.load import Limits, Serving
 
+PLAIN = "text/plain"
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _RETRY_AFTER_SECONDS = 2
 Taken = TypeVar("Taken")
@@ -106,7 +108,9 @@ class UbiEndpoints:
         return JSONResponse({"accepted": len(payloads)}, status_code=202)
 
     async def _take(self, request: Request, completed: Callable[[bytes], Taken]) -> list[Taken]:
-        media_type = bodies.content_type(request, (bodies.JSON, *LINES))
+        # a browser's `sendBeacon` sends text/plain, as a form can: it is taken only with a token, which no form knows
+        plain = (PLAIN,) if CALLER in request.scope else ()
+        media_type = bodies.content_type(request, (bodies.JSON, *LINES, *plain))
         body = await bodies.read(request, self._limits.request_bytes)
         most = self._limits.request_records
         return await bodies.heavy(len(body), lambda: [completed(one) for one in split(body, media_type, most)])
