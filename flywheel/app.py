@@ -28,6 +28,7 @@ from flywheel.retrieval.indexer import Indexers
 from flywheel.retrieval.registry import BASE, Registry
 from flywheel.retrieval.titles import TitleCache
 from flywheel.retrieval.words import Words
+from flywheel.serving.endpoints.access.tokens import first_of
 from flywheel.settings.home import Home, HomeError
 from flywheel.settings.load import Config, load
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
@@ -54,7 +55,7 @@ def connect(home: Path, environ: Mapping[str, str]) -> Iterator[Operations]:
     config = load(home, environ)
     daemon = place.daemon()
     if daemon is not None:
-        remote = RemoteOperations(str(daemon["url"]), config.serving.token)
+        remote = RemoteOperations(str(daemon["url"]), first_of(config.serving, "operate"))
         try:
             yield remote
         finally:
@@ -133,6 +134,7 @@ def _store(home: Home, config: Config) -> Store:
         memory_gb=config.limits.duckdb_memory_gb,
         dedupe_hours=config.signals.dedupe_hours,
         watermark_minutes=config.signals.watermark_minutes,
+        sql_at_once=config.limits.sql_at_once,
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 from consumers.decode import Decoder
 from flywheel.cli import COMMANDS, cli
 from flywheel.gates.live import LiveEvidence, decide_live
+from flywheel.serving.endpoints.control import ALLOWED
 from flywheel.settings import load as config
 from flywheel.stats.ratio import ArmSums as Sums
 from flywheel.store.evaluation.decisions import Decision
@@ -192,6 +193,10 @@ def test_the_endpoints_named_exist() -> None:
     """Every `GET /…` and `POST /…` of the docs is a route of the API with that method."""
     source = (ROOT / "flywheel" / "serving" / "endpoints" / "app.py").read_text("utf-8")
     routes = set(re.findall(r'Route\("([^"]+)".*?methods=\["(\w+)"\]', source))
+    for names, method in (("reads", "GET"), ("acts", "POST")):
+        (listed,) = re.findall(rf"^    {names} = \((.*)\)$", source, re.MULTILINE)
+        routes |= {(f"/v1/{name}", method) for name in re.findall(r'"(\w+)"', listed)}
+    routes |= {(f"/v1/ops/{name}", "POST") for name in ALLOWED}
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
     named = {(path, method) for method, path in re.findall(r"`(GET|POST) (/[\w/]+)", text)}
     assert named

@@ -26,7 +26,7 @@ from flywheel.settings.home import Home
 from flywheel.settings.load import Config
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.feedback.letters import Wanted
-from flywheel.store.schema.errors import SqlRefused
+from flywheel.store.schema.errors import SqlBusy, SqlRefused
 from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
 from trainer.process.launch import read_progress
@@ -59,6 +59,7 @@ class DaemonHooks:
     """What only a running daemon has; the defaults are those of a command without a daemon.
 
     `turn(wait, tier)` runs or queues a cycle, `activate` is called with a new champion, `status` adds to the report.
+    `sql_age_seconds` is how old the published folder may be that answers a statement.
     """
 
     turn: Callable[[bool, str | None], Json]
@@ -68,6 +69,7 @@ class DaemonHooks:
         "broker": {"phase": "no daemon runs on this home"},
         "ingest": {"lag": None, "rate": None},
     }
+    sql_age_seconds: float = 0.0
 
 
 class LocalOperations:
@@ -137,7 +139,10 @@ class LocalOperations:
         return [_plain(row) for row in self._in.store.decisions.all()]
 
     def cycle(self, wait: bool, tier: str | None = None) -> Json:
-        return self._live.turn(wait, tier)
+        try:
+            return self._live.turn(wait, tier)
+        finally:
+            self._in.store.analytics.outdate()
 
     def promote(self, version: str, reason: str, actor: str) -> Json:
         store = self._in.store
@@ -163,17 +168,26 @@ class LocalOperations:
         return self._set_paused(False)
 
     def sql(self, statement: str) -> pa.Table:
-        limits = self._in.config.limits
         try:
-            return self._in.store.sql.query(statement, max_rows=limits.result_rows, seconds=limits.sql_seconds)
+            return self._in.store.sql.query(
+                statement, self._in.config.limits, max_age_seconds=self._live.sql_age_seconds, now_ms=self._in.now_ms
+            )
         except SqlRefused as error:
             raise OperationError(str(error), "sql_refused") from error
+        except SqlBusy as error:
+            raise OperationError(str(error), "sql_busy") from error
 
     def import_records(self, kind: RecordKind, records: list[Json]) -> Json:
-        return imports.records(self._in, kind, records)
+        try:
+            return imports.records(self._in, kind, records)
+        finally:
+            self._in.store.analytics.outdate()
 
     def import_judged(self, kind: JudgedKind, name: str, queries: list[Json], judgements: list[Json]) -> Json:
-        return imports.judged(self._in, kind, name, queries, judgements)
+        try:
+            return imports.judged(self._in, kind, name, queries, judgements)
+        finally:
+            self._in.store.analytics.outdate()
 
     def seen_documents(self) -> list[str]:
         return sorted(self._in.store.pairs.trained_documents())
@@ -225,6 +239,7 @@ class LocalOperations:
                 alias=CHAMPION,
             )
             store.decisions.decide(decision)
+        self._in.store.analytics.outdate()
         self._live.activate(version)
         return {"decision_id": decision.decision_id, "champion": version, "previous": champion}
 

@@ -119,9 +119,9 @@ class Daemon:
         self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers, parts.learning.words)
         self._frozen = FrozenWatch(parts.store, parts.config, now_ms)
         self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
-        self._operations = LocalOperations(
-            parts, DaemonHooks(turn=self._turn, activate=self.activate, status=self._status)
-        )
+        published_seconds = parts.config.analytics.publish_seconds
+        hooks = DaemonHooks(self._turn, self.activate, self._status, published_seconds)
+        self._operations = LocalOperations(parts, hooks)
         self._ingest = self._build_ingest()
         self._indexing = Repeater("index", self._index_step, stop)
         self._announcing = Repeater("announce", self._announce_step, stop)
@@ -150,10 +150,11 @@ class Daemon:
         """Start everything, wait for the stop, stop everything."""
         with ExitStack() as stack:
             stack.callback(self._producer.close, 1.0)
-            server = stack.enter_context(HttpServer(self._app(), *self._address()))
+            server = stack.enter_context(HttpServer(self._app(), *self._address(), self._in.config.limits))
             self._in.home.announce(server.url)
             stack.callback(self._in.home.retract)
             log.info("serving %s on %s", self._in.home.root, server.url)
+            self._in.store.sql.keep_ready()
             threads: list[threading.Thread] = [*self._loops, self._worker]
             threads.append(threading.Thread(target=self._ingest.run, args=(self._stop,), name="ingest", daemon=True))
             scheduler = self._schedule()

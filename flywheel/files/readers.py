@@ -18,6 +18,7 @@ from flywheel.files import answers, arrow, cells, exported, texts
 from flywheel.files.annotations import judgements
 from flywheel.files.cells import BadCell
 from flywheel.files.exported import Source
+from flywheel.files.lines import LineTooLong
 from flywheel.files.tally import ImportCount, ImportFailed
 from flywheel.files.texts import Placed
 
@@ -128,7 +129,7 @@ def _sources(path: Path, tally: ImportCount) -> Iterator[Source]:
                 yield source
             elif source.record is not None:
                 tally.skip("not an object")
-    except (UnicodeError, gzip.BadGzipFile, EOFError, csv.Error) as error:
+    except (UnicodeError, gzip.BadGzipFile, EOFError, csv.Error, LineTooLong) as error:
         raise ImportFailed(f"{path} cannot be read after row {tally.read}: {error}") from error
 
 

@@ -17,6 +17,8 @@ from typing import Any, TextIO
 
 from flywheel.files import answers
 from flywheel.files.cells import Unreadable
+from flywheel.files.lines import MOST_CHARACTERS
+from flywheel.files.lines import whole as read_whole
 from flywheel.files.tally import ImportCount, ImportFailed
 
 Placed = tuple[str, Any]
@@ -30,7 +32,7 @@ _MARKS = (
 )
 _SEPARATORS = ",;\t|"
 _QUOTED = re.compile(r'"[^"]*"')
-csv.field_size_limit(1 << 30)  # the module's own limit is 131,072 characters, and documents are longer
+csv.field_size_limit(MOST_CHARACTERS)  # the module's own limit is 131,072 characters, and documents are longer
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def json_file(path: Path, file: TextIO, tally: ImportCount) -> Iterator[Placed]:
     Raises:
         ImportFailed: none of these.
     """
-    whole = file.read()
+    whole = read_whole(file)
     lines = whole.splitlines(keepends=True)
     if _is_lines(lines):
         yield from json_lines(path, iter(lines), tally)

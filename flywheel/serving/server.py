@@ -10,7 +10,8 @@ import threading
 import uvicorn
 from starlette.types import ASGIApp
 
-from flywheel.settings.load import ConfigError
+from flywheel.serving.connections import Room, allow_files, bounded
+from flywheel.settings.load import ConfigError, Limits
 
 _log = logging.getLogger("flywheel.serving")
 _GRACE_SECONDS = 4
@@ -32,18 +33,22 @@ class HttpServer:
     A context manager: `with HttpServer(app, host, port) as server: ...server.url`.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, limits: Limits | None = None) -> None:
         self._host = host
         self._port = port
+        allowed = limits or Limits()
+        self._connections = allowed.connections
+        room = Room(allowed.connections, allowed.header_seconds, allowed.idle_seconds, allowed.stall_seconds)
         config = uvicorn.Config(
             app,
             lifespan="on",
+            http=bounded(room),
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=1_000,
+            timeout_keep_alive=round(allowed.idle_seconds),
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         self._server = _Server(config)
@@ -56,6 +61,7 @@ class HttpServer:
             BindError: the address or port cannot be bound.
             RuntimeError: the application did not start; its log says why.
         """
+        allow_files(self._connections)
         listener = _bind(self._host, self._port)
         self._port = int(listener.getsockname()[1])
         self._thread = threading.Thread(target=self._serve, args=(listener,), name="http", daemon=True)

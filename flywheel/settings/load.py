@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from collections.abc import Mapping as Mapped
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -132,7 +132,8 @@ def _from_text(section: str, key: str, value: str) -> Any:
     """An environment value as TOML reads it, or the text itself if its field is a string or it is no TOML."""
     model = dict(sections()).get(section)
     annotation = model.model_fields[key].annotation if model and key in model.model_fields else str
-    if annotation is str or str in get_args(annotation):
+    # a table's keys and values are text too, but the table itself is written as TOML has it
+    if annotation is str or (str in get_args(annotation) and get_origin(annotation) is not dict):
         return value
     try:
         return tomllib.loads(f"value = {value}")["value"]

@@ -263,9 +263,20 @@ class Limits(Section):
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
     embedding_bytes: int = Field(16_777_216, ge=1_024, description="a larger body of texts to embed is refused")
+    request_records: int = Field(10_000, ge=1, description="records that one HTTP body may hold")
+    connections: int = Field(1_000, ge=1, description="HTTP connections at a time; the one idle longest makes room")
+    header_seconds: float = Field(10.0, gt=0, description="time that an HTTP request's head may take to arrive")
+    requests_per_second: float = Field(
+        2_000.0, gt=0, description="HTTP requests of one token, and of one address, that are answered; then 429"
+    )
+    idle_seconds: float = Field(15.0, ge=1, description="time that an HTTP connection may be idle between requests")
+    stall_seconds: float = Field(60.0, gt=0, description="time that a client may not read before it is left")
     import_bytes: int = Field(268_435_456, ge=1_024, description="a larger HTTP import is refused")
     result_rows: int = Field(100_000, ge=1, description="rows that one SQL answer carries at most")
+    result_mb: int = Field(128, ge=1, description="megabytes that one SQL answer has at most")
     sql_seconds: float = Field(30.0, gt=0, description="time that one SQL statement may take")
+    sql_memory_mb: int = Field(1_024, ge=256, description="memory of the process that answers a SQL statement at most")
+    sql_at_once: int = Field(2, ge=1, description="SQL statements that run at the same time; others wait their turn")
     min_free_mb: int = Field(200, ge=0, description="free disk below which ingestion pauses instead of failing")
 
 
@@ -273,6 +284,11 @@ class Serving(Section):
     host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs a token")
     port: int = Field(8642, ge=0, le=65535, description="port; 0 takes a free one")
     token: str | None = Field(None, description="bearer token; better set as FLYWHEEL__SERVING__TOKEN")
+    tokens: dict[str, str] = Field(
+        default_factory=dict, description="more tokens: name -> ROLES TOKEN, of collect, search, read, operate"
+    )
+    tokens_file: Path | None = Field(None, description="the same by line, NAME ROLES TOKEN; read anew when it changes")
+    cors_origins: tuple[str, ...] = Field((), description="web pages that may send events, as https://shop.example")
     default_k: int = Field(10, ge=1, le=1_000, description="results of a search that names no k")
     page_log_timeout_ms: int = Field(250, ge=0, description="how long a search waits until its page is on the broker")
     acknowledge_timeout_ms: int = Field(10_000, ge=1, description="how long /v1/ubi/* waits for the broker before 503")

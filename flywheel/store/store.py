@@ -22,10 +22,10 @@ from flywheel.store.feedback.feedback import Feedback
 from flywheel.store.feedback.letters import DeadLetters
 from flywheel.store.feedback.traffic import Traffic
 from flywheel.store.published.analytics import PublishedFolder
-from flywheel.store.published.sql import ReadOnlySql
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.migrations import migrate
 from flywheel.store.state import State
+from flywheel.store.statements.statements import Statements
 from flywheel.store.training.checks import EvidenceChecks
 from flywheel.store.training.heldout import HeldOutReader
 from flywheel.store.training.models import Models
@@ -41,7 +41,7 @@ _LIMITS, _SIGNALS = Limits(), Signals()
 class Store:
     """Everything that an installation remembers. `Store.open` makes it. Threads may share it."""
 
-    def __init__(self, database: Database, feedback: Feedback) -> None:
+    def __init__(self, database: Database, feedback: Feedback, sql_at_once: int = _LIMITS.sql_at_once) -> None:
         self.database = database
         self.feedback = feedback
         self.arrivals = Arrivals(database)
@@ -61,8 +61,8 @@ class Store:
         self.traffic = Traffic(database)
         self.state = State(database)
         self.erasure = Erasure(database, feedback)
-        self.sql = ReadOnlySql(database)
         self.analytics = PublishedFolder(database, database.folder / "analytics")
+        self.sql = Statements(self.analytics, database.folder / "analytics", sql_at_once)
 
     @classmethod
     def open(
@@ -74,6 +74,7 @@ class Store:
         dedupe_hours: float = _SIGNALS.dedupe_hours,
         watermark_minutes: float = _SIGNALS.watermark_minutes,
         recent_ids: int = 1_000_000,
+        sql_at_once: int = _LIMITS.sql_at_once,
     ) -> Store:
         """Open or create the database file and bring its schema up to date.
 
@@ -90,7 +91,7 @@ class Store:
         except BaseException:
             database.close()
             raise
-        return cls(database, feedback)
+        return cls(database, feedback, sql_at_once)
 
     @cached_property
     def evidence(self) -> EvidenceReader:
@@ -108,6 +109,7 @@ class Store:
 
     def close(self) -> None:
         """Write the last checkpoint and let go of the file."""
+        self.sql.close()
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -19,6 +19,7 @@ from flywheel.store.evaluation.shadow import Ranked
 from flywheel.store.published.questions import arm_sums, people_sums
 from tests import defaults
 from tests.experiments.shadow_world import insert
+from tests.store.make import rows
 
 START_MS, DAY_MS = 1_770_000_000_000, 86_400_000
 LONG, SHORT, EXACT = ("dwell", 60_000), ("dwell", 29_999), ("dwell", 30_000)
@@ -119,7 +120,7 @@ def _shadow(told: Told) -> float:
     assert window is not None
     shadows.add_rankings("shadow", "r", [Ranked("q", "q", ["1", "2"], ["2", "1"], 1.0, 1.0)], reading)
     assert shadows.count("shadow", progress, window, reading) == len(PAGES)
-    return float(told.store.sql.query("SELECT sum(clicks) AS n FROM shadow_clicks").to_pylist()[0]["n"])
+    return float(rows(told.store, "SELECT sum(clicks) FROM shadow_clicks")[0][0])
 
 
 def _arm_sums(told: Told) -> float:

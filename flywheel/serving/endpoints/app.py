@@ -13,12 +13,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from flywheel.serving.endpoints.access.cors import CollectingOrigins
+from flywheel.serving.endpoints.access.guard import Guard, check_binding
+from flywheel.serving.endpoints.access.login import Login
+from flywheel.serving.endpoints.access.rates import Rates, WrongTokens
+from flywheel.serving.endpoints.access.tokens import Tokens
 from flywheel.serving.endpoints.control import ControlEndpoints
 from flywheel.serving.endpoints.embeddings import EmbeddingEndpoint
 from flywheel.serving.endpoints.pages import PageLog
 from flywheel.serving.endpoints.problems import HANDLERS
 from flywheel.serving.endpoints.search import SearchEndpoint
-from flywheel.serving.endpoints.security import Guard, check_binding
 from flywheel.serving.endpoints.telemetry import House, Requests, Totals
 from flywheel.serving.endpoints.threads import beside
 from flywheel.serving.endpoints.ubi import UbiEndpoints
@@ -43,7 +47,13 @@ def create_app(services: Services, *, now_ms: Callable[[], int] = wall_clock_ms)
     services.registry.register(Totals("flywheel_search", services.search.counts))
     services.registry.register(Totals("flywheel_pages", log.counts))
     services.registry.register(House(services.operations.status))
-    routes = _routes(services, log, now_ms)
+    tokens, wrong = Tokens(services.settings), WrongTokens(time.monotonic)
+    login = Login(tokens, wrong, time.time)
+    routes = [
+        *_routes(services, log, now_ms),
+        Route("/login", login.login, methods=["POST"]),
+        Route("/logout", login.logout, methods=["POST"]),
+    ]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -54,7 +64,9 @@ def create_app(services: Services, *, now_ms: Callable[[], int] = wall_clock_ms)
     # the first is the outer one, so that refusals of the guard are counted too
     middleware = [
         Middleware(Requests, registry=services.registry, routes=[route.path for route in routes]),
-        Middleware(Guard, token=services.settings.token),
+        Middleware(CollectingOrigins, origins=services.settings.cors_origins),
+        Middleware(Guard, tokens=tokens, wrong=wrong, wall_seconds=time.time),
+        Middleware(Rates, per_second=services.limits.requests_per_second, seconds=time.monotonic),
     ]
     return Starlette(routes=routes, middleware=middleware, exception_handlers=dict(HANDLERS), lifespan=lifespan)
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from flywheel.operations import Json, JudgedKind, Operations, RecordKind
 from flywheel.serving.endpoints import bodies, tables
+from flywheel.serving.endpoints.access.rates import CALLER
 from flywheel.serving.endpoints.bodies import Body
 from flywheel.serving.endpoints.problems import Problem
 from flywheel.serving.endpoints.threads import beside
@@ -113,6 +114,15 @@ def _json(value: Any) -> Response:
     return Response(_ENCODER.encode(value), media_type=bodies.JSON)
 
 
+def _signed(arguments: Body, request: Request) -> Body:
+    """The arguments with the name of the token as the actor: who acts does not choose under which name."""
+    caller = request.scope.get(CALLER)
+    if caller is None or "actor" not in type(arguments).model_fields:
+        return arguments
+    told = f" ({arguments.actor})" if "actor" in arguments.model_fields_set else ""  # type: ignore[attr-defined]
+    return arguments.model_copy(update={"actor": f"{caller.name}{told}"})
+
+
 class ControlEndpoints:
     """Each call runs beside the event loop, so that a slow one delays no search."""
 
@@ -128,7 +138,7 @@ class ControlEndpoints:
         """`POST /v1/promote`, `/v1/rollback`, `/v1/pause`, `/v1/resume`."""
         name = request.url.path.rsplit("/", 1)[-1]
         arguments = await bodies.parse(request, ALLOWED[name], self._limits.request_bytes)
-        return _json(await self._call(name, arguments))
+        return _json(await self._call(name, _signed(arguments, request)))
 
     async def by_name(self, request: Request) -> Response:
         """`POST /v1/ops/{name}`, by which our own commands reach a running daemon."""
@@ -136,7 +146,8 @@ class ControlEndpoints:
         if name not in ALLOWED:
             raise Problem(404, "not_found", f"there is no operation {name!r}; there are {', '.join(sorted(ALLOWED))}")
         limit = self._limits.import_bytes if name in _LARGE else self._limits.request_bytes
-        return _json(await self._call(name, await bodies.parse(request, ALLOWED[name], limit)))
+        arguments = await bodies.parse(request, ALLOWED[name], limit)
+        return _json(await self._call(name, _signed(arguments, request)))
 
     async def sql(self, request: Request) -> Response:
         """`POST /v1/sql`: one read-only statement, as `{"query": "select ..."}` or as text of its own type."""

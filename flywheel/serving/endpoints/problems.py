@@ -24,6 +24,7 @@ _STATUS_OF_CODE = {
     "conflict": 409,
     "no_champion": 409,
     "no_previous": 409,
+    "sql_busy": 503,
     "stopping": 503,
     "unavailable": 503,
     "unreachable": 503,
@@ -67,7 +68,9 @@ def _problem(_: Request, error: Exception) -> JSONResponse:
         case UnknownModel():
             return Problem(404, "model_not_found", str(error)).response()
         case OperationError():
-            return Problem(_STATUS_OF_CODE.get(error.code, 400), error.code, str(error)).response()
+            status = _STATUS_OF_CODE.get(error.code, 400)
+            later = {"Retry-After": "5"} if status == 503 else {}
+            return Problem(status, error.code, str(error), later).response()
         case HTTPException():
             code = _CODE_OF_STATUS.get(error.status_code, "refused")
             return Problem(error.status_code, code, error.detail, error.headers).response()

@@ -21,14 +21,14 @@ from starlette.responses import JSONResponse
 
 from flywheel.operations import Json
 from flywheel.serving.endpoints import bodies
+from flywheel.serving.endpoints.access.rates import CALLER
 from flywheel.serving.endpoints.problems import Problem
-from flywheel.serving.endpoints.threads import beside
 from flywheel.serving.services import EventPublisher, Judge, NotAcknowledged, TooLarge, TopicKind
 from flywheel.settings.load import Limits, Serving
 
+PLAIN = "text/plain"
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _RETRY_AFTER_SECONDS = 2
-_LARGE_BYTES = 16_384  # reading more than this would hold up the event loop
 
 
 def iso(timestamp_ms: int) -> str:
@@ -37,14 +37,18 @@ def iso(timestamp_ms: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def split(body: bytes, media_type: str) -> list[bytes]:
+def split(body: bytes, media_type: str, most: int) -> list[bytes]:
     """The records of a body, each byte for byte as it was sent where JSON can be told apart without reading it.
 
     Raises:
-        Problem: 400 if the body as a whole is no JSON, or holds no record. A line of several may be anything.
+        Problem: 400 if the body as a whole is no JSON, or holds no record. A line of several may be anything. 413 if it
+            holds more than `most`.
     """
     lines = media_type in LINES
     records = [line.strip() for line in body.splitlines() if line.strip()] if lines else _array(body)
+    if len(records) > most:
+        message = f"the body holds {len(records)} records; send at most {most} at a time (limits.request_records)"
+        raise Problem(413, "too_many_records", message)
     if not records:
         raise Problem(400, "empty", "the body holds no record")
     return records
@@ -133,12 +137,12 @@ class UbiEndpoints:
         return JSONResponse({"accepted": taken.accepted, "ignored": taken.ignored}, status_code=202)
 
     async def _take(self, kind: TopicKind, request: Request) -> Taken:
-        media_type = bodies.content_type(request, (bodies.JSON, *LINES))
+        # a browser's `sendBeacon` sends text/plain, as a form can: it is taken only with a token, which no form knows
+        plain = (PLAIN,) if CALLER in request.scope else ()
+        media_type = bodies.content_type(request, (bodies.JSON, *LINES, *plain))
         body = await bodies.read(request, self._limits.request_bytes)
-        if len(body) > _LARGE_BYTES:
-            taken = await beside(lambda: self._read(kind, split(body, media_type)))
-        else:
-            taken = self._read(kind, split(body, media_type))
+        most = self._limits.request_records
+        taken = await bodies.heavy(len(body), lambda: self._read(kind, split(body, media_type, most)))
         await self._publish(kind, taken)
         return taken
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from pathlib import Path
 import duckdb
 
 from flywheel.store.published.exports import SOURCES, Exports, rename_synced
-from flywheel.store.schema.database import STORAGE_VERSION, Database
+from flywheel.store.schema.database import Database
 
 FILE_NAME = "analytics.duckdb"
+# what DuckDB 1.4, 1.5 and 2 open
+STORAGE_VERSION = "v1.4.0"
 _MACROS = ("worth_ms", "teaches")
 _VIEWS = ("impressions", "satisfied", "teaching_pages", "arrivals")
 _TABLES = (
@@ -58,7 +61,27 @@ class PublishedFolder:
         self._folder = folder.resolve()
         self._exports = Exports(database, self._folder)
         self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
         self._swept = False
+        self._outdated = False
+        self._as_of_ms = 0
+        self._published: float | None = None  # by the monotonic clock
+
+    def outdate(self) -> None:
+        """Whoever asks next wants what was just changed: `refresh` renews the folder however young it is."""
+        self._outdated = True
+
+    def refresh(self, now_ms: Callable[[], int], max_age_seconds: float) -> int:
+        """Publish if the folder is older than that; returns the moment of the last publication, epoch milliseconds.
+
+        Raises:
+            StoreError: as `publish`.
+        """
+        with self._refreshing:
+            age = None if self._published is None else time.monotonic() - self._published
+            if self._outdated or age is None or age >= max_age_seconds:
+                self.publish(now_ms())
+            return self._as_of_ms
 
     def publish(self, now_ms: int) -> Published:
         """Bring the folder up to date.
@@ -72,6 +95,7 @@ class PublishedFolder:
         """
         started = time.monotonic()
         with self._lock:
+            self._outdated = False
             self._folder.mkdir(parents=True, exist_ok=True)
             if not self._swept:
                 self._exports.sweep()  # 1
@@ -81,6 +105,7 @@ class PublishedFolder:
             self._build()  # 4
             self._exports.forget(now_ms)  # 5
             self._swept = True
+            self._as_of_ms, self._published = now_ms, started
         return Published(rows, renewed, time.monotonic() - started)
 
     def _build(self) -> None:

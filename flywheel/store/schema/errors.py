@@ -19,3 +19,7 @@ class StoreFull(StoreError):  # noqa: N818 - as above
 
 class SqlRefused(StoreError):  # noqa: N818 - as above
     """A statement that is not one read-only query, or that went over its limits."""
+
+
+class SqlBusy(StoreError):  # noqa: N818 - as above
+    """As many statements as may run at once are running; asking again later succeeds."""

@@ -108,8 +108,8 @@ def test_recorded_events_pass_unchanged() -> None:
         pytest.skip(f"{SAMPLES} is not there")
     with gzip.open(SAMPLES) as lines:
         messages = [line.strip() for line in lines if not line.startswith(b'{"index"')]
-    assert split(b"\n".join(messages), "application/x-ndjson") == messages
-    assert split(b"[" + b",".join(messages) + b"]", "application/json") == messages
+    assert split(b"\n".join(messages), "application/x-ndjson", 5_000) == messages
+    assert split(b"[" + b",".join(messages) + b"]", "application/json", 5_000) == messages
     assert msgspec.json.decode(messages[0])
 
 

@@ -1,0 +1,1 @@
+"""Statements of others: each in a process of its own, on the published folder, with hard limits."""

@@ -1,0 +1,80 @@
+"""What a request may hold: records, values, and a client that leaves."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import httpx
+import pytest
+
+from flywheel.settings.load import Limits
+from tests.serving.house import House, eventually, serve
+
+KIND = {"content-type": "application/json"}
+TINY = b"[" + b",".join([b"{}"] * 300_000) + b"]"
+
+
+def latency(house: House) -> float:
+    began = time.monotonic()
+    assert house.http.post("/v1/search", json={"query": "sort"}).status_code == 200
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("path", ["/v1/ubi/queries", "/v1/ubi/events"])
+def test_many_records_in_one_body_are_refused_at_once(house: House, path: str) -> None:
+    """300,000 empty objects are one answer of 413 that names the setting, within a second or two."""
+    began = time.monotonic()
+    lines = {"content-type": "application/x-ndjson"}
+    for body, kind in ((TINY, KIND), (b"{}\n" * 300_000, lines)):
+        answer = house.http.post(path, content=body, headers=kind)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_records")
+        assert "limits.request_records" in answer.json()["error"]["message"]
+    assert time.monotonic() - began < 5
+    assert house.broker.held == {"queries": [], "events": []}
+
+
+def test_as_many_records_as_may_be_are_taken() -> None:
+    """A full body is accepted, and searches are answered meanwhile."""
+    with serve(limits=Limits(request_records=2_000)) as house:
+        body = b"[" + b",".join([b"{}"] * 2_000) + b"]"
+        assert house.http.post("/v1/ubi/queries", content=body, headers=KIND).json()["accepted"] == 2_000
+        assert latency(house) < 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"x": [' + b",".join([b"[]"] * 300_000) + b"]}", id="lists"),
+        pytest.param(b'{"x": [' + b",".join([b"1"] * 400_000) + b"]}", id="numbers"),
+        pytest.param(b'{"x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", id="depth"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/embeddings", "/v1/promote", "/v1/ops/cycle", "/v1/sql"])
+def test_values_that_outgrow_their_json_are_refused(house: House, path: str, body: bytes) -> None:
+    """A body of a megabyte that would become hundreds is refused before it is read."""
+    assert house.http.post(path, content=body, headers=KIND).status_code in (400, 413)
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "1e999999", "-" + "9" * 5_000, "0." + "9" * 10_000])
+def test_no_number_is_an_error_of_ours(house: House, number: str) -> None:
+    """Numbers that no column holds are refused or read, wherever a number stands."""
+    for path, body in (
+        ("/v1/search", f'{{"query": "sort", "k": {number}}}'),
+        ("/v1/ubi/events", f'{{"action_name": "click", "timestamp": {number}}}'),
+        ("/v1/ubi/queries", f'{{"user_query": {number}}}'),
+    ):
+        assert house.http.post(path, content=body.encode(), headers=KIND).status_code < 500
+
+
+def test_a_client_that_hangs_up_is_no_error_of_ours(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted with its own status, and nothing is logged as failed."""
+    url = httpx.URL(house.url)
+    with socket.create_connection((url.host, url.port or 0), 5) as connection:
+        connection.sendall(
+            b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\n\r\n{"
+        )
+    eventually(lambda: 'status="499"' in house.http.get("/metrics").text)
+    assert 'status="500"' not in house.http.get("/metrics").text
+    assert "Traceback" not in caplog.text
