@@ -203,6 +203,20 @@ EVALUATOR = (
         ),
     ),
     Row(
+        "arms",
+        "`evaluate --arms --once` on 2,000 logs each: equal arms, and gains and losses of z = 2.5, at alpha 0.05",
+        "python -m benchmarks.arms",
+        (
+            Figure("equal arms promoted, one page a user", "one page/equal/promote", PERCENT),
+            Figure("equal arms rejected, one page a user", "one page/equal/reject", PERCENT),
+            Figure("equal arms promoted, few users see most pages", "heavy/equal/promote", PERCENT),
+            Figure("power for gains beside the plain test's, one page a user", "one page/power_gain", PERCENT),
+            Figure("power for losses, one page a user", "one page/power_loss", PERCENT),
+            Figure("power for gains, few users see most pages", "heavy/power_gain", PERCENT),
+            Figure("gains held back by the rule on the busiest", "heavy/held_back", PERCENT),
+        ),
+    ),
+    Row(
         "evaluator-srm",
         "splits of 200,000 users that are off by one percentage point, and clean ones",
         f"{ASK} srm",
