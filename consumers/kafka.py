@@ -101,16 +101,20 @@ class KafkaSource:
 
     def lag(self) -> int | None:
         """Messages that the broker has and that are not read yet; None before it named any log's end."""
+        unread = self.lags()
+        return sum(unread.values()) if unread else None
+
+    def lags(self) -> dict[Place, int]:
+        """The same by partition, for those whose end the broker has named. Another thread may ask."""
         from kafka import TopicPartition
 
         if self._consumer is None:
-            return None
-        unread = [
-            max(0, end - position)
-            for place, position in self._positions.items()
+            return {}
+        return {
+            place: max(0, end - position)
+            for place, position in dict(self._positions).items()
             if (end := self._high_water(TopicPartition(*place))) is not None
-        ]
-        return sum(unread) if unread else None
+        }
 
     def close(self) -> None:
         """Close the connection. Harmless when not connected."""

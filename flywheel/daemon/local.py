@@ -24,6 +24,7 @@ from flywheel.retrieval.registry import Registry
 from flywheel.retrieval.titles import TitleCache
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
+from flywheel.stats.budget import ErrorBudget
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.schema.errors import SqlRefused
 from flywheel.store.state import PAUSED
@@ -93,10 +94,18 @@ class LocalOperations:
             "index": self._in.indexers.counts(champion["index_id"]),
             "experiment": None if tried is None else _plain(tried),
             "experiments": experiment.report(store),
+            "verdicts": dict(Counter(decision.kind for decision in store.decisions.all())),
+            "budget": self._budget(),
             "frozen": frozen.report(store, self._in.config.promotion),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
         return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
+
+    def _budget(self) -> Json:
+        """The level that the next challenger gets, and its part of a fresh budget's first level."""
+        budget = ErrorBudget(alpha=self._in.config.promotion.alpha)
+        level = budget.next_alpha(self._in.store.decisions.spent(), self._in.store.feedback.watermark_ms())
+        return {"next_alpha": level, "left": level / budget.next_alpha(())}
 
     def models(self) -> list[Json]:
         store = self._in.store

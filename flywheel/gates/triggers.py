@@ -15,13 +15,14 @@ from flywheel.settings.load import Retrain
 class Measurements:
     """What is known now. `None` means not measurable yet; such a check never fires.
 
-    `satisfied_ctr` and `satisfied_ctr_before` are shares in [0, 1] of pages, `drift` is a Jensen-Shannon distance in
-    [0, 1], `golden_now` and `golden_at_promotion` are mean nDCG@10. Times are epoch milliseconds.
+    `satisfied_ctr`, `satisfied_ctr_before` and `ctr` are shares of pages in [0, 1], `drift` is a Jensen-Shannon distance
+    in [0, 1], `golden_now` and `golden_at_promotion` are mean nDCG@10. Times are epoch milliseconds.
     """
 
     new_pairs: int = 0
     satisfied_ctr: float | None = None
     satisfied_ctr_before: float | None = None
+    ctr: float | None = None
     drift: float | None = None
     golden_now: float | None = None
     golden_at_promotion: float | None = None

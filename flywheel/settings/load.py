@@ -27,6 +27,7 @@ from flywheel.settings.sections import (
     Tracking,
     Trainer,
 )
+from flywheel.settings.watching import Logs, Webhooks
 
 __all__ = [
     "Analytics",
@@ -35,6 +36,7 @@ __all__ = [
     "Exploration",
     "Kafka",
     "Limits",
+    "Logs",
     "Promotion",
     "Retrain",
     "Section",
@@ -43,6 +45,7 @@ __all__ = [
     "Stage",
     "Tracking",
     "Trainer",
+    "Webhooks",
     "load",
     "parse",
     "sections",
@@ -70,6 +73,8 @@ class Config(Section):
     serving: Serving = Serving()
     analytics: Analytics = Analytics()
     tracking: Tracking = Tracking()
+    logs: Logs = Logs()
+    webhooks: Webhooks = Webhooks()
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Config:
@@ -105,7 +110,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
     where = [str(part) for part in problem["loc"]]
     if problem["type"] != "extra_forbidden":
         # an error is logged, and must not show a secret
-        secret = any(word in part for part in where for word in ("token", "password"))
+        secret = any(word in part for part in where for word in ("token", "password", "secret"))
         return f"{'.'.join(where)}: {problem['msg']}" + ("" if secret else f" (got {problem['input']!r})")
     if len(where) == 1:
         valid = list(Config.model_fields)

@@ -40,8 +40,8 @@ def create_app(services: Services, *, now_ms: Callable[[], int] = wall_clock_ms)
     """
     check_binding(services.settings)
     log = PageLog(services.publisher, timeout_ms=services.settings.page_log_timeout_ms)
-    services.registry.register(Totals("flywheel_search", services.search.counts))
-    services.registry.register(Totals("flywheel_pages", log.counts))
+    services.registry.register(Totals("flywheel_search", services.search.counts, "Searches"))
+    services.registry.register(Totals("flywheel_pages", log.counts, "Records of pages"))
     services.registry.register(House(services.operations.status))
     routes = _routes(services, log, now_ms)
 
