@@ -101,6 +101,11 @@ class LocalOperations:
         }
         return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
 
+    def left(self) -> Json:
+        """What commands ask most, as it stands without a daemon: for `flywheel.settings.home.Home.leave`."""
+        here = LocalOperations(self._in, DaemonHooks(turn=self._live.turn))
+        return {"status": here.status(), "models": here.models(), "triggers": here.triggers()}
+
     def _budget(self) -> Json:
         """The level that the next challenger gets, and its part of a fresh budget's first level."""
         budget = ErrorBudget(alpha=self._in.config.promotion.alpha)
@@ -131,8 +136,10 @@ class LocalOperations:
 
     def triggers(self) -> list[Json]:
         latest: dict[str, Json] = {}
+        fired = self._in.store.runs.last_fired()
         for check in self._in.store.runs.checks(limit=40):
-            latest.setdefault(check["name"], {**check, "ts": _iso(check.pop("ts_ms"))})
+            last = _iso(fired.get(check["name"]))
+            latest.setdefault(check["name"], {**check, "ts": _iso(check.pop("ts_ms")), "last_fired": last})
         return list(latest.values())
 
     def decisions(self) -> list[Json]:

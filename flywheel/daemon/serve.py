@@ -82,6 +82,8 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
         parts.cycle.listeners.append(daemon.activate)
         parts.director.listeners.append(daemon.activate)
         daemon.run()
+        answers = LocalOperations(parts, DaemonHooks(turn=lambda *_: {})).left()
+    home.leave(answers)
     return 0
 
 
@@ -257,6 +259,9 @@ class Daemon:
         self._measured = measured
         answer = check(measured, self._in.config.retrain, now_ms=now, cron_due=due)
         self._in.store.runs.record_checks(now, answer.checks)
+        ended = [run.finished_at_ms for run in self._in.store.runs.all() if run.finished_at_ms is not None]
+        if max(ended, default=None) != measured.last_finished_ms:
+            return  # a run ended while this was measured: its cooldown counts, and the next check knows of it
         if answer.retrain and not self._worker.busy:
             log.info("retraining: %s", answer.trigger)
             self._cron_due.clear()  # only now, so that no cron time is lost while a cycle is busy

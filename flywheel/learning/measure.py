@@ -53,6 +53,8 @@ class Meter:
         promoted = None if golden is None else self._golden_at_promotion(golden, now_ms)
         return Measurements(
             new_pairs=Novelty(self._store.database).new_pairs(since, until),
+            waiting_pages=self._store.traffic.pages_since(until),
+            watermark_minutes=self._config.signals.watermark_minutes,
             satisfied_ctr=now.satisfied_ctr,
             satisfied_ctr_before=before.satisfied_ctr,
             ctr=now.ctr,

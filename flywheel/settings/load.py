@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from flywheel.settings.home import FILE_NAME
 from flywheel.settings.sections import (
     Analytics,
     Exploration,
@@ -30,6 +31,7 @@ from flywheel.settings.sections import (
 from flywheel.settings.watching import Logs, Webhooks
 
 __all__ = [
+    "FILE_NAME",
     "Analytics",
     "Config",
     "ConfigError",
@@ -53,7 +55,6 @@ __all__ = [
 ]
 
 ENV_PREFIX = "FLYWHEEL__"
-FILE_NAME = "flywheel.toml"
 
 
 class ConfigError(ValueError):
@@ -88,22 +89,46 @@ def load(home: Path, environ: Mapping[str, str]) -> Config:
         settings: dict[str, Any] = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    _refuse_near_misses(environ)
+    names: dict[tuple[str, ...], str] = {}
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX):
             section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
             if not isinstance(settings.setdefault(section, {}), dict):
                 raise ConfigError(f"{section} in {path} must be a table, as in [{section}]")
             settings[section][key] = _from_text(section, key, value)
-    return parse(settings, source=str(path))
+            names[section, key] = name
+    return parse(settings, source=str(path), names=names)
 
 
-def parse(settings: Mapping[str, Any], *, source: str = FILE_NAME) -> Config:
-    """Validate plain values; see `load` for the errors."""
+def _refuse_near_misses(environ: Mapping[str, str]) -> None:
+    """A setting with one underscore where two belong would have no effect, and nobody would say so."""
+    for name in environ:
+        words = name.removeprefix("FLYWHEEL_").lower()
+        if not name.startswith("FLYWHEEL_") or name.startswith(ENV_PREFIX):
+            continue
+        for section, model in sections():
+            key = words.removeprefix(f"{section}_").lstrip("_")
+            if words.startswith(f"{section}_") and key in model.model_fields:
+                meant = f"{ENV_PREFIX}{section}__{key}".upper()
+                raise ConfigError(
+                    f"{name} in the environment has no effect; did you mean {meant}, with two underscores?"
+                )
+
+
+def parse(
+    settings: Mapping[str, Any], *, source: str = FILE_NAME, names: Mapping[tuple[str, ...], str] | None = None
+) -> Config:
+    """Validate plain values; see `load` for the errors. `names` are the variables that settings came from."""
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())
-        raise ConfigError(f"{source}: {problems}") from error
+        blamed: dict[str, list[str]] = {}
+        for problem in error.errors():
+            variable = (names or {}).get(tuple(str(part) for part in problem["loc"][:2]))
+            where = f"{variable} in the environment" if variable else source
+            blamed.setdefault(where, []).append(_explain(problem))
+        raise ConfigError("; ".join(f"{where}: {'; '.join(words)}" for where, words in blamed.items())) from error
 
 
 def _explain(problem: Mapping[str, Any]) -> str:

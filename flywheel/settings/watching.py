@@ -13,9 +13,7 @@ WebhookEvent = Literal["promotion", "rejection", "rollback", "void", "stalled"]
 
 class Logs(Section):
     format: Literal["text", "json"] = Field("text", description="json: one object a line, for a log collector")
-    repeat_seconds: float = Field(
-        60.0, ge=0, description="time after which the same warning is told again"
-    )
+    repeat_seconds: float = Field(60.0, ge=0, description="time after which the same warning is told again")
 
 
 class Webhooks(Section):
