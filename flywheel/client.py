@@ -79,6 +79,9 @@ class RemoteOperations:
     def doctor(self) -> list[Json]:
         return cast(list[Json], self._ask("doctor"))
 
+    def configure(self, key: str, value: str, actor: str) -> Json:
+        return cast(Json, self._ask("configure", key=key, value=value, actor=actor))
+
     def _ask(self, name: str, /, **arguments: Any) -> Any:
         return self._send(f"/v1/ops/{name}", arguments).json()
 

@@ -134,6 +134,18 @@ def test_commands_reach_the_home_through_the_daemon(beside: Beside, tmp_path: Pa
     assert "nowhere" in beside.run("sql", "select * from nowhere", code=1).stderr
 
 
+def test_a_threshold_changes_without_a_restart_and_is_written_down(beside: Beside) -> None:
+    """`config set` is validated, holds in the file, and stands in `decisions` with who, from what and to what."""
+    changed = beside.answer("config", "set", "retrain.min_new_pairs=400")
+    assert (changed["from"], changed["to"], changed["live"]) == ("200", "400", True)
+    (row,) = beside.answer("sql", "select kind, actor, reasons from decisions where kind = 'config'")
+    assert row["actor"].startswith("cli")
+    assert row["reasons"] == ["retrain.min_new_pairs was changed from 200 to 400."]
+    assert "min_new_pairs = 400" in (beside.home / "flywheel.toml").read_text()
+    assert "greater than" in beside.run("config", "set", "retrain.min_new_pairs=0", code=1).stderr
+    assert "can be used" in beside.run("config", "check").stdout
+
+
 def test_a_cycle_without_feedback_answers_with_its_reason(beside: Beside) -> None:
     """Nothing to learn from is a verdict with a reason, and no failure of the command."""
     answer = beside.answer("cycle", "--wait")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder, Undecodable
+from flywheel.daemon import audit
 from flywheel.daemon import doctor as checkup
 from flywheel.events import Batch, Coordinates, Document
 from flywheel.experiments import director as experiment
@@ -58,11 +59,13 @@ class Installation:
 class DaemonHooks:
     """What only a running daemon has; the defaults are those of a command without a daemon.
 
-    `turn(wait, tier)` runs or queues a cycle, `activate` is called with a new champion, `status` adds to the report.
+    `turn(wait, tier)` runs or queues a cycle, `activate` is called with a new champion, `configured` with changed
+    settings, `status` adds to the report.
     """
 
     turn: Callable[[bool, str | None], Json]
     activate: Callable[[str], None] = lambda _: None
+    configured: Callable[[Config], None] = lambda _: None
     status: Callable[[], Json] = lambda: {
         "uptime": None,
         "broker": {"phase": "no daemon runs on this home"},
@@ -220,6 +223,11 @@ class LocalOperations:
 
     def doctor(self) -> list[Json]:
         return checkup.run(self._in.home, self._in.config, self._in.store, self._in.registry)
+
+    def configure(self, key: str, value: str, actor: str) -> Json:
+        changed, config = audit.configure(self._in.store, self._in.home, key, value, actor, self._in.now_ms())
+        self._live.configured(config)
+        return changed
 
     def _champion(self) -> Json:
         model = self._in.store.models.champion()

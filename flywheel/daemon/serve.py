@@ -109,9 +109,9 @@ class Daemon:
         self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers, parts.learning.words)
         self._frozen = FrozenWatch(parts.store, parts.config, now_ms)
         self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
-        self._operations = LocalOperations(
-            parts, DaemonHooks(turn=self._turn, activate=self.activate, status=self._status)
-        )
+        self._thresholds = parts.config.retrain
+        hooks = DaemonHooks(turn=self._turn, activate=self.activate, configured=self._configured, status=self._status)
+        self._operations = LocalOperations(parts, hooks)
         self._source = KafkaSource(parts.config.kafka, Topics.of(parts.config.kafka).names)
         self._ingest = self._build_ingest()
         self._indexing = Repeater("index", self._index_step, stop)
@@ -249,6 +249,10 @@ class Daemon:
         future = self._worker.request("manual", tier)
         return future.result() if wait else {"accepted": True, "trigger": "manual"}
 
+    def _configured(self, config: Config) -> None:
+        self._thresholds = config.retrain
+        log.info("thresholds were changed; the next check goes by them")
+
     def _check_triggers(self) -> None:
         now = self._now_ms()
         due = self._cron_due.is_set()
@@ -257,7 +261,7 @@ class Daemon:
         except Stopped:
             return
         self._measured = measured
-        answer = check(measured, self._in.config.retrain, now_ms=now, cron_due=due)
+        answer = check(measured, self._thresholds, now_ms=now, cron_due=due)
         self._in.store.runs.record_checks(now, answer.checks)
         ended = [run.finished_at_ms for run in self._in.store.runs.all() if run.finished_at_ms is not None]
         if max(ended, default=None) != measured.last_finished_ms:

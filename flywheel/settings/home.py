@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FILE_NAME = "flywheel.toml"
+from flywheel.settings.choices import FILE_NAME
+
 _LEFT = "left.json"
 _FOLDERS = ("models", "indexes", "snapshots", "analytics", "logs")
 

@@ -6,6 +6,7 @@ Every field has a default and a description; `flywheel init` writes them all, co
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from flywheel.settings.home import FILE_NAME
+from flywheel.settings.choices import FILE_NAME
 from flywheel.settings.sections import (
     Analytics,
     Exploration,
@@ -48,10 +49,12 @@ __all__ = [
     "Tracking",
     "Trainer",
     "Webhooks",
+    "from_text",
     "load",
     "parse",
     "sections",
     "template",
+    "to_toml",
 ]
 
 ENV_PREFIX = "FLYWHEEL__"
@@ -96,7 +99,7 @@ def load(home: Path, environ: Mapping[str, str]) -> Config:
             section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
             if not isinstance(settings.setdefault(section, {}), dict):
                 raise ConfigError(f"{section} in {path} must be a table, as in [{section}]")
-            settings[section][key] = _from_text(section, key, value)
+            settings[section][key] = from_text(section, key, value)
             names[section, key] = name
     return parse(settings, source=str(path), names=names)
 
@@ -154,7 +157,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         yield name, info.annotation
 
 
-def _from_text(section: str, key: str, value: str) -> Any:
+def from_text(section: str, key: str, value: str) -> Any:
     """An environment value as TOML reads it, or the text itself if its field is a string or it is no TOML."""
     model = dict(sections()).get(section)
     annotation = model.model_fields[key].annotation if model and key in model.model_fields else str
@@ -174,12 +177,13 @@ def template() -> str:
         for key, info in section.model_fields.items():
             default = info.get_default(call_default_factory=True)
             lines.append(f"# {info.description}")
-            lines.append(f"# {key} = {_to_toml(default)}")
+            lines.append(f"# {key} = {to_toml(default)}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _to_toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
+    """A value as it stands in the file."""
     match value:
         case None:
             return '""  # unset'
@@ -188,8 +192,8 @@ def _to_toml(value: Any) -> str:
         case int() | float():
             return str(value)
         case tuple() | list():
-            return "[" + ", ".join(_to_toml(item) for item in value) + "]"
+            return "[" + ", ".join(to_toml(item) for item in value) + "]"
         case dict():
-            return "{" + ", ".join(f'"{k}" = {_to_toml(v)}' for k, v in value.items()) + "}"
+            return "{" + ", ".join(f'"{k}" = {to_toml(v)}' for k, v in value.items()) + "}"
         case _:
-            return f'"{value}"'
+            return json.dumps(str(value), ensure_ascii=False)  # a basic string of TOML has JSON's escapes

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.commands.shell import Shell
-from flywheel.settings.home import FILE_NAME, Home
+from flywheel.settings.choices import FILE_NAME
+from flywheel.settings.home import Home
 
 _SECONDS = 30.0
 _TOKEN = "FLYWHEEL__SERVING__TOKEN"  # noqa: S105 - the name of a setting

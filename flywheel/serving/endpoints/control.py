@@ -59,6 +59,12 @@ class EraseUser(Body):
     user_id: str = _WORD
 
 
+class Configure(Body):
+    key: str = _WORD
+    value: str = Field(max_length=10_000)
+    actor: str = Field("http", min_length=1, max_length=200)
+
+
 class Statement(Body):
     statement: str = Field(min_length=1, validation_alias=AliasChoices("query", "statement", "sql"))
 
@@ -80,6 +86,7 @@ ALLOWED: dict[str, type[Body]] = {
     "import_records": ImportRecords,
     "import_judged": ImportJudged,
     "erase_user": EraseUser,
+    "configure": Configure,
 }
 _LARGE = ("import_records", "import_judged")
 
