@@ -20,6 +20,7 @@ from flywheel.stats.budget import ErrorBudget
 SUBCOMMANDS = [[name] for name in COMMANDS] + [
     ["import", kind] for kind in ("documents", "golden", "anchors", "annotations", "feedback")
 ]
+SUBCOMMANDS += [["config", verb] for verb in ("show", "check", "set")]
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +63,14 @@ def test_help_is_fast() -> None:
 
 
 def test_every_command_that_prints_data_has_json() -> None:
-    """Only `run`, which serves, and the group `import` have no `--json` of their own."""
+    """Only `run`, which serves, and the groups `import` and `config` have no `--json` of their own."""
     context = click.Context(cli)
     without = {
         name
         for name in COMMANDS
         if (command := cli.get_command(context, name)) and not any("--json" in option.opts for option in command.params)
     }
-    assert without == {"run", "import"}
+    assert without == {"run", "import", "config"}
 
 
 @pytest.mark.parametrize(

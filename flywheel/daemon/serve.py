@@ -118,13 +118,7 @@ class Daemon:
         self._announcing = Repeater("announce", self._announce_step, stop)
         self._experimenting = Repeater("experiment", self._experiment_step, stop)
         self._exploring = Repeater("explore", self._explore_step, stop)
-        self._messenger = Messenger(
-            parts.store,
-            parts.config.webhooks,
-            stalled=lambda: self._pulse.stalled(self._ingest.state),
-            now_ms=now_ms,
-        )
-        self._posting = Repeater("webhooks", self._messenger.step, stop)
+        self._posting = Repeater("webhooks", self._build_messenger().step, stop)
         self._loops = (self._indexing, self._announcing, self._experimenting, self._exploring, self._posting)
         self._announcer = Announcer(
             parts.store.decisions,
@@ -228,6 +222,12 @@ class Daemon:
         self._jobs.every("analytics", config.analytics.publish_seconds, self._publish)
         if config.retrain.cron:
             self._jobs.cron(config.retrain.cron, self._cron_due.set)
+
+    def _build_messenger(self) -> Messenger:
+        def stalled() -> tuple[float, str | None]:
+            return self._pulse.stalled(self._ingest.state)
+
+        return Messenger(self._in.store, self._in.config.webhooks, stalled=stalled, now_ms=self._now_ms)
 
     def _build_health(self) -> Health:
         return Health(

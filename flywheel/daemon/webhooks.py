@@ -33,7 +33,7 @@ class NotDelivered(OSError):  # noqa: N818 - it reads as what it says
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class Posting:
     """Something that happened; `event_id` is the same at each attempt."""
 
     event_id: str
@@ -94,7 +94,7 @@ class Messenger:
         if stands and not place.get("stalled"):
             now = self._now_ms()
             facts = {"seconds": round(seconds), "reason": why, "headline": f"Ingestion stands still: {why}."}
-            self._post(Event(f"stalled-{now}", "stalled", now, facts))
+            self._post(Posting(f"stalled-{now}", "stalled", now, facts))
         if stands != bool(place.get("stalled")):
             place["stalled"] = stands
             self._keep(place)
@@ -103,7 +103,7 @@ class Messenger:
         if self._store.state.get(PLACE) != place:
             self._store.state.set(PLACE, place, self._now_ms())
 
-    def _post(self, event: Event) -> None:
+    def _post(self, event: Posting) -> None:
         settings = self._settings
         if event.kind not in settings.events:
             return
@@ -119,7 +119,7 @@ class Messenger:
             raise NotDelivered(f"webhooks.url answered {answer.status_code}")
 
 
-def _events(decision: Decision) -> Iterator[Event]:
+def _events(decision: Decision) -> Iterator[Posting]:
     """A promotion is a switch that was decided; an experiment that compared nothing is void."""
     kind = _EVENT_OF.get(decision.kind)
     void = decision.evidence.get("void")
@@ -136,6 +136,6 @@ def _events(decision: Decision) -> Iterator[Event]:
         "reasons": list(decision.reasons),
     }
     if void:
-        yield Event(f"{decision.decision_id}-void", "void", decision.ts_ms, facts | {"void": void})
+        yield Posting(f"{decision.decision_id}-void", "void", decision.ts_ms, facts | {"void": void})
     elif kind:
-        yield Event(decision.decision_id, kind, decision.ts_ms, facts)
+        yield Posting(decision.decision_id, kind, decision.ts_ms, facts)

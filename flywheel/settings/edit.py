@@ -23,7 +23,7 @@ LIVE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Changed:
     """A setting before and after, and whether a running daemon goes by it at once."""
 
     key: str
@@ -33,7 +33,7 @@ class Change:
     config: Config
 
 
-def set_value(home: Path, environ: Mapping[str, str], key: str, text: str) -> Change:
+def set_value(home: Path, environ: Mapping[str, str], key: str, text: str) -> Changed:
     """Write `key` (section.name) with the value that `text` stands for, once the whole file with it is valid.
 
     Raises:
@@ -55,7 +55,7 @@ def set_value(home: Path, environ: Mapping[str, str], key: str, text: str) -> Ch
     write_atomically(path, new.encode())
     after = load(home, environ)
     was, now = (getattr(getattr(config, section), name) for config in (before, after))
-    return Change(key, was, now, live=key in LIVE, config=after)
+    return Changed(key, was, now, live=key in LIVE, config=after)
 
 
 def _changed(text: str, section: str, name: str, value: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -21,8 +21,6 @@ class Webhooks(Section):
     secret: str | None = Field(
         None, description="key of the signature in X-Flywheel-Signature; better set in the environment"
     )
-    events: tuple[WebhookEvent, ...] = Field(
-        ("promotion", "rejection", "rollback", "void", "stalled"), description="which events are posted"
-    )
+    events: tuple[WebhookEvent, ...] = Field(get_args(WebhookEvent), description="which events are posted")
     stalled_seconds: float = Field(300.0, gt=0, description="how long ingestion stands still before that is an event")
     timeout_seconds: float = Field(10.0, gt=0, description="how long the receiver may take to answer")
