@@ -18,8 +18,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import ROOT
+from benchmarks.report_figures import Figure, Row
 from benchmarks.report_rows import GROUPS
-from benchmarks.report_units import Figure, Row
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "figures.md"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.report_units import (
-    COUNT,
-    DECIMAL,
-    FINE,
-    LEARN,
-    LEARNED,
-    PERCENT,
-    PLAIN,
-    POINTS,
-    SECONDS,
-    SMALL,
-    TIMES,
-    Figure,
-    Row,
-)
+from benchmarks.report_figures import COUNT, DECIMAL, FINE, PERCENT, PLAIN, POINTS, SECONDS, SMALL, TIMES, Figure, Row
 
+LEARNED = (
+    Figure("nDCG@10 of the base model", "base/all", POINTS),
+    Figure("after the last round", "champion/all", POINTS),
+    Figure("after the last round, by seed", "by_seed/*/champion/all", POINTS),
+    Figure("unseen, base model", "base/unseen", POINTS),
+    Figure("unseen, after the last round", "champion/unseen", POINTS),
+    Figure("share of the gain of perfect labels on what was shown", "gain_fraction/mean", PERCENT),
+    Figure("precision of the pairs, by round", "rounds/*/precision", PERCENT),
+    Figure("clicks given up for exploration", "exploration/ctr_given_up", PERCENT),
+)
+LEARN = "python -m benchmarks.learning --beir scifact"
 LEARNING_CLICKS = tuple(
     Row(f"learning-{clicks}", what, f"{LEARN} --clicks {clicks} --arms champion,perfect_shown --seeds 3", LEARNED)
     for clicks, what in (
@@ -160,6 +157,20 @@ EVALUATOR = (
             Figure("largest relative difference", "max_relative_difference", SMALL),
             Figure("sequences narrower than a fixed interval", "sequences_narrower", COUNT),
             Figure("comparisons", "runs", COUNT),
+        ),
+    ),
+    Row(
+        "arms",
+        "`evaluate --arms --once` on 2,000 logs each: equal arms, and gains and losses of z = 2.5, at alpha 0.05",
+        "python -m benchmarks.arms",
+        (
+            Figure("equal arms promoted, one page a user", "one page/equal/promote", PERCENT),
+            Figure("equal arms rejected, one page a user", "one page/equal/reject", PERCENT),
+            Figure("equal arms promoted, few users see most pages", "heavy/equal/promote", PERCENT),
+            Figure("power for gains beside the plain test's, one page a user", "one page/power_gain", PERCENT),
+            Figure("power for losses, one page a user", "one page/power_loss", PERCENT),
+            Figure("power for gains, few users see most pages", "heavy/power_gain", PERCENT),
+            Figure("gains held back by the rule on the busiest", "heavy/held_back", PERCENT),
         ),
     ),
     Row(

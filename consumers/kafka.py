@@ -108,16 +108,20 @@ class KafkaSource:
 
         The client's own position counts, because it also moves over what is no message: the markers of transactions.
         """
+        unread = self.lags()
+        return sum(unread.values()) if unread else None
+
+    def lags(self) -> dict[Place, int]:
+        """The same by partition, for those whose end the broker has named. Another thread may ask."""
         from kafka import TopicPartition
 
         if self._consumer is None:
-            return None
-        unread = [
-            max(0, end - max(position, self._reached(TopicPartition(*place))))
-            for place, position in self._positions.items()
+            return {}
+        return {
+            place: max(0, end - max(position, self._reached(TopicPartition(*place))))
+            for place, position in dict(self._positions).items()
             if (end := self._high_water(TopicPartition(*place))) is not None
-        ]
-        return sum(unread) if unread else None
+        }
 
     def blocked(self) -> Mapping[Place, str]:
         """Partitions that stand still, because what lies there cannot be unpacked, and why; the others go on."""

@@ -77,6 +77,8 @@ def open_local(home: Path, environ: Mapping[str, str]) -> Iterator[LocalOperatio
         local = LocalOperations(parts, DaemonHooks(turn=turn))
         yield local
         parts.store.analytics.publish(now_ms())
+        answers = local.left()
+    parts.home.leave(answers)
 
 
 @contextmanager

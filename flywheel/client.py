@@ -92,6 +92,9 @@ class RemoteOperations:
     def replay_dead_letters(self, reason: str | None, field: str | None, topic: str | None) -> Json:
         return cast(Json, self._ask("replay_dead_letters", reason=reason, field=field, topic=topic))
 
+    def configure(self, key: str, value: str, actor: str) -> Json:
+        return cast(Json, self._ask("configure", key=key, value=value, actor=actor))
+
     def _ask(self, name: str, /, **arguments: Any) -> Any:
         return self._send(f"/v1/ops/{name}", arguments).json()
 

@@ -20,6 +20,7 @@ from flywheel.stats.budget import ErrorBudget
 SUBCOMMANDS = [[name] for name in COMMANDS] + [
     ["import", kind] for kind in ("documents", "golden", "anchors", "annotations", "feedback")
 ]
+SUBCOMMANDS += [["config", verb] for verb in ("show", "check", "set")]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_every_command_that_prints_data_has_json() -> None:
         for name in COMMANDS
         if (command := cli.get_command(context, name)) and not any("--json" in option.opts for option in command.params)
     }
-    assert without == {"run", "import", "dead-letters"}
+    assert without == {"run", "import", "dead-letters", "config"}
 
 
 @pytest.mark.parametrize(

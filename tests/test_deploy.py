@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flywheel.serving.endpoints.exposed import EXPOSED, Exposed
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -86,13 +88,48 @@ def test_the_image_s_steps_run_in_a_clean_folder(tmp_path: Path) -> None:
 
 # The numbers of `flywheel status` during a training; tests/test_cli_daemon.py holds the rest of it to a real daemon.
 STATUS = {
-    "ingest": {"events": 1, "queries": 1, "dead_letters": 1, "lag": 1, "rate": 1.0},
-    "cycle": {"paused": False},
+    "ready": [],
+    "problems": {"analytics": "OSError: no room"},
+    "ingest": {
+        "events": 1,
+        "queries": 1,
+        "dead_letters": 1,
+        "lag": 1,
+        "stalled_seconds": 0.0,
+        "partitions": [{"topic": "ubi.events", "partition": 0, "lag": 1}],
+    },
+    "broker": {"unsent": 0},
+    "disk": {"free_bytes": 9, "needed_bytes": 2},
+    "analytics": {"age_seconds": 3.0},
+    "rates": {"ctr": 0.3, "satisfied_ctr": 0.2},
+    "budget": {"next_alpha": 0.02, "left": 0.9},
+    "verdicts": {"promote": 2},
+    "champion": {"version": "v1", "tier": "adapter"},
+    "triggers": [{"name": "new_pairs", "value": 60.0, "threshold": 200.0, "fired": False}],
+    "cycle": {"paused": False, "running": None},
+    "experiment": None,
     "index": {"documents": 1, "pending": 0},
     "training": {"step": 1, "steps": 60, "loss": 0.5, "dev_ndcg": 0.6},
     "experiments": {"queued": 0, "void": 0, "rolled_back": 0},
     "uptime": 1.0,
 }
+
+
+def exposition() -> str:
+    """What /metrics says of that status, as Prometheus reads it."""
+    from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
+    from flywheel.serving.endpoints.telemetry import House, Requests, Totals
+
+    registry = CollectorRegistry()
+    registry.register(House(lambda: STATUS))
+    registry.register(Totals("flywheel_pages", lambda: {"logged": 1, "late": 0, "lost": 0}, "Records of pages"))
+    fresh = Histogram("flywheel_ingest_freshness_seconds", "From event to storing.", registry=registry)
+    fresh.observe(1.0)
+    requests = Requests(None, registry, ["/v1/search"])  # type: ignore[arg-type]
+    requests._answered.labels("/v1/search", "POST", "200").inc()
+    requests._seconds.labels("/v1/search").observe(0.1)
+    return generate_latest(registry).decode()
 
 
 def _asked() -> set[str]:
@@ -105,17 +142,7 @@ def _asked() -> set[str]:
 
 def test_dashboard_and_alerts_ask_for_metrics_that_exist() -> None:
     """A metric that is renamed takes its panel and its alert along."""
-    from prometheus_client import CollectorRegistry, generate_latest
-
-    from flywheel.serving.endpoints.telemetry import House, Requests, Totals
-
-    registry = CollectorRegistry()
-    registry.register(House(lambda: STATUS))
-    registry.register(Totals("flywheel_pages", lambda: {"logged": 1, "late": 0, "lost": 0}))
-    requests = Requests(None, registry, ["/v1/search"])  # type: ignore[arg-type]
-    requests._answered.labels("/v1/search", "POST", "200").inc()
-    requests._seconds.labels("/v1/search").observe(0.1)
-    there = {line.split("{")[0].split(" ")[0] for line in generate_latest(registry).decode().splitlines()}
+    there = {line.split("{")[0].split(" ")[0] for line in exposition().splitlines()}
     assert _asked() - there == set()
 
 
@@ -125,3 +152,18 @@ def test_every_datasource_of_the_dashboard_is_provisioned() -> None:
     known = {source["uid"] for source in sources["datasources"]}
     dashboard = json.loads((ROOT / "deploy/grafana/dashboards/flywheel.json").read_text("utf-8"))
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} <= known
+
+
+def test_every_metric_stands_in_the_table_for_ops() -> None:
+    """docs/ops.md lists what /metrics says of the daemon's state: name, type, meaning, to the letter."""
+    rows = re.findall(r"^\| `(flywheel_\w+)` \| (gauge|counter) \| (.+) \|$", (ROOT / "docs/ops.md").read_text(), re.M)
+    told = [
+        (f"{metric.name}{'_total' if metric.kind == 'counter' else ''}", metric.kind, _meaning(metric))
+        for metric in EXPOSED
+    ]
+    assert rows == told
+
+
+def _meaning(metric: Exposed) -> str:
+    by = f" By {', '.join(metric.labels)}." if metric.labels else ""
+    return f"{metric.meaning}{by}"

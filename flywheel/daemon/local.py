@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder
+from flywheel.daemon import audit, imports
 from flywheel.daemon import doctor as checkup
-from flywheel.daemon import imports
 from flywheel.daemon.records import Records
 from flywheel.events import Coordinates
 from flywheel.experiments import director as experiment
@@ -24,6 +25,7 @@ from flywheel.retrieval.registry import Registry
 from flywheel.retrieval.titles import TitleCache
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
+from flywheel.stats.budget import ErrorBudget
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.feedback.letters import Wanted
 from flywheel.store.schema.errors import SqlBusy, SqlRefused
@@ -58,12 +60,14 @@ class Installation:
 class DaemonHooks:
     """What only a running daemon has; the defaults are those of a command without a daemon.
 
-    `turn(wait, tier)` runs or queues a cycle, `activate` is called with a new champion, `status` adds to the report.
-    `sql_age_seconds` is how old the published folder may be that answers a statement.
+    `turn(wait, tier)` runs or queues a cycle, `activate` is called with a new champion, `configured` with changed
+    settings, `status` adds to the report. `sql_age_seconds` is how old the published folder may be that answers a
+    statement.
     """
 
     turn: Callable[[bool, str | None], Json]
     activate: Callable[[str], None] = lambda _: None
+    configured: Callable[[Config], None] = lambda _: None
     status: Callable[[], Json] = lambda: {
         "uptime": None,
         "broker": {"phase": "no daemon runs on this home"},
@@ -102,10 +106,23 @@ class LocalOperations:
             "index": self._in.indexers.counts(champion["index_id"]),
             "experiment": None if tried is None else _plain(tried),
             "experiments": experiment.report(store),
+            "verdicts": dict(Counter(decision.kind for decision in store.decisions.all())),
+            "budget": self._budget(),
             "frozen": frozen.report(store, self._in.config.promotion),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
         return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
+
+    def left(self) -> Json:
+        """What commands ask most, as it stands without a daemon: for `flywheel.settings.home.Home.leave`."""
+        here = LocalOperations(self._in, DaemonHooks(turn=self._live.turn))
+        return {"status": here.status(), "models": here.models(), "triggers": here.triggers()}
+
+    def _budget(self) -> Json:
+        """The level that the next challenger gets, and its part of a fresh budget's first level."""
+        budget = ErrorBudget(alpha=self._in.config.promotion.alpha)
+        level = budget.next_alpha(self._in.store.decisions.spent(), self._in.store.feedback.watermark_ms())
+        return {"next_alpha": level, "left": level / budget.next_alpha(())}
 
     def models(self) -> list[Json]:
         store = self._in.store
@@ -131,8 +148,10 @@ class LocalOperations:
 
     def triggers(self) -> list[Json]:
         latest: dict[str, Json] = {}
+        fired = self._in.store.runs.last_fired()
         for check in self._in.store.runs.checks(limit=40):
-            latest.setdefault(check["name"], {**check, "ts": _iso(check.pop("ts_ms"))})
+            last = _iso(fired.get(check["name"]))
+            latest.setdefault(check["name"], {**check, "ts": _iso(check.pop("ts_ms")), "last_fired": last})
         return list(latest.values())
 
     def decisions(self) -> list[Json]:
@@ -210,6 +229,11 @@ class LocalOperations:
 
     def replay_dead_letters(self, reason: str | None, field: str | None, topic: str | None) -> Json:
         return self._records.replay(Wanted(reason, field, topic), self._in.now_ms())
+
+    def configure(self, key: str, value: str, actor: str) -> Json:
+        changed, config = audit.configure(self._in.store, self._in.home, key, value, actor, self._in.now_ms())
+        self._live.configured(config)
+        return changed
 
     def _champion(self) -> Json:
         model = self._in.store.models.champion()

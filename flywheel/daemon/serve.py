@@ -13,13 +13,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from datetime import UTC
-from logging.handlers import RotatingFileHandler
 from typing import Any
 
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 
 from consumers.batch import Topics
 from consumers.ingest import Ingest
@@ -29,14 +25,19 @@ from flywheel.broker.admin import ensure_topics
 from flywheel.broker.connection import BrokerUnavailable
 from flywheel.broker.producer import Producer
 from flywheel.daemon.announce import Announcer, decision_id
+from flywheel.daemon.health import Health
+from flywheel.daemon.jobs import Jobs
 from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
+from flywheel.daemon.logs import log_to
 from flywheel.daemon.publish import BrokerPublisher
+from flywheel.daemon.pulse import Pulse, TimedSink
 from flywheel.daemon.records import judge
 from flywheel.daemon.repeater import Repeater
+from flywheel.daemon.webhooks import Messenger
 from flywheel.daemon.worker import CycleWorker
 from flywheel.experiments.frozen import FrozenWatch
 from flywheel.exploration.planner import Planner
-from flywheel.gates.triggers import check
+from flywheel.gates.triggers import Measurements, check
 from flywheel.learning.measure import Meter
 from flywheel.operations import Json
 from flywheel.retrieval.indexer import Stopped
@@ -45,7 +46,7 @@ from flywheel.serving.engine import SearchEngine
 from flywheel.serving.server import HttpServer
 from flywheel.serving.services import Pages, Services
 from flywheel.settings.home import Home, HomeError
-from flywheel.settings.load import Config, ConfigError
+from flywheel.settings.load import Config
 from flywheel.store.evaluation.decisions import CHAMPION
 from flywheel.store.state import PAUSED
 
@@ -55,8 +56,7 @@ Opener = Callable[[Home, Config, threading.Event], AbstractContextManager[Instal
 _INDEX_IDLE_SECONDS = 0.5
 _ANNOUNCE_SECONDS = 5.0
 _JOIN_SECONDS = 5.0
-# a job that could not start on time still runs, however late, and never twice at once
-_JOB = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+_AGES = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 86_400.0)
 
 
 def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callable[[], int], pages: Pages = ()) -> int:
@@ -74,7 +74,7 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
         raise HomeError(
             f"a daemon (pid {other['pid']}, {other['url']}) serves {home.root} already; stop that one first"
         )
-    log_to(home)
+    log_to(home, config.logs)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -83,22 +83,9 @@ def serve(home: Home, config: Config, open_installation: Opener, now_ms: Callabl
         parts.cycle.listeners.append(daemon.activate)
         parts.director.listeners.append(daemon.activate)
         daemon.run()
+        answers = LocalOperations(parts, DaemonHooks(turn=lambda *_: {})).left()
+    home.leave(answers)
     return 0
-
-
-def log_to(home: Home) -> None:
-    """Log to standard error and to logs/flywheel.log, which is rotated; libraries log warnings and errors only."""
-    (home.root / "logs").mkdir(exist_ok=True)
-    rotating = RotatingFileHandler(home.logs / "flywheel.log", maxBytes=10_000_000, backupCount=3, encoding="utf-8")
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(threadName)s %(message)s",
-        handlers=[logging.StreamHandler(), rotating],
-        force=True,
-    )
-    for ours in ("flywheel", "consumers"):
-        logging.getLogger(ours).setLevel(logging.INFO)
-    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns at each attempt; our own log does so once
 
 
 class Daemon:
@@ -109,6 +96,10 @@ class Daemon:
     ) -> None:
         self._in, self._stop, self._now_ms, self._pages = parts, stop, now_ms, pages
         self._started = time.monotonic()
+        self._metrics = CollectorRegistry()
+        self._measured: Measurements | None = None
+        self._threads: list[threading.Thread] = []
+        self._pulse, self._jobs = Pulse(now_ms), Jobs()
         self._producer = Producer(parts.config.kafka)
         self._engine = SearchEngine(
             parts.titles,
@@ -119,15 +110,23 @@ class Daemon:
         self._planner = Planner(parts.config, parts.store, parts.registry, parts.indexers, parts.learning.words)
         self._frozen = FrozenWatch(parts.store, parts.config, now_ms)
         self._worker = CycleWorker(parts.cycle, stop, lambda: self._engine.live is not None)
-        published_seconds = parts.config.analytics.publish_seconds
-        hooks = DaemonHooks(self._turn, self.activate, self._status, published_seconds)
+        self._thresholds = parts.config.retrain
+        hooks = DaemonHooks(
+            turn=self._turn,
+            activate=self.activate,
+            configured=self._configured,
+            status=self._status,
+            sql_age_seconds=parts.config.analytics.publish_seconds,
+        )
         self._operations = LocalOperations(parts, hooks)
+        self._source = KafkaSource(parts.config.kafka, Topics.of(parts.config.kafka).names)
         self._ingest = self._build_ingest()
         self._indexing = Repeater("index", self._index_step, stop)
         self._announcing = Repeater("announce", self._announce_step, stop)
         self._experimenting = Repeater("experiment", self._experiment_step, stop)
         self._exploring = Repeater("explore", self._explore_step, stop)
-        self._loops = (self._indexing, self._announcing, self._experimenting, self._exploring)
+        self._posting = Repeater("webhooks", self._build_messenger().step, stop)
+        self._loops = (self._indexing, self._announcing, self._experimenting, self._exploring, self._posting)
         self._announcer = Announcer(
             parts.store.decisions,
             lambda key, value: self._producer.send(parts.config.kafka.topic_models, key, value),
@@ -144,6 +143,7 @@ class Daemon:
         )
         self._cron_due = threading.Event()
         self._topics_ready = False
+        self._health = self._build_health()
         self._activating = threading.Lock()  # of two switches at once, the older must not be served last
 
     def run(self) -> None:
@@ -155,17 +155,19 @@ class Daemon:
             stack.callback(self._in.home.retract)
             log.info("serving %s on %s", self._in.home.root, server.url)
             self._in.store.sql.keep_ready()
-            threads: list[threading.Thread] = [*self._loops, self._worker]
-            threads.append(threading.Thread(target=self._ingest.run, args=(self._stop,), name="ingest", daemon=True))
-            scheduler = self._schedule()
+            reading = (self._stop, self._pulse.beat)
+            ingesting = threading.Thread(target=self._ingest.run, args=reading, name="ingest", daemon=True)
+            threads: list[threading.Thread] = [*self._loops, self._worker, ingesting]
+            self._schedule()
             for thread in threads:
                 thread.start()
-            scheduler.start()
+            self._threads = threads
+            self._jobs.start()
             self._stop.wait()
             log.info("stopping")
             self._in.home.retract()  # first, so that no command asks a daemon that is stopping
             server.stop_soon()
-            scheduler.shutdown(wait=False)
+            self._jobs.stop()
             for loop in self._loops:
                 loop.wake()
             deadline = time.monotonic() + _JOIN_SECONDS
@@ -196,8 +198,8 @@ class Daemon:
             judge=judge(self._in.decoder),
             settings=config.serving,
             limits=config.limits,
-            registry=CollectorRegistry(),
-            ready=self._not_ready,
+            registry=self._metrics,
+            ready=self._health.not_ready,
             pages=self._pages,
         )
         return create_app(services, now_ms=self._now_ms)
@@ -207,33 +209,58 @@ class Daemon:
 
     def _build_ingest(self) -> Ingest:
         config, home = self._in.config, self._in.home
-        topics = Topics.of(config.kafka)
+        ages = Histogram(
+            "flywheel_ingest_freshness_seconds",
+            "From the time of a batch's newest event to its storing.",
+            registry=self._metrics,
+            buckets=_AGES,
+        )
         return Ingest(
-            KafkaSource(config.kafka, topics.names),
-            self._in.store.feedback,
+            self._source,
+            TimedSink(self._in.store.feedback, ages),
             self._in.decoder,
-            topics,
+            Topics.of(config.kafka),
             outbox=self._producer,
             dead_letter_topic=config.kafka.topic_dead_letters,
             room=room_on_disk(home.root, config.limits.min_free_mb),
         )
 
-    def _schedule(self) -> BackgroundScheduler:
+    def _schedule(self) -> None:
         config = self._in.config
-        scheduler = BackgroundScheduler(timezone=UTC, job_defaults=_JOB)
-        scheduler.add_job(self._check_triggers, "interval", seconds=config.retrain.check_seconds, id="triggers")
-        scheduler.add_job(self._publish, "interval", seconds=config.analytics.publish_seconds, id="analytics")
+        self._jobs.every("triggers", config.retrain.check_seconds, self._check_triggers)
+        self._jobs.every("analytics", config.analytics.publish_seconds, self._publish)
         if config.retrain.cron:
-            try:
-                trigger = CronTrigger.from_crontab(config.retrain.cron, timezone=UTC)
-            except ValueError as error:
-                raise ConfigError(f"retrain.cron {config.retrain.cron!r} is no crontab line: {error}") from error
-            scheduler.add_job(self._cron_due.set, trigger, id="cron")
-        return scheduler
+            self._jobs.cron(config.retrain.cron, self._cron_due.set)
+
+    def _build_messenger(self) -> Messenger:
+        def stalled() -> tuple[float, str | None]:
+            return self._pulse.stalled(self._ingest.state)
+
+        return Messenger(self._in.store, self._in.config.webhooks, stalled=stalled, now_ms=self._now_ms)
+
+    def _build_health(self) -> Health:
+        return Health(
+            home=self._in.home,
+            config=self._in.config,
+            engine=self._engine,
+            producer=self._producer,
+            source=self._source,
+            ingest=self._ingest,
+            pulse=self._pulse,
+            loops=self._loops,
+            jobs=self._jobs,
+            topics_ready=lambda: self._topics_ready,
+            threads=lambda: self._threads,
+            measured=lambda: self._measured,
+        )
 
     def _turn(self, wait: bool, tier: str | None) -> Json:
         future = self._worker.request("manual", tier)
         return future.result() if wait else {"accepted": True, "trigger": "manual"}
+
+    def _configured(self, config: Config) -> None:
+        self._thresholds = config.retrain
+        log.info("thresholds were changed; the next check goes by them")
 
     def _check_triggers(self) -> None:
         now = self._now_ms()
@@ -242,8 +269,12 @@ class Daemon:
             measured = self._meter.measure(now)
         except Stopped:
             return
-        answer = check(measured, self._in.config.retrain, now_ms=now, cron_due=due)
+        self._measured = measured
+        answer = check(measured, self._thresholds, now_ms=now, cron_due=due)
         self._in.store.runs.record_checks(now, answer.checks)
+        ended = [run.finished_at_ms for run in self._in.store.runs.all() if run.finished_at_ms is not None]
+        if max(ended, default=None) != measured.last_finished_ms:
+            return  # a run ended while this was measured: its cooldown counts, and the next check knows of it
         if answer.retrain and not self._worker.busy:
             log.info("retraining: %s", answer.trigger)
             self._cron_due.clear()  # only now, so that no cron time is lost while a cycle is busy
@@ -305,41 +336,6 @@ class Daemon:
         finally:
             source.close()
 
-    def _not_ready(self) -> list[str]:
-        reasons = []
-        if self._engine.live is None:
-            reasons.append(f"the champion is being loaded and indexed{_because(self._indexing)}")
-        if self._ingest.state.phase != "connected":
-            reasons.append(f"the broker: {self._ingest.state.error or self._ingest.state.phase}")
-        if not self._topics_ready:
-            reasons.append(f"topics are not there yet{_because(self._announcing)}")
-        return reasons
-
     def _status(self) -> Json:
-        state = self._ingest.state
-        kafka = self._in.config.kafka
-        phase = {"bootstrap": kafka.bootstrap, "phase": state.phase, "error": state.error}
-        broken = {loop.name: loop.error for loop in self._loops if loop.error is not None}
-        if state.blocked:
-            broken["topics"] = "; ".join(state.blocked)
-        if self._producer.pending and self._producer.error:
-            broken["publishing"] = self._producer.error
-        return {
-            "uptime": round(time.monotonic() - self._started, 1),
-            "broker": {**phase, "cluster_id": state.cluster_id, "unsent": self._producer.pending},
-            "ingest": {
-                "lag": state.lag,
-                "rate": state.rate,
-                "phase": state.phase,
-                "error": state.error,
-                "warnings": list(state.warnings),
-            },
-            "problems": broken,
-            "ready": self._not_ready(),
-            "searches": dict(self._engine.counts()),
-            "exploration": self._planner.status(),
-        }
-
-
-def _because(loop: Repeater) -> str:
-    return "" if loop.error is None else f" ({loop.error})"
+        report = self._health.status(time.monotonic() - self._started)
+        return report | {"searches": dict(self._engine.counts()), "exploration": self._planner.status()}

@@ -9,6 +9,7 @@ import dataclasses
 
 from flywheel.experiments.stages import CONFIRMATION
 from flywheel.gates.decision import GateDecision, Verdict
+from flywheel.gates.words import DONE, TAKEN_BACK, Acts, headline
 from flywheel.settings.load import Promotion
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation.decisions import CHAMPION
@@ -106,13 +107,20 @@ def confirmed(store: Store, experiment: Experiment, decision: GateDecision, now_
     """Within the transaction that ends a confirmation: REJECT rolls back. Returns the champion after a rollback."""
     if decision.verdict is not Verdict.REJECT:
         return None
-    row = _row_of(experiment, dataclasses.replace(decision, spent=0.0), "rollback", now_ms)
+    row = _row_of(experiment, dataclasses.replace(decision, spent=0.0), "rollback", now_ms, TAKEN_BACK)
     row = dataclasses.replace(row, version=experiment.champion, previous=experiment.version, alias=CHAMPION)
     store.decisions.decide(row, states={experiment.version: "rejected"})
     return experiment.champion
 
 
-def _row_of(experiment: Experiment, decision: GateDecision, kind: str, now_ms: int) -> Row:
+def _opened(decision: GateDecision, version: str, previous: str, acts: Acts = DONE) -> GateDecision:
+    """The decision with its sentence first among the reasons, where people read of it."""
+    words = headline(decision, (version, previous), acts)
+    return dataclasses.replace(decision, headline=words, reasons=(words, *decision.reasons))
+
+
+def _row_of(experiment: Experiment, decision: GateDecision, kind: str, now_ms: int, acts: Acts = DONE) -> Row:
+    decision = _opened(decision, experiment.version, experiment.champion, acts)
     return Row(
         decision_id=experiment.experiment_id,
         kind=kind,
@@ -149,7 +157,9 @@ def _standing(store: Store, run: TrainingRun, decision: GateDecision) -> GateDec
     if decision.verdict is not Verdict.PROMOTE or since is None:
         return decision
     reason = f"judged against {run.parent}, but {since} became the champion meanwhile; the next cycle meets that one"
-    return dataclasses.replace(decision, verdict=Verdict.INCONCLUSIVE, reasons=(reason, *decision.reasons))
+    evidence = {**decision.evidence, "overtaken": reason}
+    reasons = (reason, *decision.reasons)
+    return dataclasses.replace(decision, verdict=Verdict.INCONCLUSIVE, reasons=reasons, evidence=evidence)
 
 
 def _write(
@@ -161,6 +171,7 @@ def _write(
     settings: Promotion | None,
 ) -> None:
     promoted = decision.verdict is Verdict.PROMOTE and switch_to is not None
+    opened = _opened(decision, str(run.version), str(run.parent))
     row = Row(
         decision_id=decision_id(run),
         kind=decision.verdict.value,
@@ -169,7 +180,7 @@ def _write(
         actor=ACTOR,
         ts_ms=now_ms,
         run_id=run.run_id,
-        reasons=decision.reasons,
+        reasons=opened.reasons,
         evidence={**decision.evidence, "until_ms": run.until_ms},
         spent=decision.spent,
         alias=CHAMPION if promoted else None,

@@ -71,7 +71,8 @@ class PromotionPolicy:
 class GateDecision:
     """A verdict, its reasons, the sums that reproduce it as plain values, and the alpha that it spent.
 
-    `final` is false only where the challenger's way goes on: nothing is told yet, and nothing is spent.
+    `final` is false only where the challenger's way goes on: nothing is told yet, and nothing is spent. `headline` says
+    it in one sentence for people who decide; see `flywheel.gates.words`.
     """
 
     verdict: Verdict
@@ -79,11 +80,13 @@ class GateDecision:
     evidence: dict[str, Any]
     spent: float
     final: bool = True
+    headline: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The same, as plain values."""
         return {
             "verdict": self.verdict.value,
+            "headline": self.headline,
             "reasons": list(self.reasons),
             "evidence": self.evidence,
             "spent": self.spent,

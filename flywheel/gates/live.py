@@ -1,7 +1,7 @@
 """The live verdict: sums by arm or users' preferences in; promote, reject, inconclusive or "go on" out, at any look.
 
-It uses no fixed-size p-value. Every test may be repeated daily: e-values and confidence sequences, or planned looks
-with group-sequential bounds.
+Where a test may be repeated daily it goes by e-values and confidence sequences, or by planned looks with
+group-sequential bounds. Only a test that is over and looked at this once (`Levels.once`) goes by a fixed-size p-value.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from flywheel.gates.busiest import rests_on_busiest
 from flywheel.gates.decision import GateDecision, Guardrail, PromotionPolicy, Verdict
+from flywheel.gates.levels import Levels, Tested, at_a_look, at_any_time, at_the_end, beside, planned
 from flywheel.gates.scores import lost
+from flywheel.gates.words import told
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
-from flywheel.stats.looks import Look, bound, due
+from flywheel.stats.looks import Look, due
 from flywheel.stats.ratio import ArmSums, compare, log_ratio
-from flywheel.stats.sequential import e_gain, e_loss, sequence
+from flywheel.stats.sequential import e_gain, sequence
 from flywheel.stats.srm import sample_ratio
 
 Arms = tuple[ArmSums, ArmSums]
@@ -29,6 +32,10 @@ CROSSED_SHARE = 0.05
 SRM_LEVEL = 0.0005
 # Kish's effective size sinks to about this where one user has a fifth of an arm's pages
 LEAST_EFFECTIVE = 25.0
+# Twyman's law (Kohavi, Tang & Xu 2020, "Trustworthy Online Controlled Experiments", ch. 3): what looks too good is a
+# fault. No ranking has made people click ten times as often or as seldom; an arm that logs otherwise has
+IMPLAUSIBLE = math.log(10.0)
+GOES_ON = "the experiment goes on"
 # what one metric's test says, before doubts, guardrails and `min_effect` make a verdict of it
 BETTER, WORSE, UNDECIDED = "better", "worse", "inconclusive"
 
@@ -57,15 +64,16 @@ class LiveEvidence:
 def decide_live(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
     """Look once at a running split or interleaving. Looks cost nothing; `alpha` is spent when it ends.
 
-    1. A sample ratio mismatch, or too many users in both arms, voids it: inconclusive, alert.
+    1. A sample ratio mismatch, too many users in both arms, or a gain beyond all experience, voids it: inconclusive,
+       alert.
     2. A guardrail beyond its margin, or the live metric worse than the champion's, by their e-values: reject.
     3. Promote when all of these hold: the e-value of a gain is at least 1 / `alpha` (where the policy plans `looks`,
        the z-value is above the bound of the look that is due); the effect is at least `min_effect`; `min_days` are
-       over; no guardrail is in doubt; the gain is there without the most active users too. With `preference` alone,
-       the effect is the users' preference.
+       over; no guardrail is in doubt; at least a third of the gain is there without the most active users. With
+       `preference` alone, the effect is the users' preference.
     4. After `max_days`: inconclusive, expired. Before: inconclusive and not final.
     """
-    return _decide(evidence, policy, alpha, guard_level=GUARD_LEVEL)
+    return decide_at(evidence, policy, Levels(alpha, GUARD_LEVEL))
 
 
 def decide_rollback(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
@@ -74,36 +82,44 @@ def decide_rollback(evidence: LiveEvidence, policy: PromotionPolicy, alpha: floa
     REJECT means: roll back. However often one looks, a promotion that was right is taken back with a chance of at most
     `alpha` for its metric, and as much for its guardrails together. PROMOTE means confirmed: a gain at `alpha`.
     """
-    return _decide(evidence, policy, alpha, guard_level=alpha)
+    return decide_at(evidence, policy, Levels(alpha, alpha))
 
 
-def _decide(evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, *, guard_level: float) -> GateDecision:
-    """`decide_live`, with the level at which losses and broken guardrails end it."""
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
-    facts = _facts(evidence, alpha)
+def decide_at(evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels) -> GateDecision:
+    """`decide_live` at the levels at which a gain promotes, and losses and broken guardrails end it."""
+    if not 0 < levels.gain < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, not {levels.gain}")
+    return told(_decide(evidence, policy, levels))
+
+
+def _decide(evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels) -> GateDecision:
+    facts, alpha = _facts(evidence, levels.gain), levels.gain
     void = _void(evidence)
     if void:
         return GateDecision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
-    tripped, unsure = _guardrails(evidence, policy, guard_level, facts)
+    tripped, unsure = _guardrails(evidence, policy, levels, facts)
     facts["doubts"] = list(unsure)
     # before the guardrails reject, so that the record of a rejection holds the live metric too
-    verdict, reason = _primary(evidence, policy, _Levels(alpha, guard_level), facts)
+    verdict, reason = _primary(evidence, policy, levels, facts)
     if tripped:
-        return GateDecision(Verdict.REJECT, tripped, facts, alpha)
+        return GateDecision(Verdict.REJECT, tripped, facts | {"broken": list(tripped)}, alpha)
     if verdict is Verdict.REJECT:
         return GateDecision(verdict, (reason, *_clickbait(evidence, policy)), facts, alpha)
-    doubts = (*unsure, *_narrow(evidence, policy), *_early(evidence, policy))
-    if verdict is Verdict.PROMOTE and not doubts:
+    if facts.get("void"):
+        return GateDecision(Verdict.INCONCLUSIVE, (reason,), facts, alpha)
+    narrow = _narrow(evidence, policy) if verdict is Verdict.PROMOTE else ()
+    holds = (*unsure, *narrow, *_early(evidence, policy))
+    if verdict is Verdict.PROMOTE and not holds:
         return GateDecision(verdict, (reason,), facts, alpha)
+    facts["holds"] = list(holds)
     if evidence.days >= policy.max_days:
         return GateDecision(
             Verdict.INCONCLUSIVE,
-            (f"expired after {evidence.days:.0f} days", reason, *_clickbait(evidence, policy), *doubts),
+            (f"expired after {evidence.days:.0f} days", reason, *_clickbait(evidence, policy), *holds),
             facts | {"expired": True},
             alpha,
         )
-    return GateDecision(Verdict.INCONCLUSIVE, (reason, *doubts, "the experiment goes on"), facts, 0.0, final=False)
+    return GateDecision(Verdict.INCONCLUSIVE, (reason, *holds, GOES_ON), facts, 0.0, final=False)
 
 
 def _void(evidence: LiveEvidence) -> str | None:
@@ -158,75 +174,73 @@ def _expm1(value: float) -> float:
     return math.expm1(min(value, 700.0))  # exp overflows a float64 above 709
 
 
-@dataclass(frozen=True, slots=True)
-class _Levels:
-    gain: float
-    loss: float
-
-
 def _primary(
-    evidence: LiveEvidence, policy: PromotionPolicy, levels: _Levels, facts: dict[str, Any]
+    evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels, facts: dict[str, Any]
 ) -> tuple[Verdict, str]:
     split = policy.live_metric in evidence.metrics
     name = policy.live_metric if split else "users' preference"
     estimate = _estimate(evidence, policy)
-    if isinstance(estimate, Inconclusive):
-        return Verdict.INCONCLUSIVE, estimate.reason
-    too_few = _too_few(evidence, policy)
-    if too_few:
-        return Verdict.INCONCLUSIVE, too_few
+    facts["unknown"] = estimate.reason if isinstance(estimate, Inconclusive) else _too_few(evidence, policy)
+    if isinstance(estimate, Inconclusive) or facts["unknown"]:
+        return Verdict.INCONCLUSIVE, facts["unknown"]
     users = _users(evidence, policy)
     expected = policy.expected_gain if split else policy.expected_preference
-    loss = e_loss(estimate, expected=expected)
+    tested = _tested(estimate, evidence, policy, levels, expected, facts)
     effect, low, high = effects(estimate, expected, split=split)
-    facts["primary"] = {"metric": name, "effect": effect, "low": low, "high": high, "e_loss": loss, "users": users}
+    facts["primary"] = {"metric": name, "effect": effect, "low": low, "high": high, "users": users, **tested.facts}
     facts["primary"] |= {"scale": "log ratio" if split else "difference", "standard_error": estimate.standard_error}
-    facts["primary"]["verdict"] = WORSE if loss >= 1 / levels.loss else UNDECIDED
-    line = f"{name} {effect:+.2%} (95 % sequence {low:+.2%} to {high:+.2%}, {users} users"
-    line += " in the smaller arm)" if split else " with a preference)"
-    if loss >= 1 / levels.loss:
-        return Verdict.REJECT, f"{line}: worse (e-value {loss:.3g}, {1 / levels.loss:.3g} needed)"
-    won, words = (
-        _at_a_look(estimate, evidence, policy, levels.gain, facts)
-        if policy.looks
-        else _at_any_time(estimate, expected, levels.gain, facts)
-    )
-    facts["primary"]["verdict"] = BETTER if won else UNDECIDED
-    if won and effect >= policy.min_effect:
-        return Verdict.PROMOTE, f"{line}: a gain ({words} at alpha {levels.gain:.2g})"
-    if won:
+    bounds = [_expm1(end) if split else end for end in (tested.low, tested.high)]
+    facts["primary"] |= {"interval": bounds, "confidence": levels.confidence, "level": levels.gain}
+    facts["primary"] |= planned(estimate, max(policy.min_effect, expected), levels, expected, users)
+    facts["primary"]["verdict"] = WORSE if tested.worse else BETTER if tested.better else UNDECIDED
+    line = f"{name} {effect:+.2%} ({levels.confidence:.3g} % {tested.kind} {bounds[0]:+.2%} to {bounds[1]:+.2%}, "
+    line += f"{users} users {'in the smaller arm' if split else 'with a preference'})"
+    if tested.worse:
+        fault = (
+            "; so large a loss is mostly a fault of that arm or its log" if split and tested.high < -IMPLAUSIBLE else ""
+        )
+        return Verdict.REJECT, f"{line}: worse ({tested.loss_words}){fault}"
+    if tested.better and split and tested.low > IMPLAUSIBLE:
+        facts["void"] = f"{line}: no product has seen such a gain, so it is a fault in the data, not in people"
+        return Verdict.INCONCLUSIVE, facts["void"]
+    if tested.better and effect >= policy.min_effect:
+        return Verdict.PROMOTE, f"{line}: a gain ({tested.gain_words} at alpha {levels.gain:.2g})"
+    if tested.better:
+        facts["small"] = policy.min_effect
         return Verdict.INCONCLUSIVE, f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}"
-    return Verdict.INCONCLUSIVE, f"{line}: no significant gain ({words})"
+    return Verdict.INCONCLUSIVE, f"{line}: no significant gain ({tested.gain_words})"
 
 
-def _at_any_time(found: Estimate, expected: float, alpha: float, facts: dict[str, Any]) -> tuple[bool, str]:
-    gain = facts["primary"]["e_gain"] = e_gain(found, expected=expected)
-    return gain >= 1 / alpha, f"e-value {gain:.3g}, {1 / alpha:.3g} needed"
-
-
-def _at_a_look(
-    found: Estimate, evidence: LiveEvidence, policy: PromotionPolicy, alpha: float, facts: dict[str, Any]
-) -> tuple[bool, str]:
-    """Whether a look is due and finds a gain; the look is noted in `facts`."""
+def _tested(
+    found: Estimate,
+    evidence: LiveEvidence,
+    policy: PromotionPolicy,
+    levels: Levels,
+    expected: float,
+    facts: dict[str, Any],
+) -> Tested:
+    if levels.once:
+        return at_the_end(found, levels)
+    if not policy.looks:
+        return at_any_time(found, levels, expected)
     if not due(policy.looks, evidence.looks, evidence.days, policy.max_days):
         days = sorted(share * policy.max_days for share in policy.looks)
-        ahead = next((f"on day {day:g}" for day in days if day > evidence.days), "over")
-        return False, f"looks are planned, the next one is {ahead}"
+        facts["next_look"] = next((day for day in days if day > evidence.days), None)
+        return at_any_time(found, levels, expected).waiting(facts["next_look"])
     taken = (*evidence.looks, Look(evidence.days, 1 / max(found.standard_error, 1e-12) ** 2))
     facts["looks"] = [asdict(look) for look in taken]
-    z, needed = found.effect / max(found.standard_error, 1e-12), bound(taken, alpha, policy.max_days)
-    facts["primary"] |= {"z": z, "bound": needed}
-    return z > needed, f"z {z:.2f} at look {len(taken)}, {needed:.2f} needed"
+    return at_a_look(found, levels, expected, taken, policy.max_days)
 
 
 def _guardrails(
-    evidence: LiveEvidence, policy: PromotionPolicy, level: float, facts: dict[str, Any]
+    evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels, facts: dict[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Guardrails that are surely broken (`level` is shared among them all), and those in doubt."""
+    """Guardrails that are surely broken (`levels.loss` is shared among them all), and those in doubt."""
     tripped, unsure = [], []
     results: dict[str, dict[str, float | bool]] = {}
     facts["guardrails"] = results
     measured = [guard for guard in policy.guardrails if guard.metric in evidence.metrics]
+    level = levels.loss / max(1, len(measured))
     for guard in measured:
         champion, challenger = evidence.metrics[guard.metric]
         rise = compare(champion, challenger, relative=False)
@@ -239,10 +253,13 @@ def _guardrails(
             f"guardrail {guard.metric}: {champion.ratio:.4g} to {challenger.ratio:.4g}, more than the tolerated "
             f"rise of {tolerated:.4g}"
         )
-        e_value = e_gain(beyond, expected=tolerated)
-        results[guard.metric] = {"tolerated": tolerated, "e_value": e_value, "broken": e_value >= len(measured) / level}
-        if e_value >= len(measured) / level:
-            tripped.append(f"{line} (e-value {e_value:.3g}, {len(measured) / level:.3g} needed)")
+        e_value, p_value = e_gain(beyond, expected=tolerated), beyond.p_gain()
+        broken = p_value <= level if levels.once else e_value >= 1 / level
+        results[guard.metric] = {"tolerated": tolerated, "e_value": e_value, "broken": broken}
+        if broken and levels.once:
+            tripped.append(f"{line} (p {beside(p_value, level)} needed)")
+        elif broken:
+            tripped.append(f"{line} (e-value {beside(e_value, 1 / level)} needed)")
         elif _perhaps(rise, tolerated, policy.loss_level):
             unsure.append(f"{line}, though not yet for sure")
     return tuple(tripped), tuple(unsure)
@@ -278,19 +295,16 @@ def _early(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
 
 
 def _narrow(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
-    """A doubt where the gain rests on the most active users: without them less than half of it is left, or nothing
-    that stands out of the noise (one-sided 5 %)."""
+    """A doubt where the gain rests on the most active users; see `flywheel.gates.busiest`."""
     if evidence.steady is None or policy.live_metric not in evidence.metrics:
         return ()
-    whole = compare(*_arms(evidence.metrics[policy.live_metric], policy))
-    rest = compare(*_arms(evidence.steady, policy))
-    if isinstance(whole, Inconclusive) or isinstance(rest, Inconclusive) or whole.effect <= 0:
+    found = rests_on_busiest(_arms(evidence.metrics[policy.live_metric], policy), _arms(evidence.steady, policy))
+    if found is None:
         return ()
-    if rest.effect >= 0.5 * whole.effect and rest.p_gain() <= 0.05:
-        return ()
+    whole, rest = (math.expm1(found.effect) for found in (found.whole, found.rest))
     return (
-        f"the gain of {whole.effect:+.2%} comes from the most active twentieth of users: without them it is "
-        f"{rest.effect:+.2%} ± {rest.standard_error:.2%}",
+        f"less than a third of the gain of {whole:+.2%} is left without the most active twentieth of users: "
+        f"{rest:+.2%} ± {found.rest.standard_error:.2%} (a gain that all share looks so in {found.mistaken:.1%})",
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
+from flywheel.gates.levels import beside
 from flywheel.gates.scores import (
     ALL,
     FEEDBACK,
@@ -29,6 +30,7 @@ from flywheel.gates.scores import (
     measure,
     where,
 )
+from flywheel.gates.words import told
 from flywheel.stats.estimate import Estimate, Inconclusive, holm
 
 
@@ -63,6 +65,10 @@ def decide_offline(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: fl
     Raises:
         ValueError: a primary metric of the policy is not in the evidence, or alpha is no probability.
     """
+    return told(_decide(evidence, policy, alpha))
+
+
+def _decide(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
     absent = [name for name in policy.metrics if name not in evidence.metrics]
@@ -194,10 +200,14 @@ def _gains(
     estimates = {name: metrics[name].estimate for name in policy.metrics}
     tested = {name: estimate for name, estimate in estimates.items() if isinstance(estimate, Estimate)}
     won = holm({name: estimate.p_gain() for name, estimate in tested.items()}, alpha)
+    ranked = sorted(tested, key=lambda name: tested[name].p_gain())
     gains, shortfalls = [], []
     for name, estimate in tested.items():
-        line = f"{name} on all queries: {figures(estimate, metrics[name].sums)}, p {estimate.p_gain():.2g}"
-        share = f"this challenger's alpha {alpha:.2g} (shared by {len(tested)})"
+        line = f"{name} on all queries: {figures(estimate, metrics[name].sums)}"
+        # Holm: each gain leaves a larger level to the rest, and the first that falls short ends it for all of them
+        needed = alpha / (len(tested) - min(ranked.index(name), len(won)))
+        shared = f" for one of {len(tested)} metrics" if len(tested) > 1 else ""
+        share = f"p {beside(estimate.p_gain(), needed)} at most needed: alpha {alpha:.2g}{shared}"
         bootstrap = metrics[name].bootstrap
         # the lower end of a 95 % interval is a test at 0.025: it may doubt only what was tested at that level or below
         if (
@@ -208,10 +218,10 @@ def _gains(
         ):
             shortfalls.append(f"{line}: a gain to the t-test, not to the bootstrap (from {bootstrap[0]:+.4f})")
         elif name in won and estimate.effect >= policy.min_effect:
-            gains.append(f"{line}: a gain at {share}")
+            gains.append(f"{line}: a gain ({share})")
         elif name in won:
             shortfalls.append(f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}")
         else:
-            shortfalls.append(f"{line}: no significant gain at {share}")
+            shortfalls.append(f"{line}: no significant gain ({share})")
     hopeless = all(estimate.p_loss(under=policy.min_effect) < 0.05 for estimate in tested.values())
     return tuple(gains), tuple(shortfalls), hopeless

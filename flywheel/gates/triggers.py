@@ -6,7 +6,7 @@ Every check is returned, fired or not, so that `trigger_checks` answers "why did
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flywheel.settings.load import Retrain
 
@@ -15,13 +15,17 @@ from flywheel.settings.load import Retrain
 class Measurements:
     """What is known now. `None` means not measurable yet; such a check never fires.
 
-    `satisfied_ctr` and `satisfied_ctr_before` are shares in [0, 1] of pages, `drift` is a Jensen-Shannon distance in
-    [0, 1], `golden_now` and `golden_at_promotion` are mean nDCG@10. Times are epoch milliseconds.
+    `satisfied_ctr`, `satisfied_ctr_before` and `ctr` are shares of pages in [0, 1], `drift` is a Jensen-Shannon
+    distance in [0, 1], `golden_now` and `golden_at_promotion` are mean nDCG@10. `waiting_pages` came after the
+    watermark and are counted nowhere yet. Times are epoch milliseconds.
     """
 
     new_pairs: int = 0
+    waiting_pages: int = 0
+    watermark_minutes: float = 0.0
     satisfied_ctr: float | None = None
     satisfied_ctr_before: float | None = None
+    ctr: float | None = None
     drift: float | None = None
     golden_now: float | None = None
     golden_at_promotion: float | None = None
@@ -57,11 +61,11 @@ def check(measured: Measurements, thresholds: Retrain, *, now_ms: int, cron_due:
     The brakes are: paused, disabled, already running, cooldown, and the daily budget of runs.
     """
     checks = (
-        _at_least("new_pairs", float(measured.new_pairs), float(thresholds.min_new_pairs), "new positive pairs"),
+        _new_pairs(measured, thresholds),
         _at_least("satisfied_ctr_drop", _relative_drop(measured), thresholds.satisfied_ctr_drop, "relative CTR drop"),
         _at_least("drift", measured.drift, thresholds.drift, "distance of the query distribution"),
         _at_least("golden_drop", _golden_drop(measured), thresholds.golden_drop, "nDCG@10 lost on a golden set"),
-        Check("cron", None, None, cron_due, f"cron {thresholds.cron!r} is due" if cron_due else "not due"),
+        Check("cron", None, None, cron_due, _cron_note(thresholds.cron, cron_due)),
     )
     fired = [item for item in checks if item.fired]
     brakes = _brakes(measured, thresholds, now_ms)
@@ -71,6 +75,24 @@ def check(measured: Measurements, thresholds: Retrain, *, now_ms: int, cron_due:
     if active_brake is not None:
         return Answer(False, f"{fired[0].name} asks, but {active_brake.note}", (*checks, *brakes))
     return Answer(True, fired[0].name, (*checks, *brakes))
+
+
+def _new_pairs(measured: Measurements, thresholds: Retrain) -> Check:
+    value, least = float(measured.new_pairs), float(thresholds.min_new_pairs)
+    check = _at_least("new_pairs", value, least, "new positive pairs")
+    if not measured.waiting_pages or check.fired:
+        return check
+    waits = (
+        f"{check.note}; {measured.waiting_pages:,} pages wait until events are {measured.watermark_minutes:g} minutes "
+        "newer than they are (signals.watermark_minutes)"
+    )
+    return replace(check, note=waits)
+
+
+def _cron_note(line: str | None, due: bool) -> str:
+    if line is None:
+        return "off: retrain.cron is not set"
+    return f"cron {line!r} is due" if due else f"cron {line!r} is not due"
 
 
 def _at_least(name: str, value: float | None, threshold: float, what: str) -> Check:
@@ -91,6 +113,9 @@ def _golden_drop(measured: Measurements) -> float | None:
     return measured.golden_at_promotion - measured.golden_now
 
 
+_ENABLED = {True: "retrain.enabled is true", False: "retrain.enabled is false: only `flywheel cycle` retrains"}
+
+
 def _brakes(measured: Measurements, thresholds: Retrain, now_ms: int) -> Sequence[Check]:
     since = None if measured.last_finished_ms is None else (now_ms - measured.last_finished_ms) / 60_000
     cooling = since is not None and since < thresholds.cooldown_minutes
@@ -98,7 +123,7 @@ def _brakes(measured: Measurements, thresholds: Retrain, now_ms: int) -> Sequenc
     runs, budget = float(measured.runs_last_day), float(thresholds.max_runs_per_day)
     return (
         Check("paused", None, None, measured.paused, "retraining is paused" if measured.paused else "not paused"),
-        Check("disabled", None, None, not thresholds.enabled, "retrain.enabled is " + str(thresholds.enabled).lower()),
+        Check("disabled", None, None, not thresholds.enabled, _ENABLED[thresholds.enabled]),
         Check("running", None, None, measured.running, "a run is going on" if measured.running else "no run going on"),
         Check("cooldown", since, thresholds.cooldown_minutes, cooling, _cooldown_note(since, thresholds, cooling)),
         Check("budget", runs, budget, spent, f"{measured.runs_last_day} of {budget:.0f} runs in 24 hours"),

@@ -14,6 +14,7 @@ from flywheel.gates.triggers import Measurements
 from flywheel.settings.load import Config
 from flywheel.stats.drift import query_drift
 from flywheel.stats.metrics import parse_metric
+from flywheel.store.feedback.traffic import PageRates
 from flywheel.store.store import Store
 from flywheel.store.training.novelty import Novelty
 
@@ -47,13 +48,16 @@ class Meter:
         trained = [run for run in runs if run.state in {"done", "refused"}]
         until = self._store.feedback.watermark_ms()
         since = max((run.until_ms or 0 for run in trained), default=0)
-        now, before = self._satisfied(until - WEEK_MS, until), self._satisfied(until - 2 * WEEK_MS, until - WEEK_MS)
+        now, before = self._rates(until - WEEK_MS, until), self._rates(until - 2 * WEEK_MS, until - WEEK_MS)
         golden = self._golden_now()
         promoted = None if golden is None else self._golden_at_promotion(golden, now_ms)
         return Measurements(
             new_pairs=Novelty(self._store.database).new_pairs(since, until),
-            satisfied_ctr=now,
-            satisfied_ctr_before=before,
+            waiting_pages=self._store.traffic.pages_since(until),
+            watermark_minutes=self._config.signals.watermark_minutes,
+            satisfied_ctr=now.satisfied_ctr,
+            satisfied_ctr_before=before.satisfied_ctr,
+            ctr=now.ctr,
             drift=self._drift(since, until),
             golden_now=golden,
             golden_at_promotion=promoted,
@@ -63,9 +67,8 @@ class Meter:
             paused=self._paused(),
         )
 
-    def _satisfied(self, from_ms: int, until_ms: int) -> float | None:
-        rates = self._store.traffic.rates(from_ms, until_ms, satisfied_ms=self._config.signals.satisfied_ms)
-        return rates.satisfied_ctr
+    def _rates(self, from_ms: int, until_ms: int) -> PageRates:
+        return self._store.traffic.rates(from_ms, until_ms, satisfied_ms=self._config.signals.satisfied_ms)
 
     def _drift(self, since: int, until: int) -> float | None:
         """Distance between the queries since the last training and those of the week before it."""

@@ -197,10 +197,14 @@ def furnish(stage: RunningDaemon, documents: Sequence[Json], golden: Judged, pro
         status = stage.operations.status()
         indexed, waiting = int(status["index"]["documents"]), int(status["index"]["pending"])
         progress("indexing", indexed, max(indexed + waiting, len(documents)))
-        if not waiting and indexed >= len(documents) and not status["ready"]:
+        broker = status["broker"]
+        missing = [*status["ready"]]
+        missing += [] if broker["phase"] == "connected" else [f"the broker: {broker['error'] or broker['phase']}"]
+        missing += [] if broker["topics"] else ["topics are not there yet"]
+        if not waiting and indexed >= len(documents) and not missing:
             return
         if time.monotonic() > deadline:
-            raise RehearsalFailed(f"the daemon is not ready: {'; '.join(status['ready']) or 'still indexing'}")
+            raise RehearsalFailed(f"the daemon is not ready: {'; '.join(missing) or 'still indexing'}")
         time.sleep(_LOOK_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""The lists of choices that settings, commands and the API share. Each stands here once."""
+"""What settings, commands and the API share without loading them: lists of choices, and the name of the file."""
 
 from __future__ import annotations
 
@@ -8,3 +8,4 @@ from typing import Literal
 Tier = Literal["adapter", "query_tower", "full"]
 LiveMetric = Literal["satisfied_ctr", "ctr"]
 Habit = Literal["pbm", "cascade", "trust", "random", "poison"]
+FILE_NAME = "flywheel.toml"

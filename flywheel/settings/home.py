@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.settings.load import FILE_NAME, template
+from flywheel.settings.choices import FILE_NAME
 
+_LEFT = "left.json"
 _FOLDERS = ("models", "indexes", "snapshots", "analytics", "logs")
 
 
@@ -76,6 +77,8 @@ class Home:
             self._secret()
             fresh = not self.exists
             if fresh:
+                from flywheel.settings.load import template  # pydantic, which finding a daemon does not need
+
                 write_atomically(self.root / FILE_NAME, template().encode())
         except OSError as error:
             raise HomeError(
@@ -132,6 +135,23 @@ class Home:
         started = announcement.get("started")
         same = started is None or started == _start_of(pid)
         return {"pid": pid, "url": url} if same else None
+
+    def leave(self, answers: dict[str, Any]) -> None:
+        """Write down what could be asked of this home, after its database was closed; see `left`."""
+        write_atomically(self.root / _LEFT, json.dumps(answers, default=str).encode())
+
+    def left(self) -> dict[str, Any] | None:
+        """The answers that the last process left here; None where it left none, or the database was written since."""
+        path = self.root / _LEFT
+        try:
+            written = path.stat().st_mtime_ns
+            files = (self.database, self.database.with_name(f"{self.database.name}.wal"))
+            if any(file.exists() and file.stat().st_mtime_ns > written for file in files):
+                return None
+            answers: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return answers
 
 
 def _start_of(pid: int) -> str | None:

@@ -6,6 +6,7 @@ Every field has a default and a description; `flywheel init` writes them all, co
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator
 from collections.abc import Mapping as Mapped
@@ -14,6 +15,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
+from flywheel.settings.choices import FILE_NAME
 from flywheel.settings.sections import (
     Analytics,
     Exploration,
@@ -29,14 +31,17 @@ from flywheel.settings.sections import (
     Tracking,
     Trainer,
 )
+from flywheel.settings.watching import Logs, Webhooks
 
 __all__ = [
+    "FILE_NAME",
     "Analytics",
     "Config",
     "ConfigError",
     "Exploration",
     "Kafka",
     "Limits",
+    "Logs",
     "Mapping",
     "Promotion",
     "Retrain",
@@ -46,14 +51,16 @@ __all__ = [
     "Stage",
     "Tracking",
     "Trainer",
+    "Webhooks",
+    "from_text",
     "load",
     "parse",
     "sections",
     "template",
+    "to_toml",
 ]
 
 ENV_PREFIX = "FLYWHEEL__"
-FILE_NAME = "flywheel.toml"
 
 
 class ConfigError(ValueError):
@@ -74,6 +81,8 @@ class Config(Section):
     serving: Serving = Serving()
     analytics: Analytics = Analytics()
     tracking: Tracking = Tracking()
+    logs: Logs = Logs()
+    webhooks: Webhooks = Webhooks()
 
 
 def load(home: Path, environ: Mapped[str, str]) -> Config:
@@ -87,29 +96,53 @@ def load(home: Path, environ: Mapped[str, str]) -> Config:
         settings: dict[str, Any] = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    _refuse_near_misses(environ)
+    names: dict[tuple[str, ...], str] = {}
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX):
             section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
             if not isinstance(settings.setdefault(section, {}), dict):
                 raise ConfigError(f"{section} in {path} must be a table, as in [{section}]")
-            settings[section][key] = _from_text(section, key, value)
-    return parse(settings, source=str(path))
+            settings[section][key] = from_text(section, key, value)
+            names[section, key] = name
+    return parse(settings, source=str(path), names=names)
 
 
-def parse(settings: Mapped[str, Any], *, source: str = FILE_NAME) -> Config:
-    """Validate plain values; see `load` for the errors."""
+def _refuse_near_misses(environ: Mapped[str, str]) -> None:
+    """A setting with one underscore where two belong would have no effect, and nobody would say so."""
+    for name in environ:
+        words = name.removeprefix("FLYWHEEL_").lower()
+        if not name.startswith("FLYWHEEL_") or name.startswith(ENV_PREFIX):
+            continue
+        for section, model in sections():
+            key = words.removeprefix(f"{section}_").lstrip("_")
+            if words.startswith(f"{section}_") and key in model.model_fields:
+                meant = f"{ENV_PREFIX}{section}__{key}".upper()
+                raise ConfigError(
+                    f"{name} in the environment has no effect; did you mean {meant}, with two underscores?"
+                )
+
+
+def parse(
+    settings: Mapped[str, Any], *, source: str = FILE_NAME, names: Mapped[tuple[str, ...], str] | None = None
+) -> Config:
+    """Validate plain values; see `load` for the errors. `names` are the variables that settings came from."""
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())
-        raise ConfigError(f"{source}: {problems}") from error
+        blamed: dict[str, list[str]] = {}
+        for problem in error.errors():
+            variable = (names or {}).get(tuple(str(part) for part in problem["loc"][:2]))
+            where = f"{variable} in the environment" if variable else source
+            blamed.setdefault(where, []).append(_explain(problem))
+        raise ConfigError("; ".join(f"{where}: {'; '.join(words)}" for where, words in blamed.items())) from error
 
 
 def _explain(problem: Mapped[str, Any]) -> str:
     where = [str(part) for part in problem["loc"]]
     if problem["type"] != "extra_forbidden":
         # an error is logged, and must not show a secret
-        secret = any(word in part for part in where for word in ("token", "password"))
+        secret = any(word in part for part in where for word in ("token", "password", "secret"))
         return f"{'.'.join(where)}: {problem['msg']}" + ("" if secret else f" (got {problem['input']!r})")
     if len(where) == 1:
         valid = list(Config.model_fields)
@@ -128,7 +161,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         yield name, info.annotation
 
 
-def _from_text(section: str, key: str, value: str) -> Any:
+def from_text(section: str, key: str, value: str) -> Any:
     """An environment value as TOML reads it, or the text itself if its field is a string or it is no TOML."""
     model = dict(sections()).get(section)
     annotation = model.model_fields[key].annotation if model and key in model.model_fields else str
@@ -149,12 +182,13 @@ def template() -> str:
         for key, info in section.model_fields.items():
             default = info.get_default(call_default_factory=True)
             lines.append(f"# {info.description}")
-            lines.append(f"# {key} = {_to_toml(default)}")
+            lines.append(f"# {key} = {to_toml(default)}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _to_toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
+    """A value as it stands in the file."""
     match value:
         case None:
             return '""  # unset'
@@ -163,8 +197,8 @@ def _to_toml(value: Any) -> str:
         case int() | float():
             return str(value)
         case tuple() | list():
-            return "[" + ", ".join(_to_toml(item) for item in value) + "]"
+            return "[" + ", ".join(to_toml(item) for item in value) + "]"
         case dict():
-            return "{" + ", ".join(f'"{k}" = {_to_toml(v)}' for k, v in value.items()) + "}"
+            return "{" + ", ".join(f'"{k}" = {to_toml(v)}' for k, v in value.items()) + "}"
         case _:
-            return f'"{value}"'
+            return json.dumps(str(value), ensure_ascii=False)  # a basic string of TOML has JSON's escapes

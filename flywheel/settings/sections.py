@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -35,9 +36,24 @@ class Kafka(Section):
         "PLAINTEXT", description="how to speak to the brokers"
     )
     ssl_cafile: Path | None = Field(None, description="certificate authority for SSL")
+    ssl_certfile: Path | None = Field(None, description="client certificate (PEM), for brokers that ask for one")
+    ssl_keyfile: Path | None = Field(None, description="its private key (PEM), where the certificate's file has none")
+    ssl_password: str | None = Field(None, description="password of that key; better set in the environment")
     sasl_mechanism: str | None = Field(None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
     sasl_username: str | None = Field(None, description="SASL user")
     sasl_password: str | None = Field(None, description="SASL password; better set in the environment")
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _with_ports(cls, bootstrap: str) -> str:
+        """Every broker has a port: without one the library takes another than people expect, or none."""
+        servers = [server.strip() for server in bootstrap.split(",") if server.strip()]
+        wrong = [server for server in servers if not server.rpartition(":")[2].isdigit() or ":" not in server]
+        if wrong or not servers:
+            raise ValueError(
+                f"{', '.join(wrong) or 'no broker'} needs host:port, such as {(wrong or ['kafka'])[0]}:9092"
+            )
+        return bootstrap
 
     def client_settings(self) -> dict[str, Any]:
         """The arguments of every Kafka client: the brokers' addresses and how to speak to them."""
@@ -45,8 +61,11 @@ class Kafka(Section):
             "bootstrap_servers": [server.strip() for server in self.bootstrap.split(",") if server.strip()],
             "security_protocol": self.security_protocol,
         }
-        if self.security_protocol.endswith("SSL") and self.ssl_cafile is not None:
-            settings["ssl_cafile"] = str(self.ssl_cafile)
+        if self.security_protocol.endswith("SSL"):
+            files = {"ssl_cafile": self.ssl_cafile, "ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile}
+            settings |= {name: str(path) for name, path in files.items() if path is not None}
+            if self.ssl_password is not None:
+                settings["ssl_password"] = self.ssl_password
         if self.security_protocol.startswith("SASL"):
             settings["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
             settings["sasl_plain_username"] = self.sasl_username
@@ -108,6 +127,19 @@ class Retrain(Section):
     cooldown_minutes: float = Field(60.0, ge=0, description="no two trainings closer than this")
     max_runs_per_day: int = Field(8, ge=1, description="training runs in 24 hours, at most")
     enabled: bool = Field(True, description="false: only `flywheel cycle` retrains")
+
+    @field_validator("cron")
+    @classmethod
+    def _crontab(cls, cron: str | None) -> str | None:
+        """Refused when it is set, not when the daemon first needs it."""
+        if cron:
+            from apscheduler.triggers.cron import CronTrigger
+
+            try:
+                CronTrigger.from_crontab(cron, timezone=UTC)
+            except ValueError as error:
+                raise ValueError(f"no crontab line such as '0 3 * * 1': {error}") from error
+        return cron or None
 
 
 class Trainer(Section):

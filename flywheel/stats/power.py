@@ -36,6 +36,18 @@ def users_per_arm(
     return _units(spread, math.log1p(effect), alpha, power, (expected or effect) if watched else None)
 
 
+def users_to_find(
+    effect: float, *, standard_error: float, users: int, alpha: float, expected: float | None = None
+) -> int:
+    """Users in the smaller arm at which a test like one that has run finds `effect` with the usual power, one-sided.
+
+    Lachin (1981), eq. 1, with the error that `users` gave: it falls with the square root of users. `effect` is on the
+    estimate's scale, and should be the smallest that matters, not the one that was seen (Hoenig & Heisey 2001, "The
+    abuse of power"). `expected`: the test may be looked at any time, tuned to that effect.
+    """
+    return _units(standard_error * math.sqrt(users), effect, alpha, POWER, expected)
+
+
 def preferring_users(
     preference: float, *, alpha: float, power: float = POWER, expected: float | None = None, spread: float = 1.0
 ) -> int:

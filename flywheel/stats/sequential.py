@@ -49,6 +49,23 @@ def e_loss(estimate: Estimate, *, expected: float, scales: Scales = SCALES) -> f
     return e_gain(mirrored, expected=expected, scales=scales)
 
 
+def lower_bound(estimate: Estimate, *, expected: float, level: float, scales: Scales = SCALES) -> float:
+    """The smallest effect that no look has excluded: all below it are refuted at `level`, however often one looks.
+
+    It inverts `e_gain`: it is above 0 exactly where that e-value exceeds 1 / `level`. The upper bound is the same of
+    the mirrored estimate.
+    """
+    if estimate.standard_error == 0:
+        return estimate.effect
+    unit = expected / estimate.standard_error
+
+    def short(z: float) -> float:
+        return math.log(e_gain(Estimate(z, 1.0), expected=unit, scales=scales)) + math.log(level)
+
+    z = float(optimize.brentq(short, -1.0, _farthest(unit, scales, level)))
+    return estimate.effect - z * estimate.standard_error
+
+
 def sequence(
     estimate: Estimate, *, expected: float, level: float = 0.95, scales: Scales = SCALES
 ) -> tuple[float, float]:

@@ -60,6 +60,8 @@ def test_the_table_has_every_model_and_what_improved(bench: Bench, capsys: pytes
     printed = capsys.readouterr().out
     assert "clone a list" in printed
     assert "flywheel --home here models" in printed
+    assert "flywheel --home here rollback" in printed
+    assert "finds 100.0% of the answers" in printed
     assert "No gain was significant" not in printed
 
 
@@ -69,5 +71,7 @@ def test_no_promotion_is_said_and_no_candidate_is_a_failure(bench: Bench, capsys
     result = _results(bench, MODELS, [undecided])
     assert (result["promotions"], result["closed"]) == (0, True)
     _show({**result, "home": "here", "seconds": 1.0})
-    assert "No gain was significant, so nothing was promoted" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "No gain was significant, so nothing was promoted" in printed
+    assert "rollback" not in printed, "there is nothing to go back to"
     assert _results(bench, MODELS, [{**undecided, "candidate": None}])["closed"] is False

@@ -202,9 +202,9 @@ def test_an_arm_that_everybody_left_for_another_voids_the_test(
 def test_tests_without_the_control_are_named_and_the_others_judged(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One test of a file that lacks the control does not stop the file; nor does an arm that nobody clicked."""
+    """One test of a file that lacks the control does not stop the file."""
     table = tmp_path / "tests.csv"
-    table.write_text("test,arm,impressions,clicks\nx,A,900,0\nx,B,900,40\ny,C,900,30\ny,D,900,31\n")
+    table.write_text("test,arm,impressions,clicks\nx,A,900,9\nx,B,900,40\ny,C,900,30\ny,D,900,31\n")
     found = _answer(capsys, home, "evaluate", "--arms", str(table), "--control", "A", "--once", "--days", "14")
     assert [(test["experiment"], test["best"]) for test in found["experiments"]] == [("x", "B")]
     assert found["refused"] == ["y has no arm 'A'; it has C, D"]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from flywheel.gates.arms import NO_SATISFIED, NO_USERS, LogRules, judge, summary
 from flywheel.gates.decision import PromotionPolicy
-from flywheel.gates.logs import NO_SATISFIED, NO_USERS, Log, LogRules, judge, summary
+from flywheel.gates.logs import Log
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.ratio import ArmSums, compare
 from tests import defaults
@@ -206,18 +207,19 @@ def test_the_products_own_name_of_the_champion_is_the_control() -> None:
     assert _judged(rows)["control"] == "control"
 
 
-def test_an_arm_without_clicks_has_an_answer() -> None:
-    """An arm that nobody clicked is rejected beside one that many did; as the control it has the better one promoted.
-
-    The effect is the one that was tested, with half a click in the arm without any, and lies in its interval.
+def test_an_effect_that_nobody_has_ever_seen_is_a_fault() -> None:
+    """An arm with a thousand times the clicks of another is no gain but a fault in the data; the loss is rejected as
+    one too. The effect is the one that was tested, with half a click in the arm without any, and lies in its interval.
     """
     arms = [{"arm": "A", "pages": 5_000, "clicks": 500}, {"arm": "B", "pages": 5_000, "clicks": 0}]
-    for control, verdict, effect in (("A", "reject", -0.999), ("B", "promote", 999.0)):
+    for control, verdict, effect in (("A", "reject", -0.999), ("B", "inconclusive", 999.0)):
         found = _judged(arms, control=control)
         (other,) = found["comparisons"]
         assert (other["verdict"], other["effect"]) == (verdict, pytest.approx(effect, rel=1e-3))
         assert other["low"] < other["effect"] < other["high"]
-        assert found["best"] == (other["arm"] if verdict == "promote" else None)
+        assert "fault" in other["headline"]
+        assert bool(other["void"]) is (verdict == "inconclusive")
+        assert found["best"] is None
 
 
 def test_the_effect_is_the_one_that_was_tested() -> None:

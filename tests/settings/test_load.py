@@ -96,3 +96,50 @@ def test_a_tower_has_layers_and_vectors_have_a_length(key: str, value: object) -
     """Figures below 1 are refused when the settings are read, not when a run has been prepared."""
     with pytest.raises(config.ConfigError, match=rf"trainer\.{key}"):
         config.parse({"trainer": {key: value}})
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"FLYWHEEL_SERVING_PORT": "9"}, "did you mean FLYWHEEL__SERVING__PORT, with two underscores"),
+        ({"FLYWHEEL_SERVING__PORT": "9"}, "did you mean FLYWHEEL__SERVING__PORT"),
+        ({"FLYWHEEL__SERVING__PORT": "many"}, "^FLYWHEEL__SERVING__PORT in the environment: serving.port"),
+        ({"FLYWHEEL__KAFKA__BOOTSTRAP": "kafka"}, "kafka needs host:port, such as kafka:9092"),
+        ({"FLYWHEEL__KAFKA__BOOTSTRAP": "a:1, b"}, "b needs host:port"),
+        ({"FLYWHEEL__RETRAIN__CRON": "every day"}, "no crontab line"),
+    ],
+)
+def test_what_would_have_no_effect_or_fail_later_is_refused_at_once(
+    tmp_path: Path, environ: dict[str, str], words: str
+) -> None:
+    """One underscore, a broker without a port and a wrong cron line are named, and where each stands."""
+    with pytest.raises(config.ConfigError, match=words):
+        config.load(tmp_path, environ)
+
+
+def test_other_variables_of_that_prefix_are_left_alone(tmp_path: Path) -> None:
+    """FLYWHEEL_HOME, FLYWHEEL_DEBUG and what tests use are no settings."""
+    others = {"FLYWHEEL_HOME": "x", "FLYWHEEL_DEBUG": "1", "FLYWHEEL_TEST_SOAK": "1"}
+    assert config.load(tmp_path, others) == config.Config()
+
+
+def test_an_error_in_the_file_and_one_in_the_environment_are_told_apart(tmp_path: Path) -> None:
+    """Each is said with where it stands."""
+    (tmp_path / config.FILE_NAME).write_text("[promotion]\nalpha = 2\n")
+    with pytest.raises(config.ConfigError) as refused:
+        config.load(tmp_path, {"FLYWHEEL__SERVING__PORT": "-1"})
+    assert "flywheel.toml: promotion.alpha" in str(refused.value)
+    assert "FLYWHEEL__SERVING__PORT in the environment: serving.port" in str(refused.value)
+
+
+def test_a_client_certificate_reaches_every_kafka_client(tmp_path: Path) -> None:
+    """Certificate, key and the key's password are settings, and are left out without TLS."""
+    (tmp_path / config.FILE_NAME).write_text(
+        '[kafka]\nsecurity_protocol = "SSL"\nssl_cafile = "ca.pem"\nssl_certfile = "client.pem"\n'
+        'ssl_keyfile = "client.key"\n'
+    )
+    kafka = config.load(tmp_path, {"FLYWHEEL__KAFKA__SSL_PASSWORD": "p"}).kafka
+    files = {"ssl_cafile": "ca.pem", "ssl_certfile": "client.pem", "ssl_keyfile": "client.key", "ssl_password": "p"}
+    assert files.items() <= kafka.client_settings().items()
+    plain = config.load(tmp_path, {"FLYWHEEL__KAFKA__SECURITY_PROTOCOL": "PLAINTEXT"}).kafka
+    assert not files.keys() & plain.client_settings().keys()

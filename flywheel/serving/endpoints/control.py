@@ -80,6 +80,12 @@ class Letter(Body):
     offset: int = Field(ge=0)
 
 
+class Configure(Body):
+    key: str = _WORD
+    value: str = Field(max_length=10_000)
+    actor: str = Field("http", min_length=1, max_length=200)
+
+
 class Statement(Body):
     statement: str = Field(min_length=1, validation_alias=AliasChoices("query", "statement", "sql"))
 
@@ -105,6 +111,7 @@ ALLOWED: dict[str, type[Body]] = {
     "dead_letters": Letters,
     "dead_letter": Letter,
     "replay_dead_letters": ReplayLetters,
+    "configure": Configure,
 }
 _LARGE = ("import_records", "import_judged")
 

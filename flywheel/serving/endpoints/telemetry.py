@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -13,10 +12,10 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flywheel.operations import Json
+from flywheel.serving.endpoints.exposed import EXPOSED
 
 _log = logging.getLogger("flywheel.serving")
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
-_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_]")
 
 
 class Requests:
@@ -26,10 +25,10 @@ class Requests:
         self._app = app
         self._prefixes = {route.partition("{")[0]: route for route in routes}
         self._answered = Counter(
-            "flywheel_http_requests", "Answered requests", ["route", "method", "status"], registry=registry
+            "flywheel_http_requests", "Answered requests.", ["route", "method", "status"], registry=registry
         )
         self._seconds = Histogram(
-            "flywheel_http_request_seconds", "Time to answer", ["route"], registry=registry, buckets=_BUCKETS
+            "flywheel_http_request_seconds", "Time to answer.", ["route"], registry=registry, buckets=_BUCKETS
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,19 +62,19 @@ class Requests:
 
 
 class Totals(Collector):
-    """Running totals that are kept elsewhere, read at each scrape."""
+    """Running totals that are kept elsewhere, read at each scrape; `meaning` is what they count."""
 
-    def __init__(self, prefix: str, totals: Callable[[], Mapping[str, int]]) -> None:
-        self._prefix = prefix
-        self._totals = totals
+    def __init__(self, prefix: str, totals: Callable[[], Mapping[str, int]], meaning: str) -> None:
+        self._prefix, self._totals, self._meaning = prefix, totals, meaning
 
     def collect(self) -> Iterator[Metric]:
         for name, value in self._totals().items():
-            yield CounterMetricFamily(f"{self._prefix}_{name}", name.replace("_", " ").capitalize(), value=value)
+            words = f"{self._meaning}: {name.replace('_', ' ')}."
+            yield CounterMetricFamily(f"{self._prefix}_{name}", words, value=value)
 
 
 class House(Collector):
-    """Every number in `status` as a gauge, named after its path: `status.ingest.lag` is `flywheel_ingest_lag`."""
+    """The figures of the status that `flywheel.serving.endpoints.exposed` names."""
 
     def __init__(self, status: Callable[[], Json]) -> None:
         self._status = status
@@ -85,23 +84,12 @@ class House(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        answered = 1
+        families, answered = list[Metric](), 1
         try:
-            numbers = dict(_numbers(self._status(), "flywheel"))
+            status = self._status()
+            families = [exposed.family(status) for exposed in EXPOSED]
         except Exception:  # noqa: BLE001 - a scrape must say that something is wrong, not fail with it
             _log.exception("status could not be read for the metrics")
-            numbers, answered = {}, 0
-        yield GaugeMetricFamily("flywheel_up", "Whether the status could be read", value=answered)
-        for name, value in numbers.items():
-            yield GaugeMetricFamily(name, "From `flywheel status`", value=value)
-
-
-def _numbers(value: object, name: str) -> Iterator[tuple[str, float]]:
-    match value:
-        case dict():
-            for key, inner in value.items():
-                yield from _numbers(inner, f"{name}_{_NOT_IN_A_NAME.sub('_', str(key))}")
-        case bool() | int() | float():
-            yield name, float(value)
-        case _:
-            return
+            answered = 0
+        yield GaugeMetricFamily("flywheel_up", "1: the daemon could read its own state.", value=answered)
+        yield from (family for family in families if family.samples)

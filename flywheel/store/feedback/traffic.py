@@ -83,6 +83,13 @@ class Traffic:
         with self._database.read() as con:
             return Marked(*con.execute(_MARKED).fetchall()[0])
 
+    def pages_since(self, from_ms: int) -> int:
+        """Pages shown at or after an event time, usually the watermark: they are in no window yet."""
+        with self._database.read() as con:
+            return int(
+                con.execute("SELECT count(*) FROM queries WHERE ts >= epoch_ms(?::BIGINT)", [from_ms]).fetchall()[0][0]
+            )
+
     def query_counts(self, from_ms: int, until_ms: int, limit: int = 10_000) -> dict[str, int]:
         """Normalised query -> pages shown for it in [from_ms, until_ms), the most frequent first."""
         with self._database.read() as con:

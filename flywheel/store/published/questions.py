@@ -7,38 +7,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from flywheel.gates.cells import MISSING
+from flywheel.gates.logs import STRAY, TAIL
+
 _TASKS = 500  # nobody grades more in one go
 
 SIGNALS: Mapping[str, str] = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
 """Live metric -> the column of a page that says whether it had the signal."""
 
-# One row for each experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an
-# experiment is in none of them. Feedback belongs to its page by id, whatever the clocks say. Where only the model's
-# version tells pages apart, versions that followed each other are no experiment. Only versions served beside the latest
-# count, in the time that they share.
-_ARM_SUMS = """
+# Who was shown what in which test. Spellings of one arm are one arm, and a word for nothing is none. An arm that hardly
+# anybody met is a slip of the log. What did not run beside the arm that began last is no part of its test: an arm's
+# time is that of its middle 98 % of pages, to the hour. Where an arm has more than a few pages outside the time that
+# all arms share, only that time counts. At most so many pages of a person count.
+_TAGGED = """
 with done as (
     select query_id, bool_or(clicked) as clicked, bool_or(worth_ms >= {satisfied_ms:d}) as satisfied
     from satisfied group by query_id
 ), pages as (
-    select coalesce(experiment_id, 'all') as experiment, coalesce(arm, model_version) as arm,
+    select coalesce(experiment_id, 'all') as experiment,
+           regexp_replace(trim(coalesce(queries.arm, model_version)), '\\s+', ' ', 'g') as spelt, lower(spelt) as arm,
            coalesce(user_key, client_key, session_id, query_id) as person,
-           coalesce(user_key, client_key, session_id) is null as nobody, ts, query_id,
-           coalesce(clicked, false)::int as clicked, coalesce(satisfied, false)::int as satisfied,
-           experiment_id is null and queries.arm is null as untagged
+           coalesce(user_key, client_key, session_id) is null as nobody, ts, date_trunc('hour', ts) as hour, query_id,
+           coalesce(clicked, false)::int as clicked, coalesce(satisfied, false)::int as satisfied
     from queries left join done using (query_id)
-), versions as (
-    select arm, quantile_cont(epoch_ms(ts), 0.01) as first, quantile_cont(epoch_ms(ts), 0.99) as last
-    from pages where untagged and arm is not null group by arm
+), known as (
+    select * from pages where arm is not null and arm != 'interleaved' and not list_contains({missing}, arm)
+), spans as (
+    select experiment, arm, arg_min(spelt, ts) as name,
+           list(distinct spelt) as spellings, count(*) as pages, count(distinct person) as people,
+           quantile_disc(hour, 0.01) as first, quantile_disc(hour, 0.99) as last
+    from known group by experiment, arm
+), sized as (
+    select *, people < {stray} * max(people) over (partition by experiment) as stray from spans
+), newest as (
+    select experiment, max([first, last]) as latest from sized where not stray group by experiment
+), placed as (
+    select s.*, not stray and (last < latest[1] or first > latest[2]) as apart
+    from sized s join newest using (experiment)
+), windows as (
+    select experiment, max(first) as first, min(last) as last from placed where not stray and not apart
+    group by experiment
 ), beside as (
-    select v.* from versions v, (select first, last from versions order by first desc, last desc limit 1) newest
-    where v.last >= newest.first and v.first <= newest.last
+    select k.* replace (p.name as arm), k.hour between w.first and w.last as shared
+    from known k join placed p using (experiment, arm) join windows w using (experiment)
+    where not p.stray and not p.apart
+), tails as (
+    select experiment, max(outside) as outside
+    from (select experiment, count(*) filter (not shared) / count(*) as outside from beside group by experiment, arm)
+    group by experiment
 ), tagged as (
-    select * from pages where arm is not null and arm != 'interleaved' and (not untagged or (
-        arm in (select arm from beside)
-        and epoch_ms(ts) between (select max(first) from beside) and (select min(last) from beside)))
+    select b.* from beside b join tails t using (experiment) where b.shared or t.outside <= {tail}
     qualify row_number() over (partition by experiment, person order by ts, query_id) <= {cap:d}
-), begun as (
+)
+"""
+
+# One row for each experiment and arm: the sums over people that `ArmSums` takes. A person who met two arms of an
+# experiment is in none of them. Feedback belongs to its page by id, whatever the clocks say.
+_ARM_SUMS = """, begun as (
     select experiment, min(ts) as start from tagged group by experiment
 ), earlier as (
     select b.experiment, p.person, count(*) as x, sum(p.clicked) as clicked, sum(p.satisfied) as satisfied
@@ -65,10 +90,16 @@ select experiment, arm, calm, count(person) as users, coalesce(sum(x), 0) as pag
        coalesce(sum(x * x), 0) as pages_squared,
        coalesce(sum(case when nobody then x else 0 end), 0) as anonymous_pages,
        {columns},
-       (select count(distinct person) from adjusted a where a.experiment = known.experiment and arms > 1) as crossed
+       (select count(distinct person) from adjusted a where a.experiment = known.experiment and arms > 1) as crossed,
+       (select coalesce(sum(x) filter (arms > 1) / sum(x), 0) from adjusted a where a.experiment = known.experiment)
+           as crossed_pages
 from (select distinct experiment, arm, calm from people, (values (true), (false)) as _(calm)) known
      left join units using (experiment, arm, calm)
 group by experiment, arm, calm order by experiment, arm
+"""
+_ARM_NOTES = """, counted as (select experiment, arm as name, count(*) as pages from tagged group by experiment, arm)
+select p.experiment, name, p.spellings, p.people, p.pages, p.stray, p.apart, p.pages - coalesce(c.pages, 0) as outside
+from placed p left join counted c using (experiment, name) order by p.experiment, name
 """
 _ARM_COLUMNS = """
        coalesce(sum({value}), 0) as {name}_value, coalesce(sum({value} * {value}), 0) as {name}_value_squared,
@@ -202,11 +233,22 @@ order by impressions desc, query_key, doc_id limit {limit:d}
 def arm_sums(*, satisfied_ms: int, cap: int) -> str:
     """Sums by experiment, arm and `calm` (without the busiest), of at most `cap` pages a person in each experiment.
 
-    Columns: experiment, arm, calm, users, pages, pages_squared, anonymous_pages, crossed, and for each metric of
-    `SIGNALS` value, value_squared, value_pages, before, before_squared, value_before and pages_before under its name.
+    Columns: experiment, arm, calm, users, pages, pages_squared, anonymous_pages, crossed, crossed_pages, and for each
+    metric of `SIGNALS` value, value_squared, value_pages, before, before_squared, value_before and pages_before under
+    its name.
     """
     columns = ",".join(_ARM_COLUMNS.format(name=name, value=value) for name, value in SIGNALS.items())
-    return _ARM_SUMS.format(satisfied_ms=satisfied_ms, cap=cap, columns=columns)
+    return _tagged(satisfied_ms, cap) + _ARM_SUMS.format(columns=columns)
+
+
+def arm_notes(*, satisfied_ms: int, cap: int) -> str:
+    """What `arm_sums` merged or left out: experiment, name, spellings, people, pages, stray, apart, outside (pages)."""
+    return _tagged(satisfied_ms, cap) + _ARM_NOTES
+
+
+def _tagged(satisfied_ms: int, cap: int) -> str:
+    missing = "[" + ", ".join(f"'{word}'" for word in sorted(MISSING)) + "]"
+    return _TAGGED.format(satisfied_ms=satisfied_ms, cap=cap, missing=missing, stray=STRAY, tail=TAIL).rstrip()
 
 
 def people_sums(*, satisfied_ms: int) -> str:

@@ -132,6 +132,14 @@ class Runs:
             ).fetchall()
         return [dict(zip(names, row, strict=True)) for row in rows]
 
+    def last_fired(self) -> dict[str, int]:
+        """By check, when it fired last, epoch milliseconds."""
+        with self._database.read() as con:
+            rows = con.execute(
+                "SELECT name, epoch_ms(max(ts)) FROM trigger_checks WHERE fired GROUP BY name"
+            ).fetchall()
+        return dict(rows)
+
     def _select(self, where: str, parameters: list[Any]) -> list[TrainingRun]:
         with self._database.read() as con:
             rows = con.execute(

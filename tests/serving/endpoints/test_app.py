@@ -29,8 +29,8 @@ def test_metrics_carry_requests_searches_and_the_state_of_the_house(house: House
     assert 'route="other",status="404"' in text
     assert "flywheel_search_vector_cache_hits_total 1.0" in text
     assert "flywheel_pages_logged_total 2.0" in text
-    assert "flywheel_ingest_lag 3.0" in text
-    assert "flywheel_broker_connected 1.0" in text
+    assert "flywheel_ingest_events_total 7.0" in text
+    assert "flywheel_uptime_seconds 12.0" in text
 
 
 def test_metrics_outlive_a_status_that_fails(house: House) -> None:

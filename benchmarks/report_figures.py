@@ -1,4 +1,4 @@
-"""What a row of docs/figures.md is made of, and how its figures are written."""
+"""What a row of docs/figures.md is made of: figures, and how each is written."""
 
 from __future__ import annotations
 
@@ -47,15 +47,3 @@ SMALL = _known(lambda value: f"{value:.1e}")
 SECONDS = _known(lambda value: f"{value:.1f} s")
 TIMES = _known(lambda value: f"{value:.1f} times")
 TEXT = _known(str)
-
-LEARNED = (
-    Figure("nDCG@10 of the base model", "base/all", POINTS),
-    Figure("after the last round", "champion/all", POINTS),
-    Figure("after the last round, by seed", "by_seed/*/champion/all", POINTS),
-    Figure("unseen, base model", "base/unseen", POINTS),
-    Figure("unseen, after the last round", "champion/unseen", POINTS),
-    Figure("share of the gain of perfect labels on what was shown", "gain_fraction/mean", PERCENT),
-    Figure("precision of the pairs, by round", "rounds/*/precision", PERCENT),
-    Figure("clicks given up for exploration", "exploration/ctr_given_up", PERCENT),
-)
-LEARN = "python -m benchmarks.learning --beir scifact"

@@ -1,0 +1,231 @@
+"""Judges tests by arm: sums in, one verdict for each arm against the control out, with a plain sentence each."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
+from flywheel.gates.levels import Levels
+from flywheel.gates.live import GOES_ON, SRM_LEVEL, LiveEvidence, decide_at, effects
+from flywheel.gates.logs import Arm, LoggedTest
+from flywheel.gates.words import ADVISED, headline
+from flywheel.stats.estimate import Estimate, Inconclusive
+from flywheel.stats.ratio import ArmSums, log_ratio
+from flywheel.stats.sequential import e_gain, e_loss
+from flywheel.stats.srm import sample_ratio
+
+_CONTROLS = ("champion", "control", "baseline", "base", "a", "0")
+# arms whose counts differ by more than this share were probably not meant to be equal
+_NEARLY_EQUAL = 0.1
+# people who met several arms and have this share of the pages are mostly one id that stands for many
+_MANY_PAGES = 0.05
+NO_USERS = (
+    "no user ids: every page counts as a user of its own, which makes intervals too narrow where people come back"
+)
+NO_SATISFIED = "nothing says which clicks satisfied: clicks alone reward clickbait"
+
+
+@dataclass(frozen=True, slots=True)
+class LogRules:
+    """How the log is judged: `policy.live_metric` decides, `alpha` is each experiment's own error rate, for gains and
+    for losses.
+
+    `once`: the test is over and looked at this once, so a fixed-size test decides. `control` names the arm that the
+    others are compared with (None: one of `champions`, else an arm with a usual name such as `control`, else the
+    first). `shares` are what each arm was meant to get. `days` is how long the test ran (None: it is over).
+    """
+
+    policy: PromotionPolicy
+    alpha: float
+    once: bool = False
+    control: str | None = None
+    champions: tuple[str, ...] = ()
+    shares: Mapping[str, float] = field(default_factory=dict)
+    days: float | None = None
+
+
+def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
+    """Every arm against the control, as plain values.
+
+    The arms share `reading.alpha` by Holm (1979). One over an e-value is a p-value at any look.
+
+    Returns:
+        `{experiment, control, arms, metric, srm, crossed, warnings, comparisons, best}`; a comparison is `{arm, effect,
+        low, high, p_value, p_gain, p_loss, sequence, e_gain, e_loss, alpha, interval, confidence, users_needed, void,
+        verdict, headline, reasons}`, relative to the control. `interval` is what the verdict goes by, `low` and `high`
+        are 95 % of one look, `sequence` is 95 % at any look. `best` is the promoted arm with the largest effect.
+
+    Raises:
+        ValueError: the control that was named is no arm of the test, or an arm has no share where shares are given.
+    """
+    control = _control(test, reading)
+    policy, clicks_alone = _policy(test, reading)
+    shares, unequal = _shares(test, reading)
+    nobody = NO_USERS if any(arm.anonymous_pages for arm in test.arms.values()) else None
+    others = [name for name in test.arms if name != control]
+    estimates = {name: log_ratio(*_pair(test, policy, (control, name))) for name in others}
+    losses = _stepped({name: _p_values(estimates[name], policy, reading)[1] for name in others}, reading.alpha)
+    # Holm: the strongest evidence first, and every promotion leaves a larger level to the rest
+    ranked = sorted(others, key=lambda name: _p_values(estimates[name], policy, reading)[0])
+    comparisons: dict[str, dict[str, Any]] = {}
+    remaining = len(others)
+    for name in ranked:
+        levels = Levels(reading.alpha / max(1, remaining), losses[name], once=reading.once)
+        decision = decide_at(_evidence(test, reading, policy, (control, name), shares), policy, levels)
+        remaining -= decision.verdict is Verdict.PROMOTE
+        decision = replace(decision, headline=headline(decision, (name, control), ADVISED))
+        comparisons[name] = _comparison(name, policy, estimates[name], decision, over=reading.days is None)
+    promoted = [name for name in others if comparisons[name]["verdict"] == Verdict.PROMOTE]
+    warnings = (nobody, clicks_alone, unequal, _shared_ids(test), *test.notes, _alone(test))
+    return {
+        "experiment": test.name,
+        "control": control,
+        "metric": policy.live_metric,
+        "arms": {name: _figures(arm) for name, arm in test.arms.items()},
+        "srm": asdict(sample_ratio(_users(test, shares), shares, level=SRM_LEVEL)) if len(shares) > 1 else None,
+        "crossed": test.crossed,
+        "warnings": [words for words in warnings if words],
+        "comparisons": [comparisons[name] for name in others],
+        "best": max(promoted, key=lambda name: float(comparisons[name]["effect"]), default=None),
+    }
+
+
+def _p_values(found: Estimate | Inconclusive, policy: PromotionPolicy, reading: LogRules) -> tuple[float, float]:
+    """Of a gain and of a loss. One over an e-value is a p-value at any look."""
+    if isinstance(found, Inconclusive):
+        return 1.0, 1.0
+    if reading.once:
+        return found.p_gain(), found.p_loss()
+    expected = policy.expected_gain
+    return 1 / max(e_gain(found, expected=expected), 1e-300), 1 / max(e_loss(found, expected=expected), 1e-300)
+
+
+def _stepped(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
+    """The level of each by Holm (1979): every one that is found leaves a larger level to the rest."""
+    levels, remaining = {}, len(p_values)
+    for name in sorted(p_values, key=lambda name: p_values[name]):
+        levels[name] = alpha / max(1, remaining)
+        remaining -= p_values[name] <= levels[name]
+    return levels
+
+
+def _shared_ids(test: LoggedTest) -> str | None:
+    if test.crossed_pages <= _MANY_PAGES:
+        return None
+    return (
+        f"{test.crossed} users met more than one arm and are left out with {test.crossed_pages:.0%} of the pages: does "
+        "one id stand for many people?"
+    )
+
+
+def _control(test: LoggedTest, reading: LogRules) -> str:
+    if reading.control is not None:
+        return _arm_called(test, reading.control)
+    arm_of_name = {name.casefold(): name for name in test.arms}
+    names = (*(name.casefold() for name in reading.champions), *_CONTROLS)
+    return next((arm_of_name[name] for name in names if name in arm_of_name), next(iter(test.arms)))
+
+
+def _arm_called(test: LoggedTest, name: str) -> str:
+    """The arm of this name, however it is spelt."""
+    wanted = " ".join(name.split()).casefold()
+    for arm in test.arms:
+        if arm.casefold() == wanted:
+            return arm
+    raise ValueError(f"{test.name} has no arm {name!r}; it has {', '.join(test.arms)}")
+
+
+def _policy(test: LoggedTest, reading: LogRules) -> tuple[PromotionPolicy, str | None]:
+    """The policy, on clicks where the log has nothing better."""
+    metric = reading.policy.live_metric
+    if all(metric in arm.metrics for arm in test.arms.values()):
+        return reading.policy, NO_SATISFIED if metric == "ctr" and not _all_have(test, "satisfied_ctr") else None
+    return replace(reading.policy, live_metric="ctr"), NO_SATISFIED
+
+
+def _all_have(test: LoggedTest, metric: str) -> bool:
+    return all(metric in arm.metrics for arm in test.arms.values())
+
+
+def _alone(test: LoggedTest) -> str | None:
+    if len(test.arms) > 1:
+        return None
+    return f"{test.name}: one arm ({', '.join(test.arms)}): nothing to hold it against"
+
+
+def _users(test: LoggedTest, shares: Mapping[str, float]) -> dict[str, int]:
+    """Users by arm; 0 for an arm that has a share and is not in the log."""
+    return {name: test.arms[name].users if name in test.arms else 0 for name in {**test.arms, **shares}}
+
+
+def _shares(test: LoggedTest, reading: LogRules) -> tuple[dict[str, float], str | None]:
+    """What each arm was meant to get: as given, else equal shares where the counts are near them, else unknown."""
+    users = _users(test, {})
+    if reading.shares:
+        spelt = {arm.casefold(): arm for arm in users}
+        shares = {spelt.get(" ".join(name.split()).casefold(), name): share for name, share in reading.shares.items()}
+        absent = set(users) - set(shares)
+        if absent:
+            raise ValueError(f"{test.name}: no share for {', '.join(sorted(absent))}")
+        return shares, None
+    equal = sum(users.values()) / max(1, len(users))
+    if all(abs(count - equal) <= _NEARLY_EQUAL * equal for count in users.values()):
+        return dict.fromkeys(users, 1.0), None
+    return {}, "arms of unequal size and no shares given: whether the split is as it was meant cannot be told"
+
+
+def _pair(test: LoggedTest, policy: PromotionPolicy, names: tuple[str, str]) -> tuple[ArmSums, ArmSums]:
+    champion, challenger = (test.arms[name].metrics[policy.live_metric] for name in names)
+    return (champion, challenger) if policy.cuped else (champion.without_before(), challenger.without_before())
+
+
+def _evidence(
+    test: LoggedTest, reading: LogRules, policy: PromotionPolicy, pair: tuple[str, str], shares: Mapping[str, float]
+) -> LiveEvidence:
+    champion, challenger = (test.arms[name] for name in pair)
+    names = [name for name in champion.metrics if _all_have(test, name)]
+    metrics = {name: (champion.metrics[name], challenger.metrics[name]) for name in names}
+    metric = policy.live_metric
+    steady = (
+        (champion.steady[metric], challenger.steady[metric])
+        if metric in champion.steady and metric in challenger.steady
+        else None
+    )
+    days = policy.max_days if reading.days is None else reading.days
+    return LiveEvidence(metrics, steady, users=_users(test, shares), shares=shares, crossed=test.crossed, days=days)
+
+
+def _comparison(
+    arm: str, policy: PromotionPolicy, found: Estimate | Inconclusive, decision: GateDecision, *, over: bool
+) -> dict[str, Any]:
+    reasons = decision.reasons[1:] if over and decision.evidence.get("expired") else decision.reasons
+    said = [words for words in reasons if not (over and words == GOES_ON)]
+    verdict = {"verdict": decision.verdict.value, "headline": decision.headline, "reasons": said}
+    facts: dict[str, Any] = {"arm": arm, "alpha": decision.evidence["alpha"]}
+    facts |= dict.fromkeys(("effect", "low", "high", "p_value", "p_gain", "p_loss", "sequence", "e_gain", "e_loss"))
+    primary = decision.evidence.get("primary") or {}
+    facts |= {key: primary.get(key) for key in ("interval", "confidence", "users_needed")}
+    facts["void"] = decision.evidence.get("void")
+    if isinstance(found, Estimate):
+        effect, low, high = (math.expm1(min(value, 700.0)) for value in (found.effect, *found.interval()))
+        facts |= {"p_gain": found.p_gain(), "p_loss": found.p_loss()}
+        facts |= {"effect": effect, "low": low, "high": high, "p_value": found.p_value()}
+        expected = policy.expected_gain
+        facts |= {"sequence": list(effects(found, expected, split=True)[1:])}
+        facts |= {"e_gain": e_gain(found, expected=expected), "e_loss": e_loss(found, expected=expected)}
+    return facts | verdict
+
+
+def _figures(arm: Arm) -> dict[str, Any]:
+    rates = {name: sums.ratio for name, sums in arm.metrics.items()}
+    return {"users": arm.users, "pages": arm.metrics["ctr"].pages, **rates}
+
+
+def summary(judged: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many comparisons ended in which verdict."""
+    counts = Counter(comparison["verdict"] for test in judged for comparison in test["comparisons"])
+    return {verdict.value: counts[verdict.value] for verdict in Verdict}
