@@ -121,9 +121,10 @@ def _feedback(place: Importer, given: list[Json], refused: _Refused) -> int:
                 batch.queries.append((at, decoder.query(payload, now_ms)))
         except _REFUSALS as problem:
             refused.add(_reason(problem), row)
-    done = place.store.feedback.ingest(batch, "import", now_ms)
-    if done.duplicates:
-        refused.reasons["stored already"] += done.duplicates
+    fresh, known = place.store.stored.without(batch)
+    done = place.store.feedback.ingest(fresh, "import", now_ms)
+    if known + done.duplicates:
+        refused.reasons["stored already"] += known + done.duplicates
     return done.queries + done.events
 
 

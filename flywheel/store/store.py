@@ -18,6 +18,7 @@ from flywheel.store.feedback.documents import Documents
 from flywheel.store.feedback.erasure import Erasure
 from flywheel.store.feedback.exploration import ExplorationTable
 from flywheel.store.feedback.feedback import Feedback
+from flywheel.store.feedback.stored import StoredRecords
 from flywheel.store.feedback.traffic import Traffic
 from flywheel.store.published.analytics import PublishedFolder
 from flywheel.store.published.sql import ReadOnlySql
@@ -38,9 +39,10 @@ _LIMITS, _SIGNALS = Limits(), Signals()
 class Store:
     """Everything that an installation remembers. `Store.open` makes it. Threads may share it."""
 
-    def __init__(self, database: Database, feedback: Feedback) -> None:
+    def __init__(self, database: Database, feedback: Feedback, stored: StoredRecords) -> None:
         self.database = database
         self.feedback = feedback
+        self.stored = stored
         self.documents = Documents(database)
         self.models = Models(database)
         self.decisions = Decisions(database)
@@ -84,7 +86,7 @@ class Store:
         except BaseException:
             database.close()
             raise
-        return cls(database, feedback)
+        return cls(database, feedback, StoredRecords(database, dedupe_hours=dedupe_hours))
 
     @cached_property
     def evidence(self) -> EvidenceReader:
