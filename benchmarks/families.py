@@ -22,7 +22,7 @@ from sentence_transformers.sentence_transformer.modules import (
     Transformer,
 )
 
-from flywheel.retrieval.encoder import resolve_base_model
+from flywheel.retrieval.origin import resolve_base_model
 
 Make = Callable[[Any], Any]
 WIDTH = 32

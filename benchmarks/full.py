@@ -34,7 +34,8 @@ from sentence_transformers import SentenceTransformer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import print_result
-from flywheel.retrieval.encoder import Encoder, has_bf16, resolve_base_model
+from flywheel.retrieval.encoder import Encoder, has_bf16
+from flywheel.retrieval.origin import resolve_base_model
 from flywheel.settings.load import Limits
 from trainer.data.dataset import Corpus, held_out, write_snapshot
 from trainer.data.examples import ranked_ndcg

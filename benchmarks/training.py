@@ -33,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import training_adapter
 from benchmarks.harness import print_result
-from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.retrieval.encoder import Encoder
+from flywheel.retrieval.origin import resolve_base_model
 from flywheel.settings.load import Limits
 from trainer.data import examples as pairs
 from trainer.data.dataset import Corpus, Snapshot, held_out, read_snapshot, write_snapshot

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.retrieval.encoder import Encoder
+from flywheel.retrieval.origin import resolve_base_model
 from flywheel.settings.load import Limits
 from trainer.data.dataset import Corpus, write_snapshot
 from trainer.data.recipe import Header, Recipe, ResourceBudget

@@ -74,11 +74,12 @@ def import_annotations(shell: Shell, file: Path, as_json: bool) -> int:
 def import_feedback(shell: Shell, file: Path, as_json: bool) -> int:
     """Recorded UBI queries and events.
 
-    One JSON object a line; OpenSearch's bulk form is read too.
+    JSON lines, tables, OpenSearch's bulk form and dumps. A file may be imported again, also after a kill in the middle:
+    what is stored is not stored twice, however old it is.
     """
     from flywheel.files.readers import read_feedback
 
-    return _records(shell, "feedback", file, read_feedback, as_json=as_json)
+    return _records(shell, "feedback", file, read_feedback, batch_size=5_000, as_json=as_json)
 
 
 @import_.command(epilog=examples("flywheel import golden judged/ --split test"))

@@ -123,9 +123,10 @@ def _feedback(place: Importer, given: list[Json], refused: _Refused) -> Json:
             case Query():
                 batch.queries.append((at, read))
         ignored.update(f"{note.field} {note.reason}" for note in read.ignored)
-    done = place.store.feedback.ingest(batch, IMPORTED, now_ms)
-    if done.duplicates:
-        refused.reasons["stored already"] += done.duplicates
+    fresh, known = place.store.stored.without(batch)
+    done = place.store.feedback.ingest(fresh, IMPORTED, now_ms)
+    if known + done.duplicates:
+        refused.reasons["stored already"] += known + done.duplicates
     if done.merged:
         refused.reasons["put together with another record of its query_id"] += done.merged
     return {

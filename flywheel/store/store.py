@@ -20,6 +20,7 @@ from flywheel.store.feedback.erasure import Erasure
 from flywheel.store.feedback.exploration import ExplorationTable
 from flywheel.store.feedback.feedback import Feedback
 from flywheel.store.feedback.letters import DeadLetters
+from flywheel.store.feedback.stored import StoredRecords
 from flywheel.store.feedback.traffic import Traffic
 from flywheel.store.published.analytics import PublishedFolder
 from flywheel.store.schema.database import Database
@@ -41,9 +42,16 @@ _LIMITS, _SIGNALS = Limits(), Signals()
 class Store:
     """Everything that an installation remembers. `Store.open` makes it. Threads may share it."""
 
-    def __init__(self, database: Database, feedback: Feedback, sql_at_once: int = _LIMITS.sql_at_once) -> None:
+    def __init__(
+        self,
+        database: Database,
+        feedback: Feedback,
+        stored: StoredRecords,
+        sql_at_once: int = _LIMITS.sql_at_once,
+    ) -> None:
         self.database = database
         self.feedback = feedback
+        self.stored = stored
         self.arrivals = Arrivals(database)
         self.dead_letters = DeadLetters(database, feedback)
         self.documents = Documents(database)
@@ -91,7 +99,7 @@ class Store:
         except BaseException:
             database.close()
             raise
-        return cls(database, feedback, sql_at_once)
+        return cls(database, feedback, StoredRecords(database, dedupe_hours=dedupe_hours), sql_at_once)
 
     @cached_property
     def evidence(self) -> EvidenceReader:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flywheel.retrieval.encoder import Encoder, ModelMissing, index_id_of, resolve_base_model, tower_id
+from flywheel.retrieval.encoder import Encoder, index_id_of, tower_id
+from flywheel.retrieval.origin import ModelMissing, resolve_base_model
 
 TEXTS = [
     "vitamin d and bone density",

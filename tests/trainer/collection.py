@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.retrieval.encoder import Encoder
+from flywheel.retrieval.origin import resolve_base_model
 from tests import defaults
 from trainer.data.dataset import Corpus, write_snapshot
 from trainer.data.recipe import Header, Recipe, Tier

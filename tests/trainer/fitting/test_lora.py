@@ -9,7 +9,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from flywheel.retrieval.encoder import resolve_base_model
+from flywheel.retrieval.origin import resolve_base_model
 from trainer.fitting.lora import LoraTower
 from trainer.fitting.tower import BertTower, LibraryTower, vectors
 

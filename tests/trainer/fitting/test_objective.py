@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.retrieval.encoder import resolve_base_model, route
+from flywheel.retrieval.encoder import route
+from flywheel.retrieval.origin import resolve_base_model
 from tests.trainer.collection import pairs, snapshot
 from trainer.data import examples
 from trainer.data.dataset import read_snapshot

@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.retrieval.encoder import Encoder
+from flywheel.retrieval.origin import resolve_base_model
 from tests.trainer.collection import documents, snapshot
 from trainer.__main__ import train
 from trainer.data.dataset import read_snapshot

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from flywheel.retrieval.encoder import resolve_base_model
+from flywheel.retrieval.origin import resolve_base_model
 from trainer.fitting.tower import BertTower, LibraryTower, tower_of, vectors
 
 TEXTS = ["aspirin", "vitamin d and bone density in older adults", "", "a much longer claim about trials " * 9]

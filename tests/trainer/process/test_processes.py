@@ -14,7 +14,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from flywheel.retrieval.encoder import resolve_base_model
+from flywheel.retrieval.origin import resolve_base_model
 from tests import defaults
 from tests.trainer.collection import snapshot
 from trainer.process.launch import checkpoint_path, launch, read_report

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.retrieval.encoder import Encoder
+from flywheel.retrieval.origin import resolve_base_model
 from tests.trainer.collection import documents, pairs, snapshot
 from trainer.__main__ import train
 from trainer.data import examples

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from flywheel.retrieval.encoder import Encoder, resolve_base_model
+from flywheel.retrieval.encoder import Encoder
+from flywheel.retrieval.origin import resolve_base_model
 from tests.trainer.collection import FAULTS, JARGON, documents, pairs, snapshot
 from trainer.__main__ import train
 from trainer.data.dataset import read_snapshot
