@@ -17,9 +17,11 @@ from flywheel.cli import COMMANDS, cli, main
 from flywheel.settings.load import Promotion
 from flywheel.stats.budget import ErrorBudget
 
-SUBCOMMANDS = [[name] for name in COMMANDS] + [
-    ["import", kind] for kind in ("documents", "golden", "anchors", "annotations", "feedback")
-]
+SUBCOMMANDS = (
+    [[name] for name in COMMANDS]
+    + [["import", kind] for kind in ("documents", "golden", "anchors", "annotations", "feedback")]
+    + [["dead-letters", verb] for verb in ("list", "show", "replay")]
+)
 
 
 @pytest.fixture(scope="module")

@@ -96,3 +96,11 @@ def test_a_tower_has_layers_and_vectors_have_a_length(key: str, value: object) -
     """Figures below 1 are refused when the settings are read, not when a run has been prepared."""
     with pytest.raises(config.ConfigError, match=rf"trainer\.{key}"):
         config.parse({"trainer": {key: value}})
+
+
+def test_the_environment_may_hold_a_table() -> None:
+    """A map of names is read as TOML writes it inline; a text stays a text, whatever it looks like."""
+    names = '{"item_click" = "click"}'
+    loaded = config.load(Path("nowhere"), {"FLYWHEEL__SIGNALS__ACTION_NAMES": names, "FLYWHEEL__SERVING__TOKEN": names})
+    assert loaded.signals.action_names == {"item_click": "click"}
+    assert loaded.serving.token == names
