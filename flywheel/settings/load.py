@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping as Mapped
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -133,7 +133,7 @@ def _from_text(section: str, key: str, value: str) -> Any:
     """An environment value as TOML reads it, or the text itself if its field is a string or it is no TOML."""
     model = dict(sections()).get(section)
     annotation = model.model_fields[key].annotation if model and key in model.model_fields else str
-    if annotation is str or (isinstance(annotation, UnionType) and str in get_args(annotation)):
+    if annotation is str or (get_origin(annotation) in {UnionType, Union} and str in get_args(annotation)):
         return value
     try:
         return tomllib.loads(f"value = {value}")["value"]
