@@ -20,6 +20,7 @@ from flywheel.stats.budget import ErrorBudget
 SUBCOMMANDS = [[name] for name in COMMANDS] + [
     ["import", kind] for kind in ("documents", "golden", "anchors", "annotations", "feedback")
 ]
+SUBCOMMANDS += [["dead-letters", verb] for verb in ("list", "show", "replay")]
 SUBCOMMANDS += [["config", verb] for verb in ("show", "check", "set")]
 
 

@@ -146,6 +146,13 @@ def test_a_threshold_changes_without_a_restart_and_is_written_down(beside: Besid
     assert "can be used" in beside.run("config", "check").stdout
 
 
+def test_what_came_in_is_asked_through_the_daemon(beside: Beside) -> None:
+    """Arrivals and dead letters are the daemon's own answers."""
+    assert beside.answer("dead-letters", "list") == {"waiting": 0, "groups": []}
+    assert beside.answer("dead-letters", "replay")["stored"] == 0
+    assert set(beside.answer("doctor", "--events")) == {"since_minutes", "arrivals", "unknown_actions", "suggestion"}
+
+
 def test_a_cycle_without_feedback_answers_with_its_reason(beside: Beside) -> None:
     """Nothing to learn from is a verdict with a reason, and no failure of the command."""
     answer = beside.answer("cycle", "--wait")

@@ -11,7 +11,8 @@ import tomllib
 from collections.abc import Iterator
 from collections.abc import Mapping as Mapped
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -165,8 +166,7 @@ def from_text(section: str, key: str, value: str) -> Any:
     """An environment value as TOML reads it, or the text itself if its field is a string or it is no TOML."""
     model = dict(sections()).get(section)
     annotation = model.model_fields[key].annotation if model and key in model.model_fields else str
-    # a table's keys and values are text too, but the table itself is written as TOML has it
-    if annotation is str or (str in get_args(annotation) and get_origin(annotation) is not dict):
+    if annotation is str or (get_origin(annotation) in {UnionType, Union} and str in get_args(annotation)):
         return value
     try:
         return tomllib.loads(f"value = {value}")["value"]

@@ -103,16 +103,16 @@ class Signals(Section):
 
 class Mapping(Section):
     queries: dict[str, str] = Field(
-        default_factory=dict, description='field of a UBI query -> your path to it, e.g. {"user_query" = "search.term"}'
+        default_factory=dict, description="field of a UBI query -> your path to it, as user_query -> search.term"
     )
     events: dict[str, str] = Field(
-        default_factory=dict, description='field of a UBI event -> your path, e.g. {"query_id" = "items[0].search_id"}'
+        default_factory=dict, description="field of a UBI event -> your path, as query_id -> items[0].search_id"
     )
     documents: dict[str, str] = Field(
-        default_factory=dict, description='field of a document -> your path, e.g. {"doc_id" = "sku"}'
+        default_factory=dict, description="field of a document -> your path, as doc_id -> sku"
     )
     values: dict[str, dict[str, str]] = Field(
-        default_factory=dict, description='our field -> your value -> ours, e.g. {"action_name" = {"view" = "click"}}'
+        default_factory=dict, description="our field -> your value -> ours, as action_name -> view -> click"
     )
     time_unit: Literal["s", "ms", "us", "ns"] = Field("ms", description="what your times count that are numbers")
 

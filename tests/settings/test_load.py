@@ -143,3 +143,11 @@ def test_a_client_certificate_reaches_every_kafka_client(tmp_path: Path) -> None
     assert files.items() <= kafka.client_settings().items()
     plain = config.load(tmp_path, {"FLYWHEEL__KAFKA__SECURITY_PROTOCOL": "PLAINTEXT"}).kafka
     assert not files.keys() & plain.client_settings().keys()
+
+
+def test_the_environment_may_hold_a_table() -> None:
+    """A map of names is read as TOML writes it inline; a text stays a text, whatever it looks like."""
+    names = '{"item_click" = "click"}'
+    loaded = config.load(Path("nowhere"), {"FLYWHEEL__SIGNALS__ACTION_NAMES": names, "FLYWHEEL__SERVING__TOKEN": names})
+    assert loaded.signals.action_names == {"item_click": "click"}
+    assert loaded.serving.token == names
