@@ -21,27 +21,36 @@ TABLES = (
         "flywheel export pairs pairs.parquet",
         "flywheel export decisions decisions.jsonl",
         "flywheel export labels labels.json --limit 200   # tasks for Label Studio",
+        "flywheel export labels sample.csv --sample --limit 300",
     )
 )
 @click.argument("what", type=click.Choice([*TABLES, "labels"]))
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--limit", type=click.IntRange(1), help="This many rows at most.")
+@click.option("--limit", type=click.IntRange(1), help="This many rows at most; with --sample about as many.")
+@click.option("--sample", is_flag=True, help="labels: a probability sample of the positives, which verifies them.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="With --sample: another sample.")
 @as_json
 @pass_shell
-def export(shell: Shell, what: str, file: Path, limit: int | None, as_json: bool) -> None:
+def export(shell: Shell, /, what: str, file: Path, limit: int | None, **options: Any) -> None:
     """Write a table or labelling tasks to FILE.
 
-    `labels` are the pairs most worth a person's judgement. The ending chooses the form: .parquet, .csv, .jsonl;
-    labels are Label Studio tasks (.json).
+    `labels` are the pairs most worth a person's judgement, or with --sample those that tell how many of the positives
+    are right. The ending chooses the form: .parquet, .csv, .jsonl; labels are Label Studio tasks (.json) or rows.
     """
     from flywheel.files.writers import label_tasks, write
-    from flywheel.store.published.questions import exported
+    from flywheel.store.published.questions import TASKS, exported
+    from flywheel.store.published.sampling import sample
 
+    if options["sample"] and what != "labels":
+        raise click.UsageError(f"--sample draws labels; write `flywheel export labels {file} --sample`")
     with shell.operations() as operations, waiting(f"exporting {what}"):
-        answer = operations.sql(exported(what, limit))
-    written = write(label_tasks(answer) if what == "labels" else answer, file)
+        drawn = sample(limit or TASKS, options["seed"]) if options["sample"] else exported(what, limit)
+        answer = operations.sql(drawn)
+    if options["sample"] and not answer.num_rows:
+        raise click.ClickException("there is nothing to verify: no run has positives from clicks yet")
+    written = write(label_tasks(answer) if what == "labels" and file.suffix == ".json" else answer, file)
     result: dict[str, Any] = {"what": what, "file": str(file), "rows": written}
-    if as_json:
+    if options["as_json"]:
         print_json(result)
     else:
         click.echo(f"{written} rows of {what} in {file}")

@@ -59,7 +59,8 @@ def import_documents(shell: Shell, file: Path, as_json: bool) -> int:
 def import_annotations(shell: Shell, file: Path, as_json: bool) -> int:
     """Judgements that people made.
 
-    Label Studio's JSON export, or rows of query, doc_id, grade.
+    Label Studio's JSON export, or rows of query, doc_id, grade. Answers to `export labels --sample` also tell how many
+    of the positives are right.
     """
     from flywheel.files.readers import read_annotations
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from consumers.decode import Decoder, Undecodable, attempt
+from flywheel.daemon import sampled
 from flywheel.events import Batch, Coordinates, Document, Event, Query
 from flywheel.operations import Json, JudgedKind, RecordKind
 from flywheel.settings.load import Config
@@ -156,5 +157,9 @@ def _annotations(place: Importer, given: list[Json]) -> Json:
     rows = [(query, doc_id, grade) for (query, doc_id), grade in grades.items()]
     version = golden.add("golden", ANNOTATIONS, queries, rows, place.now_ms())
     answer = _Refused().answer(len(given), len(given))
-    named = {"name": ANNOTATIONS, "version": version, "queries": len(queries)}
+    named: Json = {"name": ANNOTATIONS, "version": version, "queries": len(queries)}
+    precision = sampled.precision_of(given)
+    if precision is not None:
+        place.store.state.set(sampled.STATE, precision, place.now_ms())
+        named["precision"] = precision
     return {**answer, **named, **_decides(place, "golden", version)}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder
-from flywheel.daemon import audit, imports
+from flywheel.daemon import audit, imports, sampled
 from flywheel.daemon import doctor as checkup
 from flywheel.daemon.records import Records
 from flywheel.events import Coordinates
@@ -96,6 +96,7 @@ class LocalOperations:
             "ingest": {**store.feedback.counts(), **live.pop("ingest")},
             "marked": asdict(store.traffic.marked()),
             "evidence": store.checks.latest(),
+            "sampled_precision": store.state.get(sampled.STATE),
             "triggers": self.triggers(),
             "cycle": {
                 "paused": bool(store.state.get(PAUSED, False)),

@@ -41,12 +41,15 @@ class Vote:
 def judgements(rows: Iterable[Row], skip: Skip) -> Iterator[dict[str, Any]]:
     """`{query, doc_id, grade}` of every pair that has an answer, in the order in which the pairs first came.
 
+    A pair of a sample also has `sample`, `stratum`, `stratum_size`, `population` and `inclusion`, as it was drawn.
+
     A row is a task of Label Studio's JSON export with its `annotations`, a line of its JSON-MIN or CSV export (one an
     annotation), or a plain row with `grade`. Cancelled annotations and tasks that nobody answered are skipped with a
     reason. Where annotators differ the middle grade counts. Of two middle grades the lower counts, because a tie is not
     relevant enough to teach from. Annotations marked as ground truth overrule the others.
     """
     votes: dict[tuple[str, str], list[Vote]] = defaultdict(list)
+    drawn: dict[tuple[str, str], dict[str, Any]] = {}
     for number, row in enumerate(rows):
         nested = row.get("data")
         data = nested if isinstance(nested, Mapping) else row
@@ -57,11 +60,22 @@ def judgements(rows: Iterable[Row], skip: Skip) -> Iterator[dict[str, Any]]:
             continue
         pair_votes, reason = _votes(row, str(number))
         votes[pair] += pair_votes
+        drawn.setdefault(pair, _drawn(data))
         if reason:
             skip(reason)
     for (query, doc_id), pair_votes in votes.items():
         if pair_votes:
-            yield {"query": query, "doc_id": doc_id, "grade": agreed(pair_votes)}
+            yield {"query": query, "doc_id": doc_id, "grade": agreed(pair_votes), **drawn[query, doc_id]}
+
+
+def _drawn(data: Row) -> dict[str, Any]:
+    """How the pair was drawn; nothing where it is of no sample, or where the file was changed by hand."""
+    try:
+        found: dict[str, Any] = {name: str(data[name]) for name in ("sample", "stratum")}
+        found |= {name: int(data[name]) for name in ("stratum_size", "population")}
+        return found | {"inclusion": float(data["inclusion"])} if found["sample"] and found["stratum"] else {}
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
 def _cell(data: Row, name: str) -> str:

@@ -15,16 +15,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+DRAWN = ("sample", "stratum", "stratum_size", "population", "inclusion")
+"""How a pair of a sample was drawn; see `flywheel.store.published.sampling`."""
+
+
 class ExportFailed(ValueError):  # noqa: N818 - reads as what happened
     """The file cannot be written as asked. The message says what can be."""
 
 
 def label_tasks(answer: pa.Table) -> list[dict[str, Any]]:
-    """Label Studio tasks. `flywheel import annotations` reads what comes back."""
-    shown = ("query", "doc_id", "title", "text")
+    """Label Studio tasks. `flywheel import annotations` reads what comes back.
+
+    What says how a pair was drawn stands in the data, because not every export of Label Studio has the rest.
+    """
+    shown = ("query", "doc_id", "title", "text", *DRAWN)
     return [
         {
-            "data": {name: row[name] for name in shown},
+            "data": {name: row[name] for name in shown if name in row},
             "meta": {name: value for name, value in row.items() if name not in shown and value is not None},
         }
         for row in answer.to_pylist()

@@ -102,6 +102,8 @@ def tell(answer: dict[str, Any], *, as_json: bool) -> int:
             click.echo(f"  left out {count} × {field}")
         for name, count in (answer.get("unknown_actions") or {}).items():
             click.echo(f"  kept and not used {count} × action_name {name}; see signals.action_names")
+        if answer.get("precision"):
+            click.echo(answer["precision"]["meaning"])
     for problem in answer.get("problems") or ():
         note(f"note: {problem}")
     there = any(reason in _THERE for reason in answer.get("reasons") or {})

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from flywheel.gates.cells import MISSING
 from flywheel.gates.logs import STRAY, TAIL
 
-_TASKS = 500  # nobody grades more in one go
+TASKS = 500
+"""Nobody grades more in one go."""
 
 SIGNALS: Mapping[str, str] = {"ctr": "clicked", "satisfied_ctr": "satisfied"}
 """Live metric -> the column of a page that says whether it had the signal."""
@@ -293,4 +294,4 @@ def exported(what: str, limit: int | None) -> str:
     Raises:
         ValueError: `what` is no plain name. Whether there is such a table, the statement itself finds out.
     """
-    return labels(limit or _TASKS) if what == "labels" else table(what, limit)
+    return labels(limit or TASKS) if what == "labels" else table(what, limit)
