@@ -21,7 +21,7 @@ _PEOPLE = frozenset({"client_id", "user_id", "session_id"})
 _KNOWN = {
     "query_attributes": _PEOPLE
     | {"model_version", "experiment_id", "arm", "propensities", "teams", "explored", "latency_ms"}
-    | {"sort", "filters", "sponsored", "layout"},
+    | {"sort", "filters", "sponsored", "layout", "fair_pair"},
     "event_attributes": _PEOPLE | {"event_id", "dwell_ms", "object", "position"},
 }
 _OBJECT_KNOWN = frozenset(_OBJECT_IDS)
@@ -46,6 +46,7 @@ class PageDetails:
     teams: tuple[str, ...] | None
     explored: tuple[int, ...]
     latency_ms: float | None
+    fair_pair: int | None
 
     @classmethod
     def read(cls, hits: Hits, extra: Record, notes: Notes) -> PageDetails:
@@ -61,6 +62,7 @@ class PageDetails:
             teams=None if teams is None else tuple(teams),
             explored=_explored(extra.get("explored"), notes),
             latency_ms=_latency(extra.get("latency_ms"), notes),
+            fair_pair=_fair_pair(extra.get("fair_pair"), hits, notes),
         )
 
 
@@ -199,6 +201,17 @@ def _explored(value: Any, notes: Notes) -> tuple[int, ...]:
         except Unreadable as problem:
             notes.leave_out("query_attributes.explored", f"has an entry that {problem}", entry)
     return tuple(found)
+
+
+def _fair_pair(value: Any, hits: Hits, notes: Notes) -> int | None:
+    """The upper rank of two neighbours; nothing where hits were left out, because others are neighbours then."""
+    upper = notes.read_whole(value, "query_attributes.fair_pair", MAX_HITS)
+    if upper is None:
+        return None
+    if hits.kept is not None or not 1 <= upper < hits.sent:
+        notes.leave_out("query_attributes.fair_pair", "is not the upper rank of two neighbours", value)
+        return None
+    return upper
 
 
 def _latency(value: Any, notes: Notes) -> float | None:

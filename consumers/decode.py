@@ -148,6 +148,7 @@ class Decoder:
             filtered=marks.filtered(extra.get("filters")),
             sponsored=marks.sponsored(extra.get("sponsored"), page.hit_ids, notes),
             layout=marks.layout(extra.get("layout")),
+            fair_pair=page.fair_pair,
             application=notes.read_id(raw.get("application"), "application", MAX_NAME),
             attributes=further("query_attributes", extra, notes),
             ignored=tuple(notes.ignored),

@@ -76,7 +76,8 @@ class Planner:
         self._policy = exploration_policy(self._settings)
         self._seen: tuple[int, str] | None = None
         self._report: Report | None = None
-        self.explorer = PlannedExplorer(config.trainer.seed)
+        swaps = self._settings.swaps if self._settings.enabled else 0.0
+        self.explorer = PlannedExplorer(config.trainer.seed, swaps)
         self._serve(store.exploration.slots() if self._settings.enabled else [])
 
     def step(self, now_ms: int) -> float:

@@ -152,6 +152,7 @@ class SearchEngine:
             propensities=shown.placement.propensities if shown.placement else None,
             teams=shown.teams,
             explored=shown.placement.explored if shown.placement else (),
+            fair_pair=shown.placement.fair_pair if shown.placement else None,
             filtered=filters is not None and filters.doc_ids is not None,
         )
 

@@ -1,4 +1,7 @@
-"""The explorer that serves a plan: microseconds a page, without a lock, because a plan is replaced as a whole."""
+"""The explorer that serves a plan, or swaps two neighbours: microseconds a page.
+
+It needs no lock, because a plan is replaced as a whole. It never does both to one page.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from dataclasses import dataclass
 from flywheel.events import normalise_query
 from flywheel.serving.assignment import seed
 from flywheel.serving.served import Placement
+
+FAIR = 0.5
+DEEPEST = 10
+"""Lower neighbours are not swapped: hardly anybody chooses between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +29,9 @@ class Slot:
 class PlannedExplorer:
     """See `flywheel.serving.served.Explorer`. Thread-safe: a page is placed by one plan, the old or the new one."""
 
-    def __init__(self, coin_seed: int = 0) -> None:
+    def __init__(self, coin_seed: int = 0, swaps: float = 0.0) -> None:
         self._seed = str(coin_seed)
+        self._swaps = swaps
         self._slots: Mapping[str, tuple[Slot, ...]] = {}
 
     def adopt(self, slots: Mapping[str, tuple[Slot, ...]]) -> None:
@@ -37,6 +45,8 @@ class PlannedExplorer:
         and document only, so that a placement can be repeated. Where the coin says no, both stay, and the propensities
         give the probability of that.
         """
+        if seed("swap", self._seed, page) / 2**64 < self._swaps:
+            return self._fair(hits, page)
         slots = self._slots.get(normalise_query(query))
         if not slots:
             return None
@@ -64,3 +74,23 @@ class PlannedExplorer:
         if not touched:
             return None
         return Placement(tuple(shown), tuple(sorted(explored)), tuple(propensities))
+
+    def _fair(self, hits: Sequence[str], page: str) -> Placement | None:
+        """Two neighbours, drawn from the first `DEEPEST` ranks, in an order that a fair coin decides.
+
+        FairPairs (Radlinski & Joachims, AAAI 2006, section 4), with one pair a page: whoever is clicked below the other
+        was preferred, since each stands below as often. What that can cost is bounded without any model. A swap of
+        ranks k and k + 1 loses at most e_k - e_(k+1) clicks, if e_k is the chance that rank k is looked at. Half of the
+        pairs are swapped and each is drawn alike, so that the sum telescopes: a page of n ranks loses at most
+        e_1 / (2 (n - 1)) clicks on average, and only the share of pages that are drawn for it does.
+        """
+        places = min(len(hits), DEEPEST)
+        if places < 2:
+            return None
+        upper = seed("pair", self._seed, page) % (places - 1)
+        swapped = seed("order", self._seed, page) / 2**64 < FAIR
+        shown, propensities = list(hits), [1.0] * len(hits)
+        if swapped:
+            shown[upper : upper + 2] = hits[upper + 1], hits[upper]
+        propensities[upper : upper + 2] = FAIR, FAIR
+        return Placement(tuple(shown), (), tuple(propensities), fair_pair=upper + 1)

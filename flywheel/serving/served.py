@@ -70,11 +70,13 @@ class LiveExperiment:
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where exploration put documents: the list to show, the ranks it chose (1-based), and for each rank the
-    probability that this document is shown there."""
+    probability that this document is shown there. `fair_pair` is the upper rank of two neighbours of which either is
+    above with equal chance; None: there is no such pair."""
 
     hits: tuple[str, ...]
     explored: tuple[int, ...]
     propensities: tuple[float, ...]
+    fair_pair: int | None = None
 
 
 class Explorer(Protocol):
@@ -138,6 +140,7 @@ class Page:
     teams: tuple[str, ...] | None = None
     explored: tuple[int, ...] = ()
     filtered: bool = False
+    fair_pair: int | None = None
 
     def answer(self) -> dict[str, Any]:
         """What `POST /v1/search` returns."""

@@ -277,6 +277,7 @@ class Exploration(Section):
     share: float = Field(0.1, ge=0, le=0.5, description="share of all slots that may show documents to learn about")
     max_ctr_cost: float = Field(0.02, ge=0, le=0.2, description="share of all clicks that this may be expected to cost")
     probability: float = Field(0.9, gt=0, le=1, description="share of a query's pages on which its slots are taken")
+    swaps: float = Field(0.05, ge=0, le=0.5, description="share of pages with two neighbours in a random order")
     confirm: float = Field(0.95, gt=0.5, lt=1, description="relevance at which a document is explored no longer")
     drop: float = Field(0.003, gt=0, lt=0.5, description="relevance below which it is given up")
     max_impressions: float = Field(60.0, gt=0, description="impressions after which it is given up undecided")

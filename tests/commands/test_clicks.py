@@ -228,3 +228,24 @@ def test_of_many_pages_the_newest_are_read(
     assert (found["read"]["pages"], found["read"]["pages_in_all"]) == (500, PAGES)
     assert main(["--home", str(home), "evaluate", "--clicks"]) == 0
     assert "newest of 1,800 pages" in capsys.readouterr().err
+
+
+def test_preferences_of_neighbours_check_the_other_pages_clicks(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Honest people prefer what other pages' clicks prefer; without such pages the answer says what brings them."""
+    rng = np.random.default_rng(4)
+
+    def swapped() -> Iterator[dict[str, Any]]:
+        for record in _records(honest=True):
+            if "user_query" in record and rng.random() < 0.3:
+                record["query_attributes"] = {"fair_pair": int(rng.integers(1, SHOWN))}
+            yield record
+
+    found = _answer(capsys, _home(tmp_path, swapped()))["preferences"]
+    assert found["pages"] == pytest.approx(0.3 * PAGES, abs=70)
+    assert found["preferences"] >= 30
+    assert found["clicks_of_other_pages"]["low"] > 0.5
+    assert found["posterior"] is None
+    assert "people prefer what other pages' clicks prefer" in found["meaning"]
+    assert "exploration.swaps" in _answer(capsys, home)["preferences"]["meaning"]

@@ -23,6 +23,8 @@ from flywheel.clicks.checks.promise import (
     promise,
 )
 from flywheel.clicks.pages import Bools, ClickLog, Floats, PairCounts
+from flywheel.clicks.preferences import Agreeing
+from flywheel.clicks.preferences import agreeing as agreeing_with
 from flywheel.commands.clicks.home import Kept
 from flywheel.stats.metrics import ndcg
 
@@ -70,6 +72,29 @@ def _meaning(found: Agreement) -> str:
         f"chance explains these clicks as well: nothing shows yet that people agree on documents; "
         f"only {found.clicks} clicks lie where documents changed places"
     )
+
+
+def preferred(kept: Kept) -> Json:
+    """What people preferred of neighbours in a random order, and how often the evidence agrees."""
+    found, log = kept.preferences, kept.log
+    told: Json = {"pages": int(found.pages.sum()), "preferences": int(found.preferred.sum())}
+    if not told["pages"]:
+        return {**told, "meaning": "no page had two neighbours in a random order: see exploration.swaps"}
+    # fitted to the other pages: a click that is a preference would else agree with itself
+    apart = log.only(~kept.fair)
+    clicks = agreeing_with(found, fit_attraction(apart).attraction) if apart.clicked.any() else None
+    told["clicks_of_other_pages"] = None if clicks is None else asdict(clicks)
+    run = agreeing_with(found, kept.posterior)
+    told["posterior"] = None if run is None else asdict(run)
+    return {**told, "meaning": _what_is_preferred(clicks)}
+
+
+def _what_is_preferred(found: Agreeing | None) -> str:
+    if found is None:
+        return "too few preferences to tell whether the clicks of other pages agree with them"
+    if found.low > 0.5:
+        return f"without any model of examination, people prefer what other pages' clicks prefer in {found.share:.0%}"
+    return f"people prefer what other pages' clicks prefer in {found.share:.0%}: no more than chance explains"
 
 
 def foretold(forecast: Forecast, rng: np.random.Generator) -> Json:

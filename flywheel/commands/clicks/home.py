@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from flywheel.clicks.pages import Bools, ClickLog, Floats, ShownPage
+from flywheel.clicks.preferences import Preferences
 
 if TYPE_CHECKING:
     from flywheel.operations import Operations
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 class Kept:
     """The newest pages of the home out of `pages` in all, and the latest run's word on their pairs.
 
-    `posterior`, (pairs,), is NaN where no run told; `positive` are pairs that the run trained on as positives.
+    `posterior`, (pairs,), is NaN where no run told; `positive` are pairs that the run trained on as positives. `fair`,
+    (pages,), are pages with two neighbours in a random order; `preferences` is what people preferred of such two.
     """
 
     log: ClickLog
     pages: int
     posterior: Floats
     positive: Bools
+    fair: Bools
+    preferences: Preferences
 
 
 def read(operations: Operations, limit: int) -> Kept:
@@ -35,7 +39,7 @@ def read(operations: Operations, limit: int) -> Kept:
     Raises:
         click.ClickException: there are no pages, or nobody clicked on any.
     """
-    from flywheel.store.published.questions import pages_seen, pairs_learned
+    from flywheel.store.published.questions import pages_seen, pairs_learned, preferences
 
     rows = operations.sql(pages_seen(limit)).to_pylist()
     log = ClickLog.of(
@@ -63,7 +67,21 @@ def read(operations: Operations, limit: int) -> Kept:
         pair = number.get((row["query_key"], row["doc_id"]))
         if pair is not None:
             posterior[pair], positive[pair] = row["posterior"], row["label"] == "positive"
-    return Kept(log, int(rows[0]["pages"]), posterior, positive)
+    fair = np.array([row["fair"] for row in reversed(rows)], np.bool_)
+    preferred = operations.sql(preferences(limit)).to_pylist()
+    return Kept(log, int(rows[0]["pages"]), posterior, positive, fair, _preferences(log, number, preferred))
+
+
+def _preferences(log: ClickLog, number: Mapping[tuple[str, str], int], rows: list[dict[str, Any]]) -> Preferences:
+    """Those whose two documents are in the log."""
+    known = [
+        (number[row["query_key"], row["lower"]], number[row["query_key"], row["upper"]], row["preferred"], row["pages"])
+        for row in rows
+        if {(row["query_key"], row["lower"]), (row["query_key"], row["upper"])} <= number.keys()
+    ]
+    columns = np.array(known, np.float64).reshape(-1, 4).T
+    lower, upper = columns[:2].astype(np.int64)
+    return Preferences(log.pair_query[lower], lower, upper, columns[2], columns[3])
 
 
 def pair_numbers(log: ClickLog) -> Mapping[tuple[str, str], int]:

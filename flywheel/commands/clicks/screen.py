@@ -33,6 +33,7 @@ def show(shell: Shell, folder: Path | None, options: Mapping[str, Any], *, as_js
         steps = 2 + (grades is not None) + options["forward"]
         report(0, steps)
         found["agreement"] = answer.agreeing(kept.log, rng)
+        found["preferences"] = answer.preferred(kept)
         report(1, steps)
         found["held_out"] = answer.likelihoods(kept.log, rng)
         report(2, steps)
@@ -61,6 +62,9 @@ def _print(found: Mapping[str, Any]) -> None:
         note(f"note: these are the newest of {read['pages_in_all']:,} pages; limits.result_rows says how many are read")
     click.echo(f"\nDo people agree? z {test['z']:.1f}, p {test['p']:.3g}: {test['meaning']}.")
     click.echo(f"{test['clicks']:,} clicks of {test['queries']:,} queries lie where documents changed places.")
+    preferences = found["preferences"]
+    if preferences["pages"]:
+        click.echo(f"{preferences['preferences']:,} preferences of neighbours: {preferences['meaning']}.")
     _print_held_out(found["held_out"])
     if "forward" in found:
         _print_forward(found["forward"])

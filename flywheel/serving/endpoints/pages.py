@@ -35,6 +35,7 @@ def record(page: Page) -> dict[str, Any]:
         "teams": page.teams,
         "explored": page.explored or None,
         "filters": page.filtered or None,
+        "fair_pair": page.fair_pair,
         "latency_ms": round(page.latency_ms, 3),
         "session_id": page.session_id,
     }

@@ -48,6 +48,7 @@ QUERIES = pa.schema(
         pa.field("filtered", pa.bool_()),
         pa.field("sponsored", pa.list_(pa.string())),
         *_texts("layout"),
+        pa.field("fair_pair", pa.int16()),
     ]
 )
 FEEDBACK = pa.schema(
@@ -106,7 +107,7 @@ def queries(records: Sequence[tuple[Coordinates, Query]], now_ms: int, batch: in
                 *(q.client_key, q.user_key, q.session_id, list(q.hit_ids), q.model_version, q.experiment_id, q.arm),
                 *(q.propensities, q.teams, _ranks(q.explored), q.latency_ms, *_source(at), now_ms, batch),
                 *(q.application, q.attributes),
-                *(q.sorted_by, q.filtered or None, list(q.sponsored) or None, q.layout),
+                *(q.sorted_by, q.filtered or None, list(q.sponsored) or None, q.layout, q.fair_pair),
             )
             for at, q in records
         ),

@@ -21,7 +21,7 @@ FILE_NAME = "analytics.duckdb"
 # what DuckDB 1.4, 1.5 and 2 open
 STORAGE_VERSION = "v1.4.0"
 _MACROS = ("worth_ms", "teaches")
-_VIEWS = ("impressions", "satisfied", "teaching_pages", "arrivals")
+_VIEWS = ("impressions", "satisfied", "teaching_pages", "arrivals", "preferences")
 _TABLES = (
     *(
         "pairs",

@@ -219,9 +219,18 @@ with told as (
     where kind in ('click', 'dwell', 'add_to_cart', 'purchase') and doc_id is not null group by query_id
 )
 select query_key, person, epoch_ms(ts) as ts_ms, hit_ids[:50] as documents, ranks[:50] as ranks,
-       coalesce(clicked, []) as clicked, grid, count(*) over () as pages
+       coalesce(clicked, []) as clicked, grid, f.query_id is not null as fair, count(*) over () as pages
 from shown left join clicks using (query_id) anti join bots on person = user_key
+     left join (select query_id from preferences) f using (query_id)
 order by ts desc, query_id limit {limit:d}
+"""
+_PREFERENCES = """
+select query_key, upper, lower, count(*) filter (lower_clicked and not upper_clicked) as preferred, count(*) as pages
+from preferences where person is null or person not in (
+    select user_key from excluded_users
+    where user_key is not null
+      and run_id = (select run_id from training_runs semi join pairs using (run_id) order by started_at desc limit 1)
+) group by query_key, upper, lower order by pages desc, query_key, upper, lower limit {limit:d}
 """
 _LEARNED = """
 select query_key, doc_id, posterior, label from pairs
@@ -263,8 +272,16 @@ def people_sums(*, satisfied_ms: int) -> str:
 
 def pages_seen(limit: int) -> str:
     """The `limit` newest pages that teach: query_key, person, ts_ms, documents, ranks (null: 1, 2, ...), clicked, grid,
-    pages (all)."""
+    fair (two neighbours stood in a random order), pages (all)."""
     return _PAGES.format(limit=limit)
+
+
+def preferences(limit: int) -> str:
+    """What people preferred of neighbours in a random order, in at most `limit` rows.
+
+    Columns: query_key, upper, lower, preferred (pages with a click on the lower alone), pages.
+    """
+    return _PREFERENCES.format(limit=limit)
 
 
 def pairs_learned(limit: int) -> str:

@@ -29,6 +29,7 @@ STEPS = (
     "010_satisfied",
     "011_records",
     "018_marked",
+    "019_fair_pairs",
     "020_readings",
 )
 
