@@ -14,6 +14,11 @@ import numpy as np
 from flywheel.clicks.evidence import Counts, Evidence, Floats
 
 MIN_CLICKS = 100.0
+GROUPS = ((2, 2), (3, 3), (4, 6), (7, 10))
+"""Ranks that are checked together: single low ranks have too few clicks."""
+CAUSED = 0.06
+"""So much too high moves read low ranks that clicks caused themselves, in our simulation."""
+_DOUBT = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,48 @@ class Harvest:
     standard_error: Floats
     pairs: int
     clicks: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Ranks `first` to `last`: how much they are looked at relative to rank 1, by the click model and by documents
+    that moved, with the latter's standard error."""
+
+    first: int
+    last: int
+    model: float
+    moved: float
+    error: float
+
+    def __str__(self) -> str:
+        ranks = f"rank {self.first}" if self.first == self.last else f"ranks {self.first} to {self.last}"
+        weighs = "clicks there weigh too much" if self.moved > self.model else "clicks there weigh too little"
+        return (
+            f"examination of {ranks} is {self.model:.2f} of rank 1 in the click model, and {self.moved:.2f} ± "
+            f"{self.error:.2f} by documents that moved: {weighs}, unless clicks caused the moves"
+        )
+
+
+def doubts(examination: Floats, found: Harvest) -> tuple[Doubt, ...]:
+    """Where the click model's `examination` (ranks,), relative to rank 1, is not that of documents that moved.
+
+    Each of `GROUPS` is a mean by precision. Its error is as if the errors of its ranks were one, since all of them are
+    relative to the same rank 1. A group is in doubt beyond 2.5 errors, upwards only beyond what moves that clicks
+    caused explain too. It is a warning and no more: nobody knows here what caused the moves.
+    """
+    told = []
+    ranks = min(len(examination), len(found.examination))
+    for first, last in GROUPS:
+        at = np.arange(first - 1, min(last, ranks))
+        at = at[np.isfinite(found.standard_error[at]) & (found.standard_error[at] > 0)]
+        if not len(at):
+            continue
+        weight = found.standard_error[at] ** -2.0
+        weight = weight / weight.sum()
+        model, moved, error = (float(weight @ of[at]) for of in (examination, found.examination, found.standard_error))
+        if model - moved > _DOUBT * error or moved - model > _DOUBT * error + CAUSED:
+            told.append(Doubt(first, last, model, moved, error))
+    return tuple(told)
 
 
 def harvest(evidence: Evidence, max_rank: int = 20, iterations: int = 200) -> Harvest | None:

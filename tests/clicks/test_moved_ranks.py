@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flywheel.clicks.evidence import Evidence
-from flywheel.clicks.moved_ranks import harvest
+from flywheel.clicks.moved_ranks import CAUSED, Harvest, doubts, harvest
 from flywheel.rehearsal.people import SILENT, People
 
 QUERIES, K = 60, 10
@@ -58,3 +58,41 @@ def test_nothing_is_said_where_nothing_moved() -> None:
     """A ranking that stands still is no intervention; nor are a hundred pages."""
     assert harvest(searched(0, moves=False)) is None
     assert harvest(searched(0, 100)) is None
+
+
+def told(seed: int, model: np.ndarray, sessions: int = 20_000) -> list[tuple[int, int]]:
+    """The ranks in doubt in a world whose examination is 1 / rank."""
+    found = harvest(searched(seed, sessions))
+    assert found is not None
+    return [(doubt.first, doubt.last) for doubt in doubts(model, found)]
+
+
+def test_a_model_that_is_right_is_seldom_doubted() -> None:
+    """In 60 worlds whose documents moved by lot, at most three doubt the examination that made the clicks."""
+    assert sum(bool(told(seed, ROOT, 6_000)) for seed in range(60)) <= 3
+
+
+def test_low_ranks_that_the_model_forgets_are_doubted() -> None:
+    """Ranks 7 to 10 at a fiftieth instead of a tenth, and rank 2 at 0.9, are both named, and nothing else is."""
+    forgotten = np.where(np.arange(1, K + 1) >= 7, 0.02, ROOT)
+    assert sum(told(seed, forgotten, 100_000) == [(7, 10)] for seed in range(5)) >= 3
+    steep = np.where(np.arange(1, K + 1) == 2, 0.9, ROOT)
+    assert told(0, steep) == [(2, 2)]
+
+
+def test_what_moves_that_clicks_caused_explain_is_no_doubt() -> None:
+    """Low ranks that moved documents read 0.06 too high, as clicks that move documents make them, are let pass."""
+    rank = np.arange(1, K + 1)
+    error = np.append(0.0, np.full(K - 1, 0.005))
+    caused = Harvest(np.where(rank >= 4, ROOT + CAUSED, ROOT), error, 100, 1_000.0)
+    assert doubts(ROOT, caused) == ()
+    lower = Harvest(np.where(rank >= 4, ROOT - CAUSED, ROOT), error, 100, 1_000.0)
+    assert [(doubt.first, doubt.last) for doubt in doubts(ROOT, lower)] == [(4, 6), (7, 10)]
+    assert "ranks 7 to 10" in str(doubts(ROOT, lower)[1])
+    assert "unless clicks caused the moves" in str(doubts(ROOT, lower)[1])
+
+
+def test_ranks_that_nothing_moved_to_are_not_doubted() -> None:
+    """NaN, and a page shorter than the ranks that are checked, give no doubt."""
+    unknown = Harvest(np.append(1.0, np.full(3, np.nan)), np.append(0.0, np.full(3, np.nan)), 9, 200.0)
+    assert doubts(np.ones(10), unknown) == ()

@@ -5,6 +5,7 @@ A run writes once. All questions read what it wrote.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from flywheel.clicks.dwell import Threshold
 from flywheel.clicks.evidence import Collected, ExcludedUser
 from flywheel.clicks.examination import MAX_RANK, place_name
 from flywheel.clicks.model import CONTEXTS, ClickModel, Curve
-from flywheel.clicks.moved_ranks import harvest
+from flywheel.clicks.moved_ranks import Harvest, doubts, harvest
 from flywheel.clicks.pairs import COUNTS, Pairs
 from flywheel.store.schema.database import Database
 
@@ -57,6 +58,23 @@ FROM pairs p LEFT JOIN training_runs r USING (run_id)
 WHERE (p.query_key = $query OR p.query = $query) AND p.doc_id = $document
 ORDER BY r.started_at DESC NULLS LAST, p.run_id DESC
 """
+
+
+# The latest run with a click model: whether how clicks end goes with relevance, and the limit that most dwells have.
+_DWELL = """
+WITH run AS (SELECT m.* FROM click_models m JOIN training_runs r USING (run_id) ORDER BY r.started_at DESC LIMIT 1)
+SELECT any_value(ends_relevant) <> any_value(ends_irrelevant),
+       arg_max(d.satisfied_ms, d.dwells) FILTER (d.source <> 'none' AND d.segment NOT LIKE '%until the next act')
+FROM run LEFT JOIN dwell_thresholds d USING (run_id) HAVING count(ends_relevant) > 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DwellTold:
+    """Whether how clicks end goes with relevance, and from which dwell on they satisfied; None: no dwells are sent."""
+
+    separates: bool
+    satisfied_ms: int | None
 
 
 class PairTable:
@@ -146,6 +164,12 @@ class PairTable:
         answers: list[dict[str, Any]] = self._table(_WHY, {"query": query, "document": doc_id}).to_pylist()
         return answers
 
+    def dwell_told(self) -> DwellTold | None:
+        """What the latest run found about dwell; None where no run kept it."""
+        with self._database.read() as con:
+            rows = con.execute(_DWELL).fetchall()
+        return DwellTold(*rows[0]) if rows else None
+
     def prune(self, keep: int) -> int:
         """Drop the ambiguous pairs of all but the latest `keep` runs. Returns how many. Labels stay."""
         with self._database.write() as con:
@@ -212,12 +236,27 @@ def _model(run_id: str, model: ClickModel, collected: Collected | None) -> pa.Ta
         "moved": None if collected is None else collected.evidence.moved(),
         "moved_examination": None if harvested is None else harvested.examination.tolist(),
         "moved_error": None if harvested is None else harvested.standard_error.tolist(),
-        "warnings": list(model.warnings),
+        "ends_relevant": model.curve.ends_relevant.tolist(),
+        "ends_irrelevant": model.curve.ends_irrelevant.tolist(),
+        "warnings": [*model.warnings, *_doubts(model, harvested)],
     }
     kinds = {name: pa.float64() for name in ("after_irrelevant", "after_relevant", "after_skip")}
-    kinds |= {name: pa.list_(pa.float64()) for name in ("moved_examination", "moved_error")}
+    kinds |= {
+        name: pa.list_(pa.float64())
+        for name in ("moved_examination", "moved_error", "ends_relevant", "ends_irrelevant")
+    }
     kinds |= {"moved": pa.int64(), "warnings": pa.list_(pa.string())}
     return pa.table({name: pa.array([value], kinds.get(name)) for name, value in row.items()})
+
+
+def _doubts(model: ClickModel, harvested: Harvest | None) -> list[str]:
+    """Warnings where examination is not that of documents that moved; contexts count as often as they occurred."""
+    if harvested is None:
+        return []
+    curve = model.curve
+    shown = curve.impressions[:MAX_RANK].sum(axis=1)
+    rate = (curve.relevant[:MAX_RANK] * curve.impressions[:MAX_RANK]).sum(axis=1) / np.maximum(shown, 1e-9)
+    return [str(doubt) for doubt in doubts(rate / rate[0], harvested)] if rate[0] > 0 else []
 
 
 def _dwell(run_id: str, found: tuple[Threshold, ...]) -> pa.Table:
