@@ -18,6 +18,7 @@ from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.experiments.director import Director
 from flywheel.experiments.frozen import check, frozen_of
 from flywheel.experiments.lineup import Lineup
+from flywheel.experiments.metric import fixed
 from flywheel.experiments.shadow_stage import ShadowStage, shadow_policy
 from flywheel.experiments.stages import live_stages
 from flywheel.gates.judged import policy_of
@@ -144,7 +145,15 @@ def _director(parts: Parts, lineup: Lineup) -> Director:
     store, config, policy = parts.store, parts.config, policy_of(parts.config)
     stages = live_stages(store.tally, config, policy)
     stages["shadow"] = ShadowStage(store, shadow_policy(config), lineup.side, stopping=parts.stop.is_set)
-    return Director(store, config.promotion, stages, policy, ready=lineup.make_ready, now_ms=now_ms)
+    return Director(
+        store,
+        config.promotion,
+        stages,
+        policy,
+        ready=lineup.make_ready,
+        now_ms=now_ms,
+        judged_by=lambda from_ms: fixed(store, config, from_ms),
+    )
 
 
 def run_daemon(home: Path, environ: Mapping[str, str]) -> int:

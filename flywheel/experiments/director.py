@@ -34,6 +34,7 @@ class Director:
     Args:
         stages: by name, all of `settings.stages` except `offline`, and `confirmation`.
         ready: loads a version and fills its index before it is served; raises OSError or ValueError.
+        judged_by: at an event time, what a stage's progress keeps of the metric that judges it.
 
     Raises:
         ConfigError: a configured stage is missing in `stages`.
@@ -48,12 +49,13 @@ class Director:
         *,
         ready: Callable[[str], None],
         now_ms: Callable[[], int],
+        judged_by: Callable[[int], dict[str, Any]] = lambda from_ms: {},  # noqa: ARG005 - as the stage has it
     ) -> None:
         missing = [name for name in settings.stages if name != "offline" and name not in stages]
         if missing:
             raise ConfigError(f"promotion.stages names {', '.join(missing)}; there are {', '.join(stages)}")
         self._store, self._settings, self._stages, self._policy = store, settings, stages, policy
-        self._ready, self._now_ms = ready, now_ms
+        self._ready, self._now_ms, self._judged_by = ready, now_ms, judged_by
         self.listeners: list[Callable[[str], None]] = []
         """Told each new champion, after its decision stands in the database."""
         self._looked: tuple[str, int, int] | None = None
@@ -115,7 +117,8 @@ class Director:
             alpha = self._settings.rollback_alpha
         elif self._follower(stage) is None:
             alpha = ErrorBudget(alpha=self._settings.alpha).next_alpha(self._store.decisions.spent(), from_ms)
-        return {"alpha": alpha, "share": shares.get(stage), "progress": {FROM: from_ms, "ramp_since_ms": from_ms}}
+        progress = {FROM: from_ms, "ramp_since_ms": from_ms, **self._judged_by(from_ms)}
+        return {"alpha": alpha, "share": shares.get(stage), "progress": progress}
 
     def _look(self, row: Experiment) -> bool:
         feedback = self._store.feedback

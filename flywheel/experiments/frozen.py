@@ -80,7 +80,7 @@ class FrozenWatch:
         self._store.tally.advance(self._comparison(self._wanted), until_ms)
         tallied = self._store.tally.sums(name)
         days = max(0.0, (until_ms - (tallied.first_ms or until_ms)) / DAY_MS)
-        evidence = arms(self._policy.live_metric, dict.fromkeys(ROLES, 1.0))(tallied, days)
+        evidence = arms(dict.fromkeys(ROLES, 1.0))(tallied, days, self._policy.live_metric)
         decision = decide_live(evidence, self._policy, LEVEL)
         with self._store.database.write():
             look = {"primary": decision.evidence.get("primary"), "users": dict(evidence.users), "days": days}

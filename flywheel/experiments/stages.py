@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flywheel.experiments import outcomes
+from flywheel.experiments.metric import METRIC
 from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.live import LiveEvidence, decide_live, decide_rollback
 from flywheel.settings.load import Config
@@ -44,7 +45,8 @@ class Stage(Protocol):
         """The figures behind a decision, as rows of `ab_outcomes`; those of the next look replace them."""
 
 
-EvidenceOf = Callable[[Tallied, float], LiveEvidence]
+EvidenceOf = Callable[[Tallied, float, str], LiveEvidence]
+"""Of the sums, the days and the live metric."""
 Decide = Callable[[LiveEvidence, PromotionPolicy, float], GateDecision]
 
 
@@ -74,8 +76,9 @@ class TalliedStage:
         since_ms = max(int(experiment.progress.get(FROM, 0)), tallied.first_ms or until_ms)
         days = max(0.0, (until_ms - since_ms) / DAY_MS)
         looks = tuple(Look(**look) for look in experiment.progress.get("looks", ()))
-        evidence = dataclasses.replace(self.evidence_of(tallied, days), looks=looks)
-        decision = self.decide(evidence, self.policy, alpha)
+        policy = self.policy_of(experiment)
+        evidence = dataclasses.replace(self.evidence_of(tallied, days, policy.live_metric), looks=looks)
+        decision = self.decide(evidence, policy, alpha)
         counted = {"until_ms": until_ms, "pages": tallied.pages, "over_cap": tallied.over_cap}
         return dataclasses.replace(decision, evidence={**decision.evidence, **counted, "anonymous": tallied.anonymous})
 
@@ -85,7 +88,12 @@ class TalliedStage:
 
     def outcomes(self, experiment: Experiment, decision: GateDecision, now_ms: int) -> list[Outcome]:
         """A row for each metric."""
-        return outcomes.live(experiment, decision, self.policy, now_ms)
+        return outcomes.live(experiment, decision, self.policy_of(experiment), now_ms)
+
+    def policy_of(self, experiment: Experiment) -> PromotionPolicy:
+        """The policy with the metric that was fixed when the experiment began, whatever the settings say by now."""
+        named = experiment.progress.get(METRIC, {}).get("live_metric", self.policy.live_metric)
+        return dataclasses.replace(self.policy, live_metric=named)
 
 
 def live_stages(tally: Tally, config: Config, policy: PromotionPolicy) -> dict[str, Stage]:
@@ -101,31 +109,31 @@ def live_stages(tally: Tally, config: Config, policy: PromotionPolicy) -> dict[s
             from_ms=int(experiment.progress.get(FROM, 0)) if tagged else 0,
             tagged=tagged,
             spellings=spellings,
-            satisfied_ms=signals.satisfied_ms,
+            satisfied_ms=int(experiment.progress.get(METRIC, {}).get("satisfied_ms", signals.satisfied_ms)),
             cap=settings.user_pages,
         )
 
-    def preferred(found: Tallied, days: float) -> LiveEvidence:
-        by_click = policy.live_metric == "ctr"
+    def preferred(found: Tallied, days: float, live_metric: str) -> LiveEvidence:
+        by_click = live_metric == "ctr"
         preference = found.preference_clicks if by_click else found.preference
         return LiveEvidence(preference=preference, crossed=found.crossed, days=days)
 
     share = settings.observe_share
     asked = None if share is None else {"champion": 1 - share, "challenger": share}
-    split = arms(policy.live_metric, dict.fromkeys(ROLES, 1.0))
+    split = arms(dict.fromkeys(ROLES, 1.0))
     confirmation = dataclasses.replace(policy, max_days=settings.holdback_days)
     return {
         "interleaving": TalliedStage(tally, compared(tagged=False), preferred, policy),
         "split": TalliedStage(tally, compared(tagged=False), split, policy),
-        "observe": TalliedStage(tally, compared(tagged=True), arms(policy.live_metric, asked or {}), policy),
+        "observe": TalliedStage(tally, compared(tagged=True), arms(asked or {}), policy),
         CONFIRMATION: TalliedStage(tally, compared(tagged=False), split, confirmation, decide_rollback),
     }
 
 
-def arms(live_metric: str, shares: Mapping[str, float]) -> EvidenceOf:
+def arms(shares: Mapping[str, float]) -> EvidenceOf:
     """A function that makes evidence of two arms' sums; without `shares` there is no sample ratio check."""
 
-    def evidence_of(found: Tallied, days: float) -> LiveEvidence:
+    def evidence_of(found: Tallied, days: float, live_metric: str) -> LiveEvidence:
         return LiveEvidence(
             metrics=found.metrics,
             steady=found.steady.get(live_metric),

@@ -1,0 +1,104 @@
+"""What judges a live experiment is fixed before its first page, by what the feedback before it supports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from flywheel.events import Kind
+from flywheel.experiments.metric import fixed
+from flywheel.experiments.stages import live_stages
+from flywheel.gates.judged import policy_of
+from flywheel.settings.load import Config, parse
+from flywheel.store import Store
+from flywheel.store.evaluation.experiments import Experiment
+from flywheel.store.training.runs import TrainingRun
+from tests.experiments.live_world import BETTER, EQUAL, World, settings
+from tests.experiments.shadow_world import insert
+from tests.store.make import HOUR, NOW, batch, event, query
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "home.duckdb", memory_gb=0.5, threads=1) as opened:
+        yield opened
+
+
+APART, ALIKE = ([0.6, 0.3, 0.1], [0.2, 0.3, 0.5]), ([0.3, 0.4, 0.3], [0.3, 0.4, 0.3])
+
+
+def learned(store: Store, ends: tuple[list[float], list[float]], segment: str = "long document, short query") -> None:
+    """A run whose click model found these ends, by a limit of 12 seconds for most dwells."""
+    store.runs.start(TrainingRun("r", "manual", "adapter", "done", 0), "me")
+    kept = {"run_id": ["r"], "scheme": ["rank"], "iterations": [9], "converged": [True], "gain": [9.0]}
+    kept |= {"separable": [True], "warnings": pa.array([[]], pa.list_(pa.string()))}
+    insert(store, "click_models", pa.table({**kept, "ends_relevant": [ends[0]], "ends_irrelevant": [ends[1]]}))
+    limits = {"run_id": ["r", "r"], "segment": [segment, "few"], "bounce_ms": [2_000, 1], "satisfied_ms": [12_000, 99]}
+    insert(store, "dwell_thresholds", pa.table({**limits, "dwells": [900, 9], "source": ["quarters", "none"]}))
+
+
+def votes(store: Store, share: float) -> None:
+    """200 pages with a click, of which a share has a thumb up."""
+    pages = [query(f"q{n}", NOW - HOUR, client_key=f"c{n}") for n in range(200)]
+    acts = [event(f"e{n}", query_id=f"q{n}") for n in range(200)]
+    acts += [event(f"v{n}", kind=Kind.THUMBS_UP, query_id=f"q{n}") for n in range(int(200 * share))]
+    store.feedback.ingest(batch(queries=pages, events=acts), "c", NOW)
+
+
+def chosen(store: Store, config: Config | None = None) -> tuple[str, int]:
+    told = fixed(store, config or Config(), NOW)["metric"]
+    assert told["why"]
+    return told["live_metric"], told["satisfied_ms"]
+
+
+def test_where_dwell_goes_with_relevance_its_own_limit_satisfies(store: Store) -> None:
+    """Not 30 seconds, but the limit that most of this installation's dwells have."""
+    learned(store, APART)
+    assert chosen(store) == ("satisfied_ctr", 12_000)
+
+
+@pytest.mark.parametrize(("share", "metric"), [(0.2, "satisfied_ctr"), (0.02, "ctr"), (0.0, "ctr")])
+def test_where_it_does_not_votes_satisfy_or_clicks_are_all_there_is(store: Store, share: float, metric: str) -> None:
+    """One page in twenty with a vote, a cart or a purchase is enough, and then no dwell, however long, satisfies."""
+    learned(store, ALIKE)
+    votes(store, share)
+    found, satisfied_ms = chosen(store)
+    assert found == metric
+    if metric == "satisfied_ctr":
+        assert satisfied_ms > 7 * 24 * HOUR
+
+
+def test_without_measured_dwells_none_satisfies(store: Store) -> None:
+    """What people do next ends a click in training; as a limit for dwells that nobody sends it would satisfy nobody."""
+    learned(store, APART, segment="long document, short query, until the next act")
+    assert chosen(store)[0] == "ctr"
+
+
+def test_what_ops_set_stands(store: Store) -> None:
+    """A limit or a metric in the settings counts whatever the feedback says, and so does the default before any run."""
+    assert chosen(store) == ("satisfied_ctr", 30_000)
+    learned(store, ALIKE)
+    assert chosen(store, parse({"signals": {"satisfied_ms": 7_000}})) == ("satisfied_ctr", 7_000)
+    assert chosen(store, parse({"promotion": {"live_metric": "ctr"}}))[0] == "ctr"
+
+
+def test_the_metric_of_a_live_experiment_never_changes(tmp_path: Path) -> None:
+    """Begun on clicks, a split is decided by clicks, though settings and feedback would now have it otherwise."""
+    with Store.open(tmp_path / "x.duckdb", memory_gb=0.5, threads=1) as store:
+        world = World(store, settings("split"), {"v0": EQUAL, "v1": BETTER})
+        by_clicks = {"live_metric": "ctr", "satisfied_ms": 5, "why": "a test"}
+        world.director._judged_by = lambda from_ms: {"metric": by_clicks}
+        world.queue("v1", "split")
+        world.live_through(3)
+        row = store.experiments.live() or store.experiments.all()[-1]
+        assert row.progress["metric"] == by_clicks
+        stage = live_stages(store.tally, world.config, policy_of(world.config))["split"]
+        decision = stage.verdict(row, world.now_ms(), 0.1)
+        assert "ctr" in decision.reasons[0] or "ctr" in str(decision.evidence["primary"])
+        assert "satisfied_ctr" not in str(decision.evidence["primary"])
+        other = Experiment("e", "v1", "v0", "split", 0)
+        assert stage.policy_of(row).live_metric == "ctr"  # type: ignore[attr-defined]
+        assert stage.policy_of(other).live_metric == "satisfied_ctr"  # type: ignore[attr-defined]
