@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from flywheel.experiments.metric import METRIC
 from flywheel.experiments.shadow import Shadow, Side
 from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.shadow import PageRules, ShadowPolicy
@@ -67,7 +69,10 @@ class ShadowStage:
         return outcomes.shadow(experiment.experiment_id, evidence, decision.reasons, now_ms)
 
     def _shadow(self, experiment: Experiment) -> Shadow:
-        return Shadow(self._store.shadows, experiment.experiment_id, self._policy, self._seconds)
+        reading = self._policy.reading
+        satisfied_ms = int(experiment.progress.get(METRIC, {}).get("satisfied_ms", reading.satisfied_ms))
+        policy = replace(self._policy, reading=replace(reading, satisfied_ms=satisfied_ms))
+        return Shadow(self._store.shadows, experiment.experiment_id, policy, self._seconds)
 
 
 def shadow_policy(config: Config) -> ShadowPolicy:

@@ -5,10 +5,12 @@ It does not say whether to retrain; `flywheel.gates.triggers` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from flywheel.experiments.metric import METRIC, fixed
 from flywheel.gates.judged import JudgedSet
 from flywheel.gates.triggers import Measurements
 from flywheel.settings.load import Config
@@ -48,15 +50,16 @@ class Meter:
         trained = [run for run in runs if run.state in {"done", "refused"}]
         until = self._store.feedback.watermark_ms()
         since = max((run.until_ms or 0 for run in trained), default=0)
-        now, before = self._rates(until - WEEK_MS, until), self._rates(until - 2 * WEEK_MS, until - WEEK_MS)
+        metric = fixed(self._store, self._config, until)[METRIC]
+        now, before = (self._rates(until - (ago + 1) * WEEK_MS, until - ago * WEEK_MS, metric) for ago in (0, 1))
         golden = self._golden_now()
         promoted = None if golden is None else self._golden_at_promotion(golden, now_ms)
         return Measurements(
             new_pairs=Novelty(self._store.database).new_pairs(since, until),
             waiting_pages=self._store.traffic.pages_since(until),
             watermark_minutes=self._config.signals.watermark_minutes,
-            satisfied_ctr=now.satisfied_ctr,
-            satisfied_ctr_before=before.satisfied_ctr,
+            satisfied_ctr=_judged_by(metric, now),
+            satisfied_ctr_before=_judged_by(metric, before),
             ctr=now.ctr,
             drift=self._drift(since, until),
             golden_now=golden,
@@ -67,8 +70,9 @@ class Meter:
             paused=self._paused(),
         )
 
-    def _rates(self, from_ms: int, until_ms: int) -> PageRates:
-        return self._store.traffic.rates(from_ms, until_ms, satisfied_ms=self._config.signals.satisfied_ms)
+    def _rates(self, from_ms: int, until_ms: int, metric: Mapping[str, Any]) -> PageRates:
+        """Rates of pages by the same rule in both weeks."""
+        return self._store.traffic.rates(from_ms, until_ms, satisfied_ms=metric["satisfied_ms"])
 
     def _drift(self, since: int, until: int) -> float | None:
         """Distance between the queries since the last training and those of the week before it."""
@@ -102,3 +106,8 @@ class Meter:
             first = {"champion": champion, _METRIC: now}
             self._store.state.set(_FIRST_GOLDEN, first, now_ms)
         return float(first[_METRIC])
+
+
+def _judged_by(metric: Mapping[str, Any], rates: PageRates) -> float | None:
+    """Share of pages that satisfied; where none can be told, with a click."""
+    return rates.ctr if metric["live_metric"] == "ctr" else rates.satisfied_ctr

@@ -12,6 +12,7 @@ from flywheel.events import Kind
 from flywheel.experiments.metric import fixed
 from flywheel.experiments.stages import live_stages
 from flywheel.gates.judged import policy_of
+from flywheel.learning.measure import Meter
 from flywheel.settings.load import Config, parse
 from flywheel.store import Store
 from flywheel.store.evaluation.experiments import Experiment
@@ -102,3 +103,17 @@ def test_the_metric_of_a_live_experiment_never_changes(tmp_path: Path) -> None:
         other = Experiment("e", "v1", "v0", "split", 0)
         assert stage.policy_of(row).live_metric == "ctr"  # type: ignore[attr-defined]
         assert stage.policy_of(other).live_metric == "satisfied_ctr"  # type: ignore[attr-defined]
+
+
+def test_the_trigger_goes_by_what_the_feedback_supports(store: Store) -> None:
+    """A fall is measured in satisfied pages where something tells what satisfies, else in pages with a click."""
+    votes(store, 0.02)
+
+    def measured() -> float | None:
+        meter = Meter(store, Config(), judged_sets=list, ranker=lambda _: list, paused=lambda: False)  # type: ignore[arg-type,return-value]
+        return meter.measure(NOW).satisfied_ctr
+
+    store.feedback.ingest(batch(queries=[query("last", NOW + 60_000)], start=999), "c", NOW + HOUR)
+    assert measured() == pytest.approx(0.02, abs=0.005)
+    learned(store, ALIKE)
+    assert measured() == pytest.approx(1.0, abs=0.01)

@@ -201,7 +201,8 @@ def _curve(con: duckdb.DuckDBPyConnection, run_id: str) -> dict[str, Any]:
     """Register the run's curve (satisfied clicks by rank) as a table `curve`; returns the parameters for it."""
     curve = con.sql(sql.CURVE, params={"run": run_id}).to_arrow_table()
     good, bad = con.execute(sql.ENDS, {"run": run_id}).fetchall()[0]
-    ends = {"relevant": good, "irrelevant": bad, "examination": 1.0}
+    # where dwell is noise it may come out the other way round: relevance never makes a click end worse
+    ends = {"relevant": max(good, bad), "irrelevant": bad, "examination": 1.0}
     for name, share in ends.items():
         values = curve[name].to_numpy() * share
         curve = curve.set_column(curve.column_names.index(name), name, pa.array(values, pa.float64()))
