@@ -1,7 +1,7 @@
 """Decodes the bytes of one message to one record, or raises `Undecodable` with the reason.
 
-It does no I/O. It is lenient, because the samples of UBI break its published schemas. It hashes the ids of people, so
-that no later part ever sees them.
+It does no I/O. It is lenient, because the samples of UBI break its published schemas. It hashes the ids of people and
+of their sessions and takes personal data out of query texts, so that no later part ever sees them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from consumers.redact import redacted
 from consumers.wire import (
     Attributes,
     Id,
@@ -63,6 +64,7 @@ class Decoder:
             raise ValueError(f"signals.action_names: {error}; choose from {', '.join(Kind)}") from error
         self._ordinal_base = signals.ordinal_base
         self._hash_id = lru_cache(_PEOPLE_CACHED)(hash_id)
+        self._redact: Callable[[str], str] = redacted if signals.redact else str
         self.max_bytes = max_bytes
         self._query = msgspec.json.Decoder(WireQuery)
         self._event = msgspec.json.Decoder(WireEvent)
@@ -90,11 +92,11 @@ class Decoder:
         extra = wire.query_attributes or _NO_PAGE
         return Query(
             query_id=query_id,
-            text=read_text(wire.user_query, MAX_QUERY),
+            text=self._redact(read_text(wire.user_query, MAX_QUERY)),
             timestamp_ms=read_timestamp(sent_ms if wire.timestamp in (None, "") else wire.timestamp, "timestamp"),
             client_key=self._person(wire.client_id, extra.client_id, "client_id"),
             user_key=self._person(wire.user_id, extra.user_id, "user_id"),
-            session_id=_first(wire.session_id, extra.session_id, "session_id"),
+            session_id=self._person(wire.session_id, extra.session_id, "session_id"),
             hit_ids=hit_ids,
             model_version=read_id(extra.model_version, "model_version"),
             experiment_id=read_id(extra.experiment_id, "experiment_id"),
@@ -139,7 +141,7 @@ class Decoder:
             dwell_ms=dwell_ms,
             client_key=self._person(wire.client_id, attributes.client_id, "client_id"),
             user_key=self._person(wire.user_id, attributes.user_id, "user_id"),
-            session_id=_first(wire.session_id, attributes.session_id, "session_id"),
+            session_id=self._person(wire.session_id, attributes.session_id, "session_id"),
         )
 
     def document(self, value: bytes, sent_ms: int | None = None) -> Document:

@@ -37,6 +37,8 @@ COMMANDS = {
     "export": "flywheel.commands.export:export",
     "simulate": "flywheel.commands.simulate:simulate",
     "erase-user": "flywheel.commands.erase_user:erase_user",
+    "backup": "flywheel.commands.keeping.backup:backup",
+    "restore": "flywheel.commands.keeping.backup:restore",
 }
 
 _OURS = {"flywheel", "consumers", "trainer"}

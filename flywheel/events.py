@@ -37,8 +37,8 @@ class Coordinates:
 class Query:
     """One page of results as it was shown: `hit_ids[0]` is rank 1.
 
-    `client_key` and `user_key` are keyed hashes, never the ids that arrived. `teams` names, for an interleaved page,
-    the ranker ("champion" or "challenger") that drafted each hit, or "both" where they agree.
+    `client_key`, `user_key` and `session_id` are keyed hashes, never the ids that arrived. `teams` names, for an
+    interleaved page, the ranker ("champion" or "challenger") that drafted each hit, or "both" where they agree.
     """
 
     query_id: str

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder, Undecodable
+from flywheel.daemon import backups
 from flywheel.daemon import doctor as checkup
+from flywheel.daemon.erasing import Eraser
 from flywheel.events import Batch, Coordinates, Document
 from flywheel.experiments import director as experiment
 from flywheel.experiments import frozen
@@ -51,6 +54,7 @@ class Installation:
     hash_id: Callable[[str], str]
     titles: TitleCache
     now_ms: Callable[[], int]
+    eraser: Eraser
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class LocalOperations:
             "experiment": None if tried is None else _plain(tried),
             "experiments": experiment.report(store),
             "frozen": frozen.report(store, self._in.config.promotion),
+            "erasure": self._in.eraser.status(),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
         return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
@@ -214,8 +219,13 @@ class LocalOperations:
         return sorted(self._in.store.pairs.trained_documents())
 
     def erase_user(self, user_id: str) -> Json:
-        erased = self._in.store.erasure.erase_user([self._in.hash_id(user_id)], [user_id])
-        return {**_plain(erased), "total": erased.total}
+        try:
+            return self._in.eraser.erase(user_id)
+        finally:
+            self._in.store.analytics.outdate()
+
+    def backup(self, path: str) -> Json:
+        return backups.backup(self._in.home, self._in.store.database, Path(path), self._in.now_ms())
 
     def doctor(self) -> list[Json]:
         return checkup.run(self._in.home, self._in.config, self._in.store, self._in.registry)

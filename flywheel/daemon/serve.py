@@ -248,7 +248,8 @@ class Daemon:
             self._worker.request(answer.trigger)
 
     def _publish(self) -> None:
-        self._in.store.analytics.publish(self._now_ms())
+        if not self._in.eraser.finish():
+            self._in.store.analytics.publish(self._now_ms())
 
     def _index_step(self) -> float:
         champion = self._in.store.models.aliases()[CHAMPION]

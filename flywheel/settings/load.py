@@ -17,6 +17,7 @@ from flywheel.settings.sections import (
     Analytics,
     Exploration,
     Kafka,
+    Keeping,
     Limits,
     Promotion,
     Retrain,
@@ -34,6 +35,7 @@ __all__ = [
     "ConfigError",
     "Exploration",
     "Kafka",
+    "Keeping",
     "Limits",
     "Promotion",
     "Retrain",
@@ -69,6 +71,7 @@ class Config(Section):
     limits: Limits = Limits()
     serving: Serving = Serving()
     analytics: Analytics = Analytics()
+    keeping: Keeping = Keeping()
     tracking: Tracking = Tracking()
 
 

@@ -79,6 +79,9 @@ class Signals(Section):
     user_cap: float = Field(3.0, gt=0, description="impressions of one pair by one user that count")
     user_share: float = Field(0.2, gt=0, le=1, description="share of a query's evidence that one user carries at most")
     session_context: bool = Field(True, description="let clicks further up the page change what a non-click means")
+    redact: bool = Field(
+        True, description="take e-mail addresses, card and phone numbers and tokens out of query texts that are stored"
+    )
 
 
 class Retrain(Section):
@@ -275,6 +278,21 @@ class Serving(Section):
 
 class Analytics(Section):
     publish_seconds: float = Field(60.0, gt=0, description="how often analytics/ is renewed")
+    group: str = Field("", description="system group that may read analytics/; empty: nobody but the home's owner")
+
+
+class Keeping(Section):
+    feedback_days: float | None = Field(
+        None, gt=0, description="age at which pages and events are deleted; unset: never"
+    )
+    letter_days: float = Field(30.0, gt=0, description="age at which unreadable messages are deleted")
+    snapshot_days: float = Field(30.0, gt=0, description="age at which training snapshots are deleted")
+    model_days: float | None = Field(
+        None, gt=0, description="age at which models that serve no more are deleted; unset: never"
+    )
+    erasure_key_file: Path | None = Field(
+        None, description="key of the log of erasures, outside the home; unset: ~/.config/flywheel/erasure.key"
+    )
 
 
 class Tracking(Section):

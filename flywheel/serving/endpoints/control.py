@@ -60,6 +60,10 @@ class EraseUser(Body):
     user_id: str = _WORD
 
 
+class BackupTo(Body):
+    path: str = Field(min_length=1, max_length=4_000)
+
+
 class Statement(Body):
     statement: str = Field(min_length=1, validation_alias=AliasChoices("query", "statement", "sql"))
 
@@ -81,6 +85,7 @@ ALLOWED: dict[str, type[Body]] = {
     "import_records": ImportRecords,
     "import_judged": ImportJudged,
     "erase_user": EraseUser,
+    "backup": BackupTo,
 }
 _LARGE = ("import_records", "import_judged")
 

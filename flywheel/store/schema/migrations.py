@@ -27,6 +27,7 @@ STEPS = (
     "008_outcomes",
     "009_reasons",
     "010_satisfied",
+    "014_keeping",
 )
 
 _CREATE = re.compile(r"((?:^--[^\n]*\n)+)CREATE (TABLE|VIEW) (\w+) \(\n(.*?)^\)", re.M | re.S)
