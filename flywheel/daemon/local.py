@@ -27,6 +27,7 @@ from flywheel.retrieval.registry import Registry
 from flywheel.retrieval.titles import TitleCache
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
+from flywheel.settings.memory import MemoryBudget
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.schema.errors import SqlBusy, SqlRefused
 from flywheel.store.state import PAUSED
@@ -84,9 +85,7 @@ class LocalOperations:
 
     def status(self) -> Json:
         store, live = self._in.store, self._live.status()
-        champion = self._champion()
-        run = store.runs.active()
-        tried = store.experiments.live()
+        champion, run, tried = self._champion(), store.runs.active(), store.experiments.live()
         report = {
             "ingest": {**store.feedback.counts(), **live.pop("ingest")},
             "triggers": self.triggers(),
@@ -101,6 +100,7 @@ class LocalOperations:
             "experiments": experiment.report(store),
             "frozen": frozen.report(store, self._in.config.promotion),
             "erasure": self._in.eraser.status(),
+            "memory": self._memory(champion["version"]),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
         return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
@@ -229,6 +229,11 @@ class LocalOperations:
 
     def doctor(self) -> list[Json]:
         return checkup.run(self._in.home, self._in.config, self._in.store, self._in.registry)
+
+    def _memory(self, champion: str) -> Json:
+        index = self._in.indexers.of(champion).index
+        shares = {"index": 4 * len(index) * index.dimension, "database": self._in.store.database.memory_bytes()}
+        return dict(MemoryBudget(self._in.config.limits.memory_gb).status(shares))
 
     def _champion(self) -> Json:
         model = self._in.store.models.champion()

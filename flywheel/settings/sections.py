@@ -241,6 +241,9 @@ class Limits(Section):
     train_memory_gb: float = Field(8.0, gt=0, description="memory of a training process at most")
     train_threads: int = Field(0, ge=0, description="threads of a training run; 0: all cores but one")
     train_processes: int = Field(0, ge=0, description="processes of the tier full; 0: one for each CUDA device")
+    memory_gb: float | None = Field(
+        None, gt=0, description="memory of the daemon as a whole; unset: 80 % of the machine's or the container's"
+    )
     duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
@@ -249,6 +252,9 @@ class Limits(Section):
     header_seconds: float = Field(10.0, gt=0, description="time that an HTTP request's head may take to arrive")
     requests_per_second: float = Field(
         2_000.0, gt=0, description="HTTP requests of one token, and of one address, that are answered; then 429"
+    )
+    records_per_second: float = Field(
+        5_000.0, gt=0, description="UBI records of one token, and of one address, that are taken over HTTP; then 429"
     )
     idle_seconds: float = Field(15.0, ge=1, description="time that an HTTP connection may be idle between requests")
     stall_seconds: float = Field(60.0, gt=0, description="time that a client may not read before it is left")

@@ -7,8 +7,10 @@ keeps those that it cannot read.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -18,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from flywheel.serving.endpoints import bodies
-from flywheel.serving.endpoints.access.rates import CALLER
+from flywheel.serving.endpoints.access.rates import CALLER, RecordRates
 from flywheel.serving.endpoints.problems import Problem
 from flywheel.serving.services import EventPublisher, NotAcknowledged, TopicKind
 from flywheel.settings.load import Limits, Serving
@@ -42,6 +44,7 @@ def split(body: bytes, media_type: str, most: int) -> list[bytes]:
         Problem: 400 if the body is no JSON, holds no record, or holds one that is no JSON object (the first is named);
             413 if it holds more than `most`.
     """
+    bodies.check_values(body)
     try:
         if media_type in LINES:
             records = [msgspec.json.decode(line, type=msgspec.Raw) for line in body.splitlines() if line.strip()]
@@ -92,6 +95,8 @@ class UbiEndpoints:
         self._seconds = settings.acknowledge_timeout_ms / 1000
         self._limits = limits
         self._now_ms = now_ms
+        self._rates = RecordRates(limits.records_per_second, time.monotonic)
+        self._turn = asyncio.Lock()  # one large body at a time, so that many leave processor time for searches
 
     async def queries(self, request: Request) -> JSONResponse:
         """Take queries. One without an id gets one; the answer lists the ids in the order of the records."""
@@ -113,7 +118,10 @@ class UbiEndpoints:
         media_type = bodies.content_type(request, (bodies.JSON, *LINES, *plain))
         body = await bodies.read(request, self._limits.request_bytes)
         most = self._limits.request_records
-        return await bodies.heavy(len(body), lambda: [completed(one) for one in split(body, media_type, most)])
+        async with self._turn if len(body) > bodies.LARGE_BYTES else nullcontext():
+            records = await bodies.heavy(len(body), lambda: split(body, media_type, most))
+            self._rates.check(request.scope, len(records))
+            return await bodies.heavy(len(body), lambda: [completed(record) for record in records])
 
     async def _publish(self, kind: TopicKind, payloads: Sequence[bytes]) -> None:
         try:

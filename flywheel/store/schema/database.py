@@ -135,6 +135,12 @@ class Database:
             self._reading += 1
         return cursor
 
+    def memory_bytes(self) -> int:
+        """What the database holds in memory now."""
+        with self.read() as con:
+            used = con.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()[0][0]
+        return int(used or 0)
+
     @contextmanager
     def quiet(self) -> Iterator[Path]:
         """The file, closed and complete, while nobody reads or writes it; opened again at the end of the block.
