@@ -225,7 +225,9 @@ EVALUATOR = (
     ),
 )
 
+HURT = (Figure("p99 of a search, times quiet", "p99_ratio", DECIMAL), Figure("MB grown", "daemon_grown_mb", COUNT))
 SPEED = (
+    Row("hostile", "under the worst requests, 60 s each", "python -m benchmarks.hostile --seconds 60", HURT),
     Row(
         "pairs",
         "10 million impressions to training pairs",

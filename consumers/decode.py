@@ -1,7 +1,8 @@
 """Decodes the bytes of one message to one record, or raises `Undecodable` with the reason.
 
 It does no I/O. It is lenient: what can be read of a record is read, and what cannot is left out and noted on it. It
-hashes the ids of people, so that no later part ever sees them.
+hashes the ids of people and of their sessions and takes personal data out of query texts, so that no later part ever
+sees them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from consumers import marks
 from consumers.attributes import MAX_HITS, PageDetails, further, hits_of, object_of, ordinal_of
 from consumers.envelope import Record, parse, read_key, read_object
 from consumers.mapping import FIELDS, FieldMap
+from consumers.redact import redacted
 from consumers.wire import (
     EARLIEST_MS,
     LATEST_MS,
@@ -69,6 +71,7 @@ class Decoder:
         self._unit = _UNITS[mapping.time_unit]
         self._ordinal_base = signals.ordinal_base
         self._hash_id = lru_cache(_PEOPLE_CACHED)(hash_id)
+        self._redact: Callable[[str], str] = redacted if signals.redact else str
         self.max_bytes = max_bytes
 
     def query(self, value: bytes, sent_ms: int | None = None) -> Query:
@@ -131,11 +134,11 @@ class Decoder:
         page = PageDetails.read(hits_of(_first(raw, _HITS), notes), extra, notes)
         return Query(
             query_id=query_id,
-            text=notes.read_text(raw["user_query"], "user_query", MAX_QUERY),
+            text=self._redact(notes.read_text(raw["user_query"], "user_query", MAX_QUERY)),
             timestamp_ms=self._time(raw.get("timestamp"), "timestamp", sent_ms, notes),
             client_key=self._person("client_id", raw, extra, notes),
             user_key=self._person("user_id", raw, extra, notes),
-            session_id=_either("session_id", raw, extra, notes),
+            session_id=self._person("session_id", raw, extra, notes),
             hit_ids=page.hit_ids,
             model_version=notes.read_id(extra.get("model_version"), "query_attributes.model_version"),
             experiment_id=notes.read_id(extra.get("experiment_id"), "query_attributes.experiment_id"),
@@ -176,7 +179,7 @@ class Decoder:
             dwell_ms=dwell_ms,
             client_key=self._person("client_id", raw, extra, notes),
             user_key=self._person("user_id", raw, extra, notes),
-            session_id=_either("session_id", raw, extra, notes),
+            session_id=self._person("session_id", raw, extra, notes),
             application=notes.read_id(raw.get("application"), "application", MAX_NAME),
             attributes=further("event_attributes", extra, notes),
             ignored=tuple(notes.ignored),

@@ -5,15 +5,19 @@ It holds no logic of its own. All other modules take their collaborators as argu
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from consumers.decode import Decoder
 from flywheel.client import RemoteOperations
+from flywheel.daemon import backups
+from flywheel.daemon.erasing import Eraser
+from flywheel.daemon.expiring import Retention
 from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.experiments.director import Director
 from flywheel.experiments.frozen import check, frozen_of
@@ -31,8 +35,10 @@ from flywheel.retrieval.titles import TitleCache
 from flywheel.retrieval.words import Words
 from flywheel.serving.endpoints.access.tokens import first_of
 from flywheel.settings.home import Home, HomeError
+from flywheel.settings.ledger import Ledger, key_file
 from flywheel.settings.load import Config, load
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
+from flywheel.store.feedback.sessions import hash_sessions
 from flywheel.store.store import Store
 from flywheel.tracking.mlflow import Tracker
 from flywheel.tracking.wandb import Diary
@@ -128,7 +134,41 @@ def open_installation(home: Home, config: Config, stop: threading.Event) -> Iter
             hash_id=hasher,
             titles=titles,
             now_ms=now_ms,
+            eraser=_eraser(home, config, store, hasher),
         )
+
+
+def _eraser(home: Home, config: Config, store: Store, hasher: Callable[[str], str]) -> Eraser:
+    """What keeps people's data as it must be, after it has finished what an earlier process left."""
+    hash_sessions(store.database, hasher)
+    ledger = Ledger(home.root, key_file(config.keeping.erasure_key_file, os.environ))
+    eraser = Eraser(home, store, hasher, now_ms)
+    eraser.listeners.append(ledger.add)
+    if config.analytics.group:
+        store.analytics.listeners.append(lambda: home.share(config.analytics.group))
+
+    def needed() -> set[str]:
+        """Versions that may still serve: those with a role, the one to go back to, the first, and the frozen one."""
+        before = store.decisions.previous_champion()
+        return {*store.models.aliases().values(), BASE, config.promotion.frozen_version, *([before] if before else [])}
+
+    eraser.chores.append(Retention(home, store, config.keeping, needed, now_ms).step)
+    backups.repeat_erasures(home, store, ledger, hasher)
+    eraser.finish()
+    return eraser
+
+
+def restore(home: Path, source: Path, environ: Mapping[str, str]) -> dict[str, object]:
+    """Put a backup in the home's place, and erase again whoever was erased since it was made.
+
+    Raises:
+        OperationError: no whole backup, or a daemon serves the home.
+    """
+    place = Home(home)
+    answer = backups.put_back(place, source)
+    with open_installation(place, load(home, environ), threading.Event()) as parts:
+        parts.store.analytics.publish(now_ms())
+    return answer
 
 
 def _store(home: Home, config: Config) -> Store:

@@ -39,6 +39,8 @@ COMMANDS = {
     "simulate": "flywheel.commands.simulate:simulate",
     "erase-user": "flywheel.commands.erase_user:erase_user",
     "dead-letters": "flywheel.commands.records.letters:dead_letters",
+    "backup": "flywheel.commands.keeping.backup:backup",
+    "restore": "flywheel.commands.keeping.backup:restore",
 }
 
 _OURS = {"flywheel", "consumers", "trainer"}

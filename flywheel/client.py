@@ -77,6 +77,9 @@ class RemoteOperations:
     def erase_user(self, user_id: str) -> Json:
         return cast(Json, self._ask("erase_user", user_id=user_id))
 
+    def backup(self, path: str) -> Json:
+        return cast(Json, self._ask("backup", path=path))
+
     def doctor(self) -> list[Json]:
         return cast(list[Json], self._ask("doctor"))
 

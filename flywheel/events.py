@@ -47,11 +47,11 @@ class Ignored:
 class Query:
     """One page of results as it was shown: `hit_ids[0]` is rank 1.
 
-    `client_key` and `user_key` are keyed hashes, never the ids that arrived. `teams` names, for an interleaved page,
-    the ranker ("champion" or "challenger") that drafted each hit, or "both" where they agree. `sorted_by` is what the
-    person sorted by (None: relevance), `sponsored` are documents with a paid place, `layout` is "grid" or another name.
-    `fair_pair` is the upper rank of two neighbours that had an equal chance of standing in either order. `attributes`
-    are those that have no place here, as JSON.
+    `client_key`, `user_key` and `session_id` are keyed hashes, never the ids that arrived. `teams` names, for an
+    interleaved page, the ranker ("champion" or "challenger") that drafted each hit, or "both" where they agree.
+    `sorted_by` is what the person sorted by (None: relevance), `sponsored` are documents with a paid place, `layout` is
+    "grid" or another name. `fair_pair` is the upper rank of two neighbours that had an equal chance of standing in
+    either order. `attributes` are those that have no place here, as JSON.
     """
 
     query_id: str

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder
-from flywheel.daemon import audit, imports, sampled
+from flywheel.daemon import audit, backups, imports, sampled
 from flywheel.daemon import doctor as checkup
+from flywheel.daemon.erasing import Eraser
 from flywheel.daemon.records import Records
 from flywheel.events import Coordinates
 from flywheel.experiments import director as experiment
@@ -25,6 +27,7 @@ from flywheel.retrieval.registry import Registry
 from flywheel.retrieval.titles import TitleCache
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
+from flywheel.settings.memory import MemoryBudget
 from flywheel.stats.budget import ErrorBudget
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.feedback.letters import Wanted
@@ -54,6 +57,7 @@ class Installation:
     hash_id: Callable[[str], str]
     titles: TitleCache
     now_ms: Callable[[], int]
+    eraser: Eraser
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,7 @@ class LocalOperations:
 
     def status(self) -> Json:
         store, live = self._in.store, self._live.status()
-        champion = self._champion()
-        run = store.runs.active()
-        tried = store.experiments.live()
+        champion, run, tried = self._champion(), store.runs.active(), store.experiments.live()
         report = {
             "ingest": {**store.feedback.counts(), **live.pop("ingest")},
             "marked": asdict(store.traffic.marked()),
@@ -110,6 +112,8 @@ class LocalOperations:
             "verdicts": dict(Counter(decision.kind for decision in store.decisions.all())),
             "budget": self._budget(),
             "frozen": frozen.report(store, self._in.config.promotion),
+            "erasure": self._in.eraser.status(),
+            "memory": self._memory(champion["version"]),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
         return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
@@ -213,8 +217,13 @@ class LocalOperations:
         return sorted(self._in.store.pairs.trained_documents())
 
     def erase_user(self, user_id: str) -> Json:
-        erased = self._in.store.erasure.erase_user([self._in.hash_id(user_id)], [user_id])
-        return {**_plain(erased), "total": erased.total}
+        try:
+            return self._in.eraser.erase(user_id)
+        finally:
+            self._in.store.analytics.outdate()
+
+    def backup(self, path: str) -> Json:
+        return backups.backup(self._in.home, self._in.store.database, Path(path), self._in.now_ms())
 
     def doctor(self) -> list[Json]:
         return checkup.run(self._in.home, self._in.config, self._in.store, self._in.registry)
@@ -235,6 +244,11 @@ class LocalOperations:
         changed, config = audit.configure(self._in.store, self._in.home, key, value, actor, self._in.now_ms())
         self._live.configured(config)
         return changed
+
+    def _memory(self, champion: str) -> Json:
+        index = self._in.indexers.of(champion).index
+        shares = {"index": 4 * len(index) * index.dimension, "database": self._in.store.database.memory_bytes()}
+        return dict(MemoryBudget(self._in.config.limits.memory_gb).status(shares))
 
     def _champion(self) -> Json:
         model = self._in.store.models.champion()

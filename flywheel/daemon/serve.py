@@ -47,6 +47,7 @@ from flywheel.serving.server import HttpServer
 from flywheel.serving.services import Pages, Services
 from flywheel.settings.home import Home, HomeError
 from flywheel.settings.load import Config
+from flywheel.settings.memory import MemoryBudget
 from flywheel.store.evaluation.decisions import CHAMPION
 from flywheel.store.state import PAUSED
 
@@ -150,7 +151,8 @@ class Daemon:
         """Start everything, wait for the stop, stop everything."""
         with ExitStack() as stack:
             stack.callback(self._producer.close, 1.0)
-            server = stack.enter_context(HttpServer(self._app(), *self._address(), self._in.config.limits))
+            serving, limits = self._in.config.serving, self._in.config.limits
+            server = stack.enter_context(HttpServer(self._app(), serving.host, serving.port, limits))
             self._in.home.announce(server.url)
             stack.callback(self._in.home.retract)
             log.info("serving %s on %s", self._in.home.root, server.url)
@@ -203,9 +205,6 @@ class Daemon:
             pages=self._pages,
         )
         return create_app(services, now_ms=self._now_ms)
-
-    def _address(self) -> tuple[str, int]:
-        return self._in.config.serving.host, self._in.config.serving.port
 
     def _build_ingest(self) -> Ingest:
         config, home = self._in.config, self._in.home
@@ -281,10 +280,12 @@ class Daemon:
             self._worker.request(answer.trigger)
 
     def _publish(self) -> None:
-        self._in.store.analytics.publish(self._now_ms())
+        if not self._in.eraser.finish():
+            self._in.store.analytics.publish(self._now_ms())
 
     def _index_step(self) -> float:
         champion = self._in.store.models.aliases()[CHAMPION]
+        MemoryBudget(self._in.config.limits.memory_gb).check("indexing")
         try:
             more = self._in.indexers.of(champion).step()
         except Stopped:

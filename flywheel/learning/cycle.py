@@ -22,6 +22,7 @@ from flywheel.retrieval.indexer import Indexer, Stopped
 from flywheel.retrieval.registry import BASE, MANIFEST, Registry
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
+from flywheel.settings.memory import MemoryBudget
 from flywheel.stats.budget import ErrorBudget
 from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
@@ -93,6 +94,7 @@ class Cycle:
             TrainingFailed: the trainer gave up; its reason is in the run's row too.
             Stopped: the process is ending.
         """
+        MemoryBudget(self._parts.config.limits.memory_gb).check("learning")
         try:
             self.resume()
         except Stopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import hmac
 import json
@@ -70,8 +71,10 @@ class Home:
         Raises:
             HomeError: the folder cannot be made or written to.
         """
+        os.umask(0o077)  # whatever this process and its children make here is its owner's alone
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            self._close_to_others()
             for name in _FOLDERS:
                 (self.root / name).mkdir(exist_ok=True)
             self._secret()
@@ -85,6 +88,33 @@ class Home:
                 f"{self.root} cannot be used as a home: {error.strerror}; name a writable folder with --home"
             ) from error
         return fresh
+
+    def _close_to_others(self) -> None:
+        """0700 and 0600, also for what an older version made; `share` opens `analytics` afterwards."""
+        if self.root.stat().st_mode & 0o077:
+            for path in (self.root, *self.root.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(path.stat().st_mode & 0o700)
+
+    def share(self, group: str) -> None:
+        """Let the members of a group read `analytics`, and nothing else of the home.
+
+        Raises:
+            HomeError: there is no such group, or this user may not give files to it.
+        """
+        try:
+            number = grp.getgrnam(group).gr_gid
+            os.chown(self.root, -1, number)
+            self.root.chmod(0o710)  # to pass through, not to look around
+            for path in (self.analytics, *self.analytics.rglob("*")):
+                os.chown(path, -1, number)
+                path.chmod(0o750 if path.is_dir() else 0o640)
+        except KeyError:
+            raise HomeError(f"this system has no group {group!r}; make it, or change analytics.group") from None
+        except OSError as error:
+            raise HomeError(
+                f"{self.analytics} cannot be given to the group {group!r}: {error.strerror}; run as a member of it"
+            ) from error
 
     def hasher(self) -> Callable[[str], str]:
         """A keyed hash (HMAC-SHA256, 128 bits) for user and client ids; the key never leaves this folder."""

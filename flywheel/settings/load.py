@@ -21,6 +21,7 @@ from flywheel.settings.sections import (
     Analytics,
     Exploration,
     Kafka,
+    Keeping,
     Limits,
     Mapping,
     Promotion,
@@ -41,6 +42,7 @@ __all__ = [
     "ConfigError",
     "Exploration",
     "Kafka",
+    "Keeping",
     "Limits",
     "Logs",
     "Mapping",
@@ -81,6 +83,7 @@ class Config(Section):
     limits: Limits = Limits()
     serving: Serving = Serving()
     analytics: Analytics = Analytics()
+    keeping: Keeping = Keeping()
     tracking: Tracking = Tracking()
     logs: Logs = Logs()
     webhooks: Webhooks = Webhooks()

@@ -99,6 +99,9 @@ class Signals(Section):
     user_cap: float = Field(3.0, gt=0, description="impressions of one pair by one user that count")
     user_share: float = Field(0.2, gt=0, le=1, description="share of a query's evidence that one user carries at most")
     session_context: bool = Field(True, description="let clicks further up the page change what a non-click means")
+    redact: bool = Field(
+        True, description="take e-mail addresses, card and phone numbers and tokens out of query texts that are stored"
+    )
 
 
 class Mapping(Section):
@@ -292,6 +295,9 @@ class Limits(Section):
     train_memory_gb: float = Field(8.0, gt=0, description="memory of a training process at most")
     train_threads: int = Field(0, ge=0, description="threads of a training run; 0: all cores but one")
     train_processes: int = Field(0, ge=0, description="processes of the tier full; 0: one for each CUDA device")
+    memory_gb: float | None = Field(
+        None, gt=0, description="memory of the daemon as a whole; unset: 80 % of the machine's or the container's"
+    )
     duckdb_memory_gb: float = Field(4.0, gt=0, description="memory of the database at most")
     message_bytes: int = Field(1_048_576, ge=1_024, description="a larger message is a dead letter")
     request_bytes: int = Field(1_048_576, ge=1_024, description="a larger HTTP body is refused")
@@ -301,6 +307,9 @@ class Limits(Section):
     header_seconds: float = Field(10.0, gt=0, description="time that an HTTP request's head may take to arrive")
     requests_per_second: float = Field(
         2_000.0, gt=0, description="HTTP requests of one token, and of one address, that are answered; then 429"
+    )
+    records_per_second: float = Field(
+        5_000.0, gt=0, description="UBI records of one token, and of one address, that are taken over HTTP; then 429"
     )
     idle_seconds: float = Field(15.0, ge=1, description="time that an HTTP connection may be idle between requests")
     stall_seconds: float = Field(60.0, gt=0, description="time that a client may not read before it is left")
@@ -330,6 +339,21 @@ class Serving(Section):
 
 class Analytics(Section):
     publish_seconds: float = Field(60.0, gt=0, description="how often analytics/ is renewed")
+    group: str = Field("", description="system group that may read analytics/; empty: nobody but the home's owner")
+
+
+class Keeping(Section):
+    feedback_days: float | None = Field(
+        None, gt=0, description="age at which pages and events are deleted; unset: never"
+    )
+    letter_days: float = Field(30.0, gt=0, description="age at which unreadable messages are deleted")
+    snapshot_days: float = Field(30.0, gt=0, description="age at which training snapshots are deleted")
+    model_days: float | None = Field(
+        None, gt=0, description="age at which models that serve no more are deleted; unset: never"
+    )
+    erasure_key_file: Path | None = Field(
+        None, description="key of the log of erasures, outside the home; unset: ~/.config/flywheel/erasure.key"
+    )
 
 
 class Tracking(Section):

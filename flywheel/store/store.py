@@ -17,6 +17,7 @@ from flywheel.store.evaluation.tally import Tally
 from flywheel.store.feedback.arrivals import Arrivals
 from flywheel.store.feedback.documents import Documents
 from flywheel.store.feedback.erasure import Erasure
+from flywheel.store.feedback.expiry import Expiry
 from flywheel.store.feedback.exploration import ExplorationTable
 from flywheel.store.feedback.feedback import Feedback
 from flywheel.store.feedback.letters import DeadLetters
@@ -70,6 +71,7 @@ class Store:
         self.state = State(database)
         self.erasure = Erasure(database, feedback)
         self.analytics = PublishedFolder(database, database.folder / "analytics")
+        self.expiry = Expiry(database)
         self.sql = Statements(self.analytics, database.folder / "analytics", sql_at_once)
 
     @classmethod

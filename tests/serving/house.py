@@ -168,6 +168,10 @@ class MemoryOperations:
     def erase_user(self, user_id: str) -> dict[str, Any]:
         return {"erased": 0}
 
+    def backup(self, path: str) -> dict[str, Any]:
+        self.calls.append(("backup", {"path": path}))
+        return {"path": path}
+
     def doctor(self) -> list[dict[str, Any]]:
         return []
 

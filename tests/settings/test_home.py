@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import subprocess
@@ -59,3 +60,31 @@ def test_another_process_with_the_daemons_number_is_no_daemon(tmp_path: Path) ->
     left = json.loads(home.daemon_file.read_text())
     home.daemon_file.write_text(json.dumps({**left, "started": "an earlier start"}))
     assert home.daemon() is None
+
+
+def test_a_home_is_its_owners_alone_whoever_made_it(tmp_path: Path) -> None:
+    """What an older version left open to others is closed, and what is made later is closed from the beginning."""
+    home = Home(tmp_path / "home")
+    home.init()
+    for path in (home.root, *home.root.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    home.init()
+    (home.logs / "new.log").write_text("x")
+    (home.models / "v1").mkdir()
+    assert {path.stat().st_mode & 0o077 for path in (home.root, *home.root.rglob("*"))} == {0}
+    assert home.root.stat().st_mode & 0o777 == 0o700
+    assert (home.root / "flywheel.toml").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_group_reads_the_published_files_and_nothing_else(tmp_path: Path) -> None:
+    """Its members may pass through the home and read `analytics`; an unknown group is named."""
+    home = Home(tmp_path / "home")
+    home.init()
+    (home.analytics / "analytics.duckdb").write_bytes(b"x")
+    home.share(grp.getgrgid(os.getgid()).gr_name)
+    assert (home.analytics / "analytics.duckdb").stat().st_mode & 0o777 == 0o640
+    assert (home.root.stat().st_mode & 0o777, home.analytics.stat().st_mode & 0o777) == (0o710, 0o750)
+    assert (home.root / "secret.key").stat().st_mode & 0o077 == 0
+    assert home.models.stat().st_mode & 0o077 == 0
+    with pytest.raises(HomeError, match=r"analytics\.group"):
+        home.share("no-such-group")

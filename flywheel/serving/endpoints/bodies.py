@@ -15,7 +15,7 @@ from flywheel.serving.endpoints.threads import beside
 
 JSON = "application/json"
 READ_SECONDS = 60.0  # a slow client must not hold a connection for ever
-_LARGE_BYTES = 65_536  # decoding more than this would hold up the event loop
+LARGE_BYTES = 65_536  # decoding more than this would hold up the event loop
 # Python's values take far more memory than their JSON, and most of all small ones: "[]," becomes 56 bytes and more
 _FEW_VALUES, _BYTES_A_VALUE = 100_000, 32
 _GONE = 499  # nginx's status for a client that left; nobody reads it but our own figures
@@ -71,15 +71,24 @@ def content_type(request: Request, allowed: Collection[str]) -> str:
     return given
 
 
+def check_values(body: bytes) -> None:
+    """Refuse, before anything is read, what would take far more memory and time than its bytes.
+
+    Raises:
+        Problem: 413 if the body holds more values than one of its size may.
+    """
+    values = sum(body.count(sign) for sign in (b",", b"[", b"{"))
+    if values > max(_FEW_VALUES, len(body) // _BYTES_A_VALUE):
+        raise Problem(413, "too_many_values", f"the body holds {values} values; send smaller batches")
+
+
 def decode(body: bytes) -> Any:
     """The JSON of `body` as plain values.
 
     Raises:
         Problem: 400 if it is no JSON; 413 if it holds more values than a body of its size may.
     """
-    values = sum(body.count(sign) for sign in (b",", b"[", b"{"))
-    if values > max(_FEW_VALUES, len(body) // _BYTES_A_VALUE):
-        raise Problem(413, "too_many_values", f"the body holds {values} values; send smaller batches")
+    check_values(body)
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -100,4 +109,4 @@ async def parse(request: Request, model: type[T], limit: int) -> T:
 
 async def heavy(size: int, work: Callable[[], R]) -> R:
     """Run `work`, which takes the longer the larger `size` (bytes) is; beside the event loop where that is long."""
-    return await beside(work) if size > _LARGE_BYTES else work()
+    return await beside(work) if size > LARGE_BYTES else work()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -48,12 +48,37 @@ class ImportRecords(Body):
     kind: RecordKind
     records: list[Json]
 
+    @model_validator(mode="after")
+    def _judged(self) -> ImportRecords:
+        """An annotation is read here; documents and feedback are judged one by one where they are stored."""
+        if self.kind == "annotations":
+            for record in self.records:
+                Annotation.model_validate(record)
+        return self
+
+
+class Annotation(Body):
+    query: str
+    doc_id: str
+    grade: float = Field(allow_inf_nan=False)
+
+
+class JudgedQuery(Body):
+    id: str
+    text: str
+
+
+class Judgement(Body):
+    query_id: str
+    doc_id: str
+    grade: float = Field(allow_inf_nan=False)
+
 
 class ImportJudged(Body):
     kind: JudgedKind
     name: str = _WORD
-    queries: list[Json]
-    judgements: list[Json]
+    queries: list[JudgedQuery]
+    judgements: list[Judgement]
 
 
 class EraseUser(Body):
@@ -86,6 +111,10 @@ class Configure(Body):
     actor: str = Field("http", min_length=1, max_length=200)
 
 
+class BackupTo(Body):
+    path: str = Field(min_length=1, max_length=4_000)
+
+
 class Statement(Body):
     statement: str = Field(min_length=1, validation_alias=AliasChoices("query", "statement", "sql"))
 
@@ -112,6 +141,7 @@ ALLOWED: dict[str, type[Body]] = {
     "dead_letter": Letter,
     "replay_dead_letters": ReplayLetters,
     "configure": Configure,
+    "backup": BackupTo,
 }
 _LARGE = ("import_records", "import_judged")
 
@@ -167,4 +197,4 @@ class ControlEndpoints:
 
     async def _call(self, name: str, arguments: Body) -> Any:
         method = getattr(self._operations, name)
-        return await beside(method, **{field: getattr(arguments, field) for field in type(arguments).model_fields})
+        return await beside(method, **arguments.model_dump())

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -21,7 +23,7 @@ from starlette.responses import JSONResponse
 
 from flywheel.operations import Json
 from flywheel.serving.endpoints import bodies
-from flywheel.serving.endpoints.access.rates import CALLER
+from flywheel.serving.endpoints.access.rates import CALLER, RecordRates
 from flywheel.serving.endpoints.problems import Problem
 from flywheel.serving.services import EventPublisher, Judge, NotAcknowledged, TooLarge, TopicKind
 from flywheel.settings.load import Limits, Serving
@@ -44,6 +46,7 @@ def split(body: bytes, media_type: str, most: int) -> list[bytes]:
         Problem: 400 if the body as a whole is no JSON, or holds no record. A line of several may be anything. 413 if it
             holds more than `most`.
     """
+    bodies.check_values(body)
     lines = media_type in LINES
     records = [line.strip() for line in body.splitlines() if line.strip()] if lines else _array(body)
     if len(records) > most:
@@ -123,6 +126,8 @@ class UbiEndpoints:
         self._seconds = settings.acknowledge_timeout_ms / 1000
         self._limits = limits
         self._now_ms = now_ms
+        self._rates = RecordRates(limits.records_per_second, time.monotonic)
+        self._turn = asyncio.Lock()  # one large body at a time, so that many leave processor time for searches
 
     async def queries(self, request: Request) -> JSONResponse:
         """Take queries. One without an id gets one; the answer lists the ids in the order of the records."""
@@ -142,7 +147,10 @@ class UbiEndpoints:
         media_type = bodies.content_type(request, (bodies.JSON, *LINES, *plain))
         body = await bodies.read(request, self._limits.request_bytes)
         most = self._limits.request_records
-        taken = await bodies.heavy(len(body), lambda: self._read(kind, split(body, media_type, most)))
+        async with self._turn if len(body) > bodies.LARGE_BYTES else nullcontext():
+            records = await bodies.heavy(len(body), lambda: split(body, media_type, most))
+            self._rates.check(request.scope, len(records))
+            taken = await bodies.heavy(len(body), lambda: self._read(kind, records))
         await self._publish(kind, taken)
         return taken
 

@@ -63,6 +63,8 @@ class PublishedFolder:
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._swept = False
+        self.listeners: list[Callable[[], None]] = []
+        """Called when a publication stands."""
         self._outdated = False
         self._as_of_ms = 0
         self._published: float | None = None  # by the monotonic clock
@@ -106,6 +108,8 @@ class PublishedFolder:
             self._exports.forget(now_ms)  # 5
             self._swept = True
             self._as_of_ms, self._published = now_ms, started
+            for listener in self.listeners:
+                listener()
         return Published(rows, renewed, time.monotonic() - started)
 
     def _build(self) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import duckdb
 
+from flywheel.store.schema import rewriting
 from flywheel.store.schema.errors import StoreError, StoreFull, StoreLocked
 
 # DuckDB 1.5 can still read files of this version
 STORAGE_VERSION = "v1.5.0"
+_DRAIN_SECONDS = 30.0
 _HOLDER = re.compile(r"PID (\d+)")
 # DuckDB gives a second connection of one process the same instance: without this there could be two writers
 _OPEN: set[Path] = set()
@@ -48,13 +50,15 @@ class Database:
         if threads is not None:
             self._config["threads"] = threads
         self._lock = threading.RLock()  # reentrant: a `write` may stand inside a `write`
-        self._cursors = threading.Lock()
+        self._cursors = threading.Condition()
+        self._reading = 0
         self._depth = 0
         self._closed = False
         self._readers: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         resolved = path.resolve()
         if resolved in _OPEN:
             raise StoreLocked(f"{path} is already open in this process; close that store first")
+        rewriting.sweep(path)
         self._connect()
         _OPEN.add(resolved)
 
@@ -108,7 +112,7 @@ class Database:
         Raises:
             StoreError: the database refused. It refuses every attempt to write.
         """
-        cursor = self.cursor()
+        cursor = self._begin_reading()
         try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             yield cursor
@@ -119,14 +123,60 @@ class Database:
         finally:
             with suppress(duckdb.Error):
                 cursor.close()
+            with self._cursors:
+                self._reading -= 1
+                self._cursors.notify_all()
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A cursor without a transaction, for `ReadOnlySql`; the caller closes it."""
+    def _begin_reading(self) -> duckdb.DuckDBPyConnection:
         self._open_or_raise()
         with self._cursors:
             cursor = self._root.cursor()
             self._readers.add(cursor)
+            self._reading += 1
         return cursor
+
+    def memory_bytes(self) -> int:
+        """What the database holds in memory now."""
+        with self.read() as con:
+            used = con.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()[0][0]
+        return int(used or 0)
+
+    @contextmanager
+    def quiet(self) -> Iterator[Path]:
+        """The file, closed and complete, while nobody reads or writes it; opened again at the end of the block.
+
+        Readers that do not end within `_DRAIN_SECONDS` are interrupted. Others wait, and go on afterwards.
+
+        Raises:
+            StoreError: the file could not be brought up to date, or not be opened again.
+        """
+        with self._lock:
+            self._open_or_raise()
+            with self._cursors:
+                self._cursors.wait_for(lambda: self._reading == 0, _DRAIN_SECONDS)
+                try:
+                    self._writer.execute("FORCE CHECKPOINT")
+                except duckdb.Error as error:
+                    raise _as_store_error(error) from error
+                self._disconnect()
+                try:
+                    yield self.path
+                finally:
+                    self._connect()
+
+    def rewrite(self) -> None:
+        """Put a fresh copy in the file's place, without what was deleted. Takes as long as copying takes.
+
+        Raises:
+            StoreError: the database or the disk refused. The file stays as it was.
+        """
+        with self.quiet() as path:
+            try:
+                rewriting.rewrite(path, STORAGE_VERSION)
+            except duckdb.Error as error:
+                raise _as_store_error(error) from error
+            except OSError as error:
+                raise StoreError(f"{path} could not be rewritten: {error}") from error
 
     def close(self) -> None:
         """Interrupt readers, write the last checkpoint and let go of the file. Closing twice does nothing."""

@@ -28,6 +28,7 @@ STEPS = (
     "009_reasons",
     "010_satisfied",
     "011_records",
+    "014_keeping",
     "018_marked",
     "019_fair_pairs",
     "020_readings",

@@ -36,13 +36,14 @@ class Buckets:
         self._per_second, self._burst, self._seconds = per_second, burst, seconds
         self._kept: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def take(self, key: str) -> float:
-        """Take one. Returns 0, or the seconds until there is one again: then nothing was taken."""
+    def take(self, key: str, amount: float = 1.0) -> float:
+        """Take so many, or a whole bucket. Returns 0, or the seconds until they are there: then nothing was taken."""
         bucket = self._refilled(key)
-        if bucket.left >= 1:
-            bucket.left -= 1
+        wanted = min(amount, self._burst)
+        if bucket.left >= wanted:
+            bucket.left -= wanted
             return 0.0
-        return (1 - bucket.left) / self._per_second
+        return (wanted - bucket.left) / self._per_second
 
     def wait(self, key: str) -> float:
         """The seconds until one could be taken; 0 if now."""
@@ -110,6 +111,24 @@ class WrongTokens:
     def known(self, address: str, name: str) -> bool:
         """Whether this token was right from this address before."""
         return (address, name) in self._right
+
+
+class RecordRates:
+    """How many records one token, and one address, sends in a second."""
+
+    def __init__(self, per_second: float, seconds: Callable[[], float]) -> None:
+        self._buckets = Buckets(per_second, per_second * _BURST_SECONDS, seconds)
+
+    def check(self, scope: Scope, records: int) -> None:
+        """
+        Raises:
+            Problem: 429 that says when to come back; then none of them counts.
+        """
+        caller = scope.get(CALLER)
+        keys = [f"address {address_of(scope)}", *([f"token {caller.name}"] if caller else [])]
+        wait = max(self._buckets.take(key, records) for key in keys)
+        if wait > 0:
+            raise too_often(wait, "limits.records_per_second")
 
 
 def address_of(scope: Scope) -> str:
