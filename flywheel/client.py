@@ -105,7 +105,7 @@ class RemoteOperations:
         try:
             # in ASCII: half a character, which UTF-8 cannot hold, is for the daemon to judge
             content = json.dumps(body, allow_nan=False).encode()
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise OperationError(f"this cannot be sent as JSON: {error}", "invalid_json") from error
         try:
             headers = {"Accept": accept, "Content-Type": "application/json"}

@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from flywheel.files import answers, arrow, cells, exported, texts
 from flywheel.files.annotations import judgements
 from flywheel.files.cells import BadCell
@@ -90,11 +92,23 @@ def read_feedback(path: Path, tally: ImportCount) -> Iterator[Record]:
         if source.deleted:
             tally.skip("a deletion, which is no feedback")
             continue
+        if not table and _is_sound(row):  # a table's row may hold a cell that is `Unreadable`
+            yield row
+            continue
         spoilt = next((name for name in _USED if row.get(name) != cells.mended(row.get(name))), None)
         if spoilt is None:
             yield cells.mended(row)
         else:
             tally.skip(f"{spoilt}: half a character, or bytes that are no UTF-8")
+
+
+def _is_sound(row: Record) -> bool:
+    """Whether JSON can carry the row as it is; the quickest way to know is to try."""
+    try:
+        msgspec.json.encode(row)
+    except (UnicodeError, TypeError, OverflowError, RecursionError):
+        return False
+    return True
 
 
 def read_annotations(path: Path, tally: ImportCount) -> Iterator[Record]:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flywheel.files.readers import ImportCount, read_documents, read_feedback
@@ -65,6 +67,13 @@ def test_columns_named_by_their_path_are_the_nested_record(tmp_path: Path) -> No
         {"user_query": "copy a list", "query_id": "x1", "query_response_hit_ids": ["d1", "d2"]},
         EVENT | {"event_attributes": {"object": {"object_id": "d1"}, "position": {"ordinal": 1}}},
     ]
+
+
+def test_a_cell_that_has_no_form_is_nothing_where_nobody_reads_it(tmp_path: Path) -> None:
+    """A table of events with bytes beside them is events, and JSON can carry each."""
+    table = {"action_name": ["click"], "query_id": [b"x1"], "raw": [b"\xff"], "score": [float("inf")]}
+    pq.write_table(pa.table(table), tmp_path / "u.parquet")
+    assert list(read_feedback(tmp_path / "u.parquet", ImportCount())) == [EVENT | {"raw": None, "score": None}]
 
 
 def test_half_a_character_spoils_only_what_is_used(tmp_path: Path) -> None:
