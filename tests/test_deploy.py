@@ -86,7 +86,7 @@ def test_the_image_s_steps_run_in_a_clean_folder(tmp_path: Path) -> None:
 
 # The numbers of `flywheel status` during a training; tests/test_cli_daemon.py holds the rest of it to a real daemon.
 STATUS = {
-    "ingest": {"events": 1, "queries": 1, "dead_letters": 1, "lag": 1, "rate": 1.0},
+    "ingest": {"events": 1, "queries": 1, "dead_letters": 1, "lag": 1, "rate": 1.0, "blocked": 0, "set_aside": 0},
     "cycle": {"paused": False},
     "index": {"documents": 1, "pending": 0},
     "training": {"step": 1, "steps": 60, "loss": 0.5, "dev_ndcg": 0.6},
