@@ -250,6 +250,16 @@ SPEED = (
         ),
     ),
     Row(
+        "fuzz",
+        "mutated records through decoder, Kafka and HTTP: none crashes, stalls or is left uncounted",
+        "python -m benchmarks.fuzz",
+        (
+            Figure("messages through the decoder", "decoder/messages", COUNT),
+            Figure("of those through Kafka, set aside", "kafka/dead_letters", COUNT),
+            Figure("requests answered 202", "http/202", COUNT),
+        ),
+    ),
+    Row(
         "training",
         "training the query tower and the adapter, beside the library's own trainer on the same pairs",
         "python -m benchmarks.training --beir scifact --seeds 1",

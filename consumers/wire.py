@@ -46,6 +46,10 @@ class Notes:
 
     def read_id(self, value: Any, field: str, limit: int = MAX_ID) -> str | None:
         """The id, or None where it is missing or cannot be read."""
+        if value is None:
+            return None
+        if type(value) is str and 0 < len(value) <= limit and value.isascii() and "\0" not in value:
+            return value  # nearly all of them
         try:
             return read_id(value, limit)
         except Unreadable as problem:

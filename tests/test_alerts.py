@@ -36,6 +36,7 @@ HEALTHY = {
     "flywheel_analytics_age_seconds": "60x1600",
     "flywheel_pages_lost_total": "0x1600",
     "flywheel_ingest_dead_letters_total": "0+1x1600",
+    "flywheel_ingest_set_aside_total": "0x1600",
     "flywheel_retraining_paused": "0x1600",
     f"flywheel_http_requests_total{SEARCH}": "0+600x1600",
     f"flywheel_http_requests_total{FAILED}": "0+1x1600",
@@ -52,6 +53,7 @@ PROVOKED: dict[str, tuple[dict[str, str], int]] = {
     "FlywheelStatusUnreadable": ({"flywheel_up": "1x10 0x60"}, 20),
     "FlywheelNotReady": ({"flywheel_ready": "1x10 0x60"}, 30),
     "FlywheelIngestStalled": ({"flywheel_ingest_stalled_seconds": "0x10 60+60x60"}, 20),
+    "FlywheelRecordSetAside": ({"flywheel_ingest_set_aside_total": "0x10 1x60"}, 20),
     "FlywheelLagGrows": (
         {'flywheel_ingest_lag_messages{topic="ubi.events",partition="0"}': "0x10 5000+5000x60"},
         40,

@@ -94,6 +94,7 @@ STATUS = {
         "events": 1,
         "queries": 1,
         "dead_letters": 1,
+        "set_aside": 0,
         "lag": 1,
         "stalled_seconds": 0.0,
         "partitions": [{"topic": "ubi.events", "partition": 0, "lag": 1}],

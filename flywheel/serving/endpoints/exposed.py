@@ -108,6 +108,9 @@ EXPOSED = (
         "flywheel_ingest_dead_letters", "counter", "Messages that could not be read.", _at("ingest", "dead_letters")
     ),
     Exposed(
+        "flywheel_ingest_set_aside", "counter", "Records that the database could not hold.", _at("ingest", "set_aside")
+    ),
+    Exposed(
         "flywheel_ingest_lag_messages",
         "gauge",
         "Messages that the broker has and that are not stored; absent while it does not answer.",
