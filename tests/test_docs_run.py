@@ -205,3 +205,26 @@ def test_the_demo_ends_with_its_table(tmp_path: Path) -> None:
     ran = subprocess.run(["make", "demo"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert "ndcg@10" in ran.stdout
+    _follow_the_next_steps(ran.stdout)
+
+
+def _follow_the_next_steps(printed: str) -> None:
+    """Each call that the demo prints at its end works as it is printed; what serves is stopped again."""
+    steps = [line.strip() for line in printed.splitlines() if re.match(r"  \S*flywheel --home ", line)]
+    assert len(steps) >= 4
+    for step in steps:
+        if "run --with-broker" not in step:
+            done = subprocess.run(shlex.split(step), capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{step}: {done.stderr}"
+            continue
+        serving = subprocess.Popen(shlex.split(step), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            home = Path(shlex.split(step)[2])
+            deadline = time.monotonic() + WAIT_SECONDS
+            while not (home / "daemon.json").exists():
+                assert serving.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        finally:
+            serving.terminate()
+            serving.wait(timeout=60)

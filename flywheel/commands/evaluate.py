@@ -26,6 +26,7 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
         "flywheel evaluate --feedback --model v7   # what people did for queries that never trained it",
         "flywheel evaluate --plan 0.03   # people that a gain of 3 % of CTR needs",
         "flywheel evaluate --arms log.csv --control A --json   # a test that was run elsewhere",
+        "flywheel evaluate --arms orders.csv --metric revenue --once   # a metric of the product's own",
         "flywheel evaluate --experiment '*'   # what the product tagged its pages with",
         "flywheel evaluate --clicks --judged judged/   # what this home's clicks are worth",
     )
@@ -45,7 +46,19 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
 @click.option("--experiment", help="With --arms, or instead: one tagged in the stored pages; * for all.")
 @click.option("--control", help="The arm that the others are held against; else by its name, else the first.")
 @click.option("--share", multiple=True, metavar="ARM=NUMBER", help="What an arm was meant to get; for each arm.")
-@click.option("--metric", type=click.Choice(get_args(LiveMetric)), default="satisfied_ctr", show_default=True)
+@click.option(
+    "--metric",
+    default="satisfied_ctr",
+    show_default=True,
+    help=f"{' or '.join(get_args(LiveMetric))}; with --arms also a column of the log that is summed, such as revenue.",
+)
+@click.option(
+    "--winsorise",
+    type=click.FloatRange(0.5, 1),
+    default=0.99,
+    show_default=True,
+    help="A column's totals by user are cut at this quantile of those above 0, of all arms together; 1: not.",
+)
 @click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True)
 @click.option("--days", type=click.FloatRange(0, min_open=True), help="How long it has run; else it is over.")
 @click.option("--once", is_flag=True, help="It is looked at this once: a fixed-size test, not one for any time.")
@@ -71,6 +84,10 @@ def evaluate(shell: Shell, /, beir: Path | None, plan: float | None, as_json: bo
     With --clicks: do people agree, how well do click models foretell people held out, and, with --judged, how often
     clicks are right and which precision can be promised.
     """
+    if options["metric"] not in get_args(LiveMetric) and options["arms"] is None:
+        raise click.UsageError(
+            f"--metric {options['metric']} is none of {', '.join(get_args(LiveMetric))}; a column needs --arms FILE"
+        )
     by_arm = options["arms"] is not None or options["experiment"] is not None
     if (beir is not None) + (plan is not None) + by_arm + options["feedback"] + options["clicks"] != 1:
         raise click.UsageError(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from flywheel.commands.display import note, print_json, progress, table
 from flywheel.commands.shell import Shell
+from flywheel.settings.choices import LiveMetric
 
 if TYPE_CHECKING:
     from flywheel.gates.arms import LogRules
@@ -74,12 +75,17 @@ def _arm(parts: Mapping[bool, Mapping[str, Any]], told: Sequence[str]) -> Arm:
     return Arm(metrics, steady, float(parts[True]["anonymous_pages"]))
 
 
-def read(file: Path, keep: Sequence[str] = ()) -> tuple[list[LoggedTest], dict[str, Any]]:
-    """The tests of a file, and how many rows were read and skipped. Arms in `keep` are arms however small."""
+def read(
+    file: Path, keep: Sequence[str] = (), *, own: Sequence[str] = (), winsorise: float = 1.0
+) -> tuple[list[LoggedTest], dict[str, Any]]:
+    """The tests of a file, and how many rows were read and skipped. Arms in `keep` are arms however small.
+
+    `own` are columns that are metrics of the product's own; see `flywheel.gates.logs.Log`.
+    """
     from flywheel.files.readers import ImportCount, rows
     from flywheel.gates.logs import Log
 
-    log, tally = Log(), ImportCount()
+    log, tally = Log(own, winsorise=winsorise), ImportCount()
     with progress(f"reading {file.name}") as report:
         for row in rows(file, tally):
             reason = log.add(row)
@@ -88,6 +94,9 @@ def read(file: Path, keep: Sequence[str] = ()) -> tuple[list[LoggedTest], dict[s
             if tally.read % 10_000 == 0:
                 report(tally.read, 0)
     missing = log.missing() if log.columns else None
+    absent = [name for name in own if log.columns and name.casefold() not in log.columns]
+    if absent:
+        raise click.ClickException(f"{file}: no column {absent[0]}; there are: {', '.join(sorted(log.columns))}")
     if missing:
         raise click.ClickException(f"{file}: {missing}")
     return log.tests(keep), {"read": tally.read, "skipped": tally.reasons.total(), "reasons": dict(tally.reasons)}
@@ -125,7 +134,10 @@ def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None
 def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[LoggedTest], dict[str, Any]]:
     file, name = options["arms"], options["experiment"]
     if file is not None:
-        tests, counts = read(file, [_share(given)[0] for given in options["share"]])
+        metric = options["metric"]
+        own = [] if metric in get_args(LiveMetric) else [metric]
+        kept = [_share(given)[0] for given in options["share"]]
+        tests, counts = read(file, kept, own=own, winsorise=options["winsorise"])
     else:
         from flywheel.settings.load import load
 
@@ -153,13 +165,18 @@ def _reading(shell: Shell, options: Mapping[str, Any]) -> LogRules:
         policy = replace(policy, max_days=options["days"] or policy.max_days)
     return LogRules(
         once=options["once"],
-        policy=replace(policy, live_metric=options["metric"]),
+        policy=replace(policy, live_metric=_named(options["metric"])),
         alpha=options["alpha"],
         control=options["control"],
         champions=tuple(name for name, role in config.signals.arm_names.items() if role == "champion"),
         shares=dict(_share(given) for given in options["share"]),
         days=options["days"],
     )
+
+
+def _named(metric: str) -> str:
+    """A column's name as the log keeps it."""
+    return metric if metric in get_args(LiveMetric) else metric.strip().casefold()
 
 
 def _share(given: str) -> tuple[str, float]:

@@ -26,7 +26,7 @@ from flywheel.retrieval.indexer import Indexers
 from flywheel.retrieval.registry import Registry
 from flywheel.retrieval.titles import TitleCache
 from flywheel.settings.home import Home
-from flywheel.settings.load import Config
+from flywheel.settings.load import Config, ConfigError
 from flywheel.settings.memory import MemoryBudget
 from flywheel.stats.budget import ErrorBudget
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
@@ -241,7 +241,10 @@ class LocalOperations:
         return self._records.replay(Wanted(reason, field, topic), self._in.now_ms())
 
     def configure(self, key: str, value: str, actor: str) -> Json:
-        changed, config = audit.configure(self._in.store, self._in.home, key, value, actor, self._in.now_ms())
+        try:
+            changed, config = audit.configure(self._in.store, self._in.home, key, value, actor, self._in.now_ms())
+        except ConfigError as error:
+            raise OperationError(str(error), "invalid_setting") from error
         self._live.configured(config)
         return changed
 

@@ -271,10 +271,7 @@ class Daemon:
         self._measured = measured
         answer = check(measured, self._thresholds, now_ms=now, cron_due=due)
         self._in.store.runs.record_checks(now, answer.checks)
-        ended = [run.finished_at_ms for run in self._in.store.runs.all() if run.finished_at_ms is not None]
-        if max(ended, default=None) != measured.last_finished_ms:
-            return  # a run ended while this was measured: its cooldown counts, and the next check knows of it
-        if answer.retrain and not self._worker.busy:
+        if answer.retrain and not self._worker.busy and not self._meter.overtaken(measured):
             log.info("retraining: %s", answer.trigger)
             self._cron_due.clear()  # only now, so that no cron time is lost while a cycle is busy
             self._worker.request(answer.trigger)

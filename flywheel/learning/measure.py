@@ -19,6 +19,7 @@ from flywheel.stats.metrics import parse_metric
 from flywheel.store.feedback.traffic import PageRates
 from flywheel.store.store import Store
 from flywheel.store.training.novelty import Novelty
+from flywheel.store.training.runs import TrainingRun
 
 WEEK_MS = 7 * 86_400_000
 DAY_MS = 86_400_000
@@ -46,7 +47,6 @@ class Meter:
     def measure(self, now_ms: int) -> Measurements:
         """All measurements, by event time up to the watermark; `now_ms` is for cooldown and daily budget only."""
         runs = self._store.runs.all()
-        ended = [run.finished_at_ms for run in runs if run.finished_at_ms is not None]
         trained = [run for run in runs if run.state in {"done", "refused"}]
         until = self._store.feedback.watermark_ms()
         since = max((run.until_ms or 0 for run in trained), default=0)
@@ -64,11 +64,15 @@ class Meter:
             drift=self._drift(since, until),
             golden_now=golden,
             golden_at_promotion=promoted,
-            last_finished_ms=max(ended, default=None),
+            last_finished_ms=_last_finished(runs),
             runs_last_day=sum(run.started_at_ms > now_ms - DAY_MS for run in runs),
             running=self._store.runs.active() is not None,
             paused=self._paused(),
         )
+
+    def overtaken(self, measured: Measurements) -> bool:
+        """Whether a run has ended since this was measured: its cooldown counts, and the next check knows of it."""
+        return _last_finished(self._store.runs.all()) != measured.last_finished_ms
 
     def _rates(self, from_ms: int, until_ms: int, metric: Mapping[str, Any]) -> PageRates:
         """Rates of pages by the same rule in both weeks."""
@@ -111,3 +115,7 @@ class Meter:
 def _judged_by(metric: Mapping[str, Any], rates: PageRates) -> float | None:
     """Share of pages that satisfied; where none can be told, with a click."""
     return rates.ctr if metric["live_metric"] == "ctr" else rates.satisfied_ctr
+
+
+def _last_finished(runs: Sequence[TrainingRun]) -> int | None:
+    return max((run.finished_at_ms for run in runs if run.finished_at_ms is not None), default=None)

@@ -244,3 +244,31 @@ def test_wrong_use_names_the_fix(
     table.write_text("arm,clicks\nA,1\nB,0\n")
     assert main(["--home", str(home), "evaluate", "--arms", str(table), *arguments]) == code
     assert words in capsys.readouterr().err
+
+
+def test_a_metric_of_the_product_s_own_is_a_column(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Revenue decides where it is asked for, one order of a million is cut, and a column that is not there is named."""
+    rng = np.random.default_rng(3)
+    table = tmp_path / "orders.csv"
+    with table.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["arm", "user", "pages", "clicks", "Revenue"])
+        for person in range(4_000):
+            arm = ("control", "test")[person % 2]
+            buys = rng.random() < (0.30 if arm == "test" else 0.22)
+            order = 1e6 if person == 0 else round(float(rng.lognormal(3, 0.4)), 2)
+            rows.writerow([arm, f"u{person}", 1, int(rng.random() < 0.3), order if buys or person == 0 else ""])
+    arguments = ("evaluate", "--arms", str(table), "--once", "--metric", "Revenue")
+    (found,) = _answer(capsys, home, *arguments)["experiments"]
+    (test,) = found["comparisons"]
+    assert (found["metric"], test["verdict"]) == ("revenue", "promote")
+    assert 0.1 < test["effect"] < 0.7
+    assert "brings" in test["headline"]
+    assert "revenue" in test["headline"]
+    (uncut,) = _answer(capsys, home, *arguments, "--winsorise", "1")["experiments"]
+    assert uncut["comparisons"][0]["effect"] < -0.9, "without the cut the one order decides"
+    assert main(["--home", str(home), "evaluate", "--arms", str(table), "--metric", "profit"]) == 1
+    assert "no column profit" in capsys.readouterr().err
+    assert main(["--home", str(home), "evaluate", "--experiment", "x", "--metric", "profit"]) == 2

@@ -60,3 +60,18 @@ def test_what_cannot_be_measured_never_fires() -> None:
 def test_cron_is_a_trigger_like_any_other() -> None:
     """A due cron time retrains although no figure asks for it."""
     assert check(QUIET, Retrain(), now_ms=HOUR, cron_due=True).trigger == "cron"
+
+
+def test_pages_that_wait_for_the_watermark_are_named() -> None:
+    """Where no pair is new yet, the note says how many pages wait and for what."""
+    waiting = Measurements(waiting_pages=1_553, watermark_minutes=30)
+    note = check(waiting, Retrain(min_new_pairs=60), now_ms=0).checks[0].note
+    assert note.startswith("new positive pairs: 0 of 60; 1,553 pages wait until events are 30 minutes newer")
+    assert "wait" not in check(Measurements(), Retrain(), now_ms=0).checks[0].note
+
+
+def test_what_is_off_says_that_it_is_off() -> None:
+    """A cron that is not set is off, and `retrain.enabled = false` names what still retrains."""
+    notes = {item.name: item.note for item in check(Measurements(), Retrain(enabled=False), now_ms=0).checks}
+    assert notes["cron"] == "off: retrain.cron is not set"
+    assert "only `flywheel cycle` retrains" in notes["disabled"]

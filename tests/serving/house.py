@@ -139,6 +139,10 @@ class MemoryOperations:
         self.calls.append(("promote", {"version": version, "reason": reason, "actor": actor}))
         return {"version": version}
 
+    def configure(self, key: str, value: str, actor: str) -> dict[str, Any]:
+        self.calls.append(("configure", {"key": key, "value": value, "actor": actor}))
+        return {"key": key}
+
     def rollback(self, reason: str, actor: str) -> dict[str, Any]:
         self.calls.append(("rollback", {"reason": reason, "actor": actor}))
         return {"version": "base"}
