@@ -105,7 +105,8 @@ def note(message: str) -> None:
 
 @contextmanager
 def progress(label: str) -> Iterator[Report]:
-    """A bar on standard error, fed as `report(done, total)`; if that is no terminal, a line at each tenth."""
+    """A bar on standard error, fed as `report(done, total)`; if that is no terminal, a line at each tenth, or at each
+    doubling where the total is 0 because nobody knows it."""
     if not sys.stderr.isatty():
         yield _plain_progress(label)
         return
@@ -135,10 +136,12 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _plain_progress(label: str) -> Report:
-    shown = -1
+    shown, last = -1, 0
 
     def report(done: int, total: int) -> None:
-        nonlocal shown
+        nonlocal shown, last
+        if not total and done >= 2 * last:  # of unknown length: a line at each doubling
+            shown, last = -1, done
         tenth = 10 * done // total if total else 0
         if tenth > shown:
             shown = tenth

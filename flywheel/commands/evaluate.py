@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from flywheel.commands.display import facts, print_json, progress, table
+from flywheel.commands.display import facts, note, print_json, progress, table
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
 from flywheel.settings.choices import LiveMetric
 
@@ -129,6 +129,9 @@ def _score(shell: Shell, beir: Path, options: Mapping[str, Any], *, as_json: boo
         result = bench.evaluate(models, options["model"])
         if options["against"] is not None:
             result["against"] = bench.compare(models, options["model"], options["against"])
+    for tally in (bench.judged.unused, bench.judged.rows):
+        for reason, count in tally.reasons.items():
+            note(f"not used: {count} × {reason} ({', '.join(tally.places[reason][:3])})")
     if as_json:
         print_json(result)
     else:
