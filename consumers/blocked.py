@@ -72,3 +72,11 @@ class Blocked:
         """Where its log ended lately; None for a partition that goes on."""
         standstill = self._places.get(place)
         return None if standstill is None else standstill.end
+
+
+def in_words(error: Exception) -> str:
+    """The error with what to do about it."""
+    text = f"{type(error).__name__}: {error}"
+    if type(error).__name__ == "UnsupportedCodecError":
+        return f"{text}; install the library (`pip install 'kafka-python[lz4,snappy,zstd]'`) and start again"
+    return text

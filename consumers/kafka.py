@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from consumers.batch import Message
-from consumers.blocked import Blocked
+from consumers.blocked import Blocked, in_words
 from consumers.cluster import Metadata
 from consumers.ingest import LogReset, Place, SourceUnavailable
 from flywheel.settings.load import Kafka
@@ -241,7 +241,7 @@ class KafkaSource:
 
         if isinstance(error, KafkaError) and not isinstance(error, CorruptRecordError | UnsupportedCodecError):
             return False
-        return self._blocked.block(self._connected(), _in_words(error))
+        return self._blocked.block(self._connected(), in_words(error))
 
     def _look_at_blocked(self) -> None:
         from kafka.errors import KafkaError
@@ -337,15 +337,6 @@ class KafkaSource:
         assigned = getattr(self._connected(), "_subscription", None)
         held = getattr(assigned, "assignment", {}).get(place)
         return int(getattr(getattr(held, "position", None), "offset", 0))
-
-
-def _in_words(error: Exception) -> str:
-    from kafka.errors import UnsupportedCodecError
-
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, UnsupportedCodecError):
-        return f"{text}; install the library (`pip install 'kafka-python[lz4,snappy,zstd]'`) and start again"
-    return text
 
 
 def _committable(offsets: Mapping[Place, int]) -> dict[Any, Any]:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from consumers.decode import Decoder
 from flywheel.client import RemoteOperations
-from flywheel.daemon import backups
-from flywheel.daemon.erasing import Eraser
-from flywheel.daemon.expiring import Retention
+from flywheel.daemon.keeping import backups
+from flywheel.daemon.keeping.erasing import Eraser
+from flywheel.daemon.keeping.expiring import Retention
 from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.experiments.director import Director
 from flywheel.experiments.frozen import check, frozen_of

@@ -19,7 +19,7 @@ ROWS = [row for _, group in GROUPS for row in group]
 # parts of a benchmark that do not run by themselves
 PARTS = {"click_habits", "evaluator_challengers", "evaluator_scale", "evaluator_worlds", "exploration_arm", "harness"}
 PARTS |= {"learning_world", "references", "report", "report_figures", "report_rows", "training_adapter", "__init__"}
-PARTS |= {"real_learning", "real_taught"}
+PARTS |= {"real_learning", "real_taught", "families", "models"}
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumers.decode import Decoder
-from flywheel.daemon import audit, backups, imports, sampled
+from flywheel.daemon import audit
 from flywheel.daemon import doctor as checkup
-from flywheel.daemon.erasing import Eraser
-from flywheel.daemon.records import Records
+from flywheel.daemon.intake import imports, sampled
+from flywheel.daemon.intake.records import Records
+from flywheel.daemon.keeping import backups
+from flywheel.daemon.keeping.erasing import Eraser
 from flywheel.events import Coordinates
 from flywheel.experiments import director as experiment
 from flywheel.experiments import frozen

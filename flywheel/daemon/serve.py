@@ -26,12 +26,12 @@ from flywheel.broker.connection import BrokerUnavailable
 from flywheel.broker.producer import Producer
 from flywheel.daemon.announce import Announcer, decision_id
 from flywheel.daemon.health import Health
+from flywheel.daemon.intake.records import judge
 from flywheel.daemon.jobs import Jobs
 from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.daemon.logs import log_to
 from flywheel.daemon.publish import BrokerPublisher
 from flywheel.daemon.pulse import Pulse, TimedSink
-from flywheel.daemon.records import judge
 from flywheel.daemon.repeater import Repeater
 from flywheel.daemon.webhooks import Messenger
 from flywheel.daemon.worker import CycleWorker
@@ -128,20 +128,7 @@ class Daemon:
         self._exploring = Repeater("explore", self._explore_step, stop)
         self._posting = Repeater("webhooks", self._build_messenger().step, stop)
         self._loops = (self._indexing, self._announcing, self._experimenting, self._exploring, self._posting)
-        self._announcer = Announcer(
-            parts.store.decisions,
-            lambda key, value: self._producer.send(parts.config.kafka.topic_models, key, value),
-            self._announced,
-            index_of=lambda version: getattr(parts.store.models.get(version), "index_id", None),
-            now_ms=now_ms,
-        )
-        self._meter = Meter(
-            parts.store,
-            parts.config,
-            judged_sets=parts.cycle.judged_sets,
-            ranker=parts.cycle.ranker,
-            paused=lambda: bool(parts.store.state.get(PAUSED, False)),
-        )
+        self._announcer, self._meter = self._build_announcer(), self._build_meter()
         self._cron_due = threading.Event()
         self._topics_ready = False
         self._health = self._build_health()
@@ -205,6 +192,26 @@ class Daemon:
             pages=self._pages,
         )
         return create_app(services, now_ms=self._now_ms)
+
+    def _build_announcer(self) -> Announcer:
+        store, topic = self._in.store, self._in.config.kafka.topic_models
+        return Announcer(
+            store.decisions,
+            lambda key, value: self._producer.send(topic, key, value),
+            self._announced,
+            index_of=lambda version: getattr(store.models.get(version), "index_id", None),
+            now_ms=self._now_ms,
+        )
+
+    def _build_meter(self) -> Meter:
+        parts = self._in
+        return Meter(
+            parts.store,
+            parts.config,
+            judged_sets=parts.cycle.judged_sets,
+            ranker=parts.cycle.ranker,
+            paused=lambda: bool(parts.store.state.get(PAUSED, False)),
+        )
 
     def _build_ingest(self) -> Ingest:
         config, home = self._in.config, self._in.home

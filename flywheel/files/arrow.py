@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flywheel.files.cells import Unreadable
+from flywheel.files.cells import UnreadableCell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,7 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 def column(array: pa.Array) -> list[Any]:
     """The cells of an Arrow array as JSON would have them, without pandas: bytes as text, moments as ISO 8601 in UTC
-    (cut to microseconds), NaN and NaT as nothing, maps as objects. What has no such form is `Unreadable`.
+    (cut to microseconds), NaN and NaT as nothing, maps as objects. What has no such form is `UnreadableCell`.
     """
     import pyarrow as pa
 
@@ -67,9 +67,9 @@ def _plain(scalar: pa.Scalar) -> Any:
     try:
         return _known(scalar.as_py())
     except UnicodeDecodeError:
-        return Unreadable("bytes that are no UTF-8")
+        return UnreadableCell("bytes that are no UTF-8")
     except (ValueError, OverflowError, ArithmeticError, NotImplementedError):
-        return Unreadable(f"a {scalar.type} that no calendar has")
+        return UnreadableCell(f"a {scalar.type} that no calendar has")
 
 
 def _known(value: Any) -> Any:
@@ -77,7 +77,7 @@ def _known(value: Any) -> Any:
         case bytes():
             return value.decode("utf-8")
         case float() if not math.isfinite(value):
-            return None if math.isnan(value) else Unreadable("an infinity")
+            return None if math.isnan(value) else UnreadableCell("an infinity")
         case Decimal():
             return int(value) if value == value.to_integral_value() else float(value)
         case datetime() | date() | time():
@@ -85,7 +85,7 @@ def _known(value: Any) -> Any:
         case None | str() | bool() | int() | float():
             return value
         case _:
-            return Unreadable(f"a {type(value).__name__}")
+            return UnreadableCell(f"a {type(value).__name__}")
 
 
 def _moment(ticks: int | None, unit: str) -> Any:
@@ -94,7 +94,7 @@ def _moment(ticks: int | None, unit: str) -> Any:
     try:
         moment = _EPOCH + timedelta(microseconds=ticks * 1_000_000 // _PER_SECOND[unit])
     except OverflowError:
-        return Unreadable("a moment before year 1 or after year 9999")
+        return UnreadableCell("a moment before year 1 or after year 9999")
     return moment.replace(tzinfo=UTC).isoformat()
 
 

@@ -1,7 +1,7 @@
 """One reading of a cell for every file that people bring, whether from Arrow's types, from JSON or from CSV.
 
-A cell that cannot be read stays in its row as `Unreadable` until somebody needs it, so that a column which nobody uses
-voids no row. Nothing becomes text by accident: a list, bytes or a missing number is no name of anything.
+A cell that cannot be read stays in its row as `UnreadableCell` until somebody needs it, so that a column which nobody
+uses voids no row. Nothing becomes text by accident: a list, bytes or a missing number is no name of anything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BadCell(ValueError):  # noqa: N818 - reads as what was found
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableCell:
     """A cell whose value has no form that we know."""
 
     reason: str
@@ -101,7 +101,7 @@ def flag(value: Any) -> bool:
 
 def shown(value: Any) -> str:
     """What a cell holds, in a few words that can be written anywhere."""
-    if isinstance(value, Unreadable):
+    if isinstance(value, UnreadableCell):
         return value.reason
     kind = _KINDS.get(type(value))
     return kind or mended(str(value))[:40]
@@ -111,7 +111,7 @@ def mended(value: Any) -> Any:
     """The value as JSON can carry it, at any depth: U+FFFD for each half of a character, nothing for what is
     unreadable."""
     match value:
-        case Unreadable():
+        case UnreadableCell():
             return None
         case str():
             return _SURROGATE.sub("\ufffd", value)

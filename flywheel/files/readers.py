@@ -92,7 +92,7 @@ def read_feedback(path: Path, tally: ImportCount) -> Iterator[Record]:
         if source.deleted:
             tally.skip("a deletion, which is no feedback")
             continue
-        if not table and _is_sound(row):  # a table's row may hold a cell that is `Unreadable`
+        if not table and _is_sound(row):  # a table's row may hold a cell that is `UnreadableCell`
             yield row
             continue
         spoilt = next((name for name in _USED if row.get(name) != cells.mended(row.get(name))), None)

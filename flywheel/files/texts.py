@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from flywheel.files import answers
-from flywheel.files.cells import Unreadable
+from flywheel.files.cells import UnreadableCell
 from flywheel.files.lines import MOST_CHARACTERS
 from flywheel.files.lines import whole as read_whole
 from flywheel.files.tally import ImportCount, ImportFailed
@@ -128,12 +128,12 @@ def _refused(name: str) -> Any:
     raise ValueError(_unreadable(name).reason)
 
 
-def _unreadable(name: str) -> Unreadable:
-    return Unreadable(f"not JSON: {name} is no number there")
+def _unreadable(name: str) -> UnreadableCell:
+    return UnreadableCell(f"not JSON: {name} is no number there")
 
 
-def _constant(value: Any) -> Unreadable | None:
-    if isinstance(value, Unreadable):
+def _constant(value: Any) -> UnreadableCell | None:
+    if isinstance(value, UnreadableCell):
         return value
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next((found for item in inner if (found := _constant(item)) is not None), None)

@@ -20,10 +20,8 @@ from flywheel.settings.choices import FILE_NAME
 from flywheel.settings.sections import (
     Analytics,
     Exploration,
-    Kafka,
     Keeping,
     Limits,
-    Mapping,
     Promotion,
     Retrain,
     Section,
@@ -33,6 +31,7 @@ from flywheel.settings.sections import (
     Tracking,
     Trainer,
 )
+from flywheel.settings.sources import Kafka, Mapping
 from flywheel.settings.watching import Logs, Webhooks
 
 __all__ = [

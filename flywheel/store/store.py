@@ -34,7 +34,7 @@ from flywheel.store.training.models import Models
 from flywheel.store.training.runs import Runs
 
 if TYPE_CHECKING:
-    from flywheel.store.feedback.evidence import EvidenceReader
+    from flywheel.store.clicks.evidence import EvidenceReader
     from flywheel.store.training.pairs import PairTable
 
 _LIMITS, _SIGNALS = Limits(), Signals()
@@ -106,7 +106,7 @@ class Store:
     @cached_property
     def evidence(self) -> EvidenceReader:
         """Aggregated clicks for the click model."""
-        from flywheel.store.feedback.evidence import EvidenceReader
+        from flywheel.store.clicks.evidence import EvidenceReader
 
         return EvidenceReader(self.database)
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from consumers.batch import Topics, build
 from consumers.decode import Decoder
-from flywheel.daemon.erasing import Eraser
+from flywheel.daemon.keeping.erasing import Eraser
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
 from flywheel.store.feedback.sessions import hash_sessions

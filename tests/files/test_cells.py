@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.files import arrow, cells
-from flywheel.files.cells import BadCell, Unreadable
+from flywheel.files.cells import BadCell, UnreadableCell
 
 _NS = 1_772_323_200_123_456_789
 _MOMENT = "2026-03-01T00:00:00.123456+00:00"
@@ -25,15 +25,15 @@ _MOMENT = "2026-03-01T00:00:00.123456+00:00"
     ("array", "found"),
     [
         (pa.array([b"p1", None]), ["p1", None]),
-        (pa.array([b"p1", b"\xff"], pa.large_binary()), ["p1", Unreadable("bytes that are no UTF-8")]),
+        (pa.array([b"p1", b"\xff"], pa.large_binary()), ["p1", UnreadableCell("bytes that are no UTF-8")]),
         (pa.array(["a", None]).dictionary_encode(), ["a", None]),
         (pa.array(["a"], pa.string_view()), ["a"]),
-        (pa.array([1.0, float("nan"), float("inf")]), [1.0, None, Unreadable("an infinity")]),
+        (pa.array([1.0, float("nan"), float("inf")]), [1.0, None, UnreadableCell("an infinity")]),
         (pa.array([_NS, None], pa.timestamp("ns")), [_MOMENT, None]),
         (pa.array([_NS // 1000], pa.timestamp("us", "Nowhere/At All")), [_MOMENT]),
-        (pa.array([2**62], pa.timestamp("s")), [Unreadable("a moment before year 1 or after year 9999")]),
+        (pa.array([2**62], pa.timestamp("s")), [UnreadableCell("a moment before year 1 or after year 9999")]),
         (pa.array([date(2026, 3, 1)]), ["2026-03-01"]),
-        (pa.array([-1_000_000], pa.date32()), [Unreadable("a date32[day] that no calendar has")]),
+        (pa.array([-1_000_000], pa.date32()), [UnreadableCell("a date32[day] that no calendar has")]),
         (pa.array([1_000_000_001], pa.time64("ns")), ["00:00:01"]),
         (pa.array([1_500], pa.duration("ms")), [1.5]),
         (pa.array([Decimal("12.00"), Decimal("1.50")]), [12, 1.5]),
@@ -84,7 +84,7 @@ def test_text_is_one_for_one_id(value: Any, text: str | None) -> None:
         (["A", "B"], "a list"), ({"en": "one"}, "an object"), (True, "true or false"), (float("inf"), "inf"),
         ("cut \ud83d", "half a character"), ("gr\udcf6n", "byte 0xf6 is not UTF-8"),
         pytest.param(10**5000, "thousands of digits", id="huge"),
-        (Unreadable("bytes that are no UTF-8"), "bytes that are no UTF-8"),
+        (UnreadableCell("bytes that are no UTF-8"), "bytes that are no UTF-8"),
     ],
 )  # fmt: skip
 def test_what_is_no_text_says_what_it_is(value: Any, said: str) -> None:

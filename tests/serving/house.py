@@ -18,7 +18,7 @@ import pyarrow as pa
 from prometheus_client import CollectorRegistry
 
 from consumers.decode import Decoder
-from flywheel.daemon.records import judge
+from flywheel.daemon.intake.records import judge
 from flywheel.operations import OperationError
 from flywheel.page.dashboard import ROUTES
 from flywheel.retrieval.index import Index

@@ -1,1 +1,1 @@
-"""Tables of what was shown and done: queries, impressions, events, documents, and evidence made of them."""
+"""Tables of what was shown and done: queries, impressions, events, documents."""

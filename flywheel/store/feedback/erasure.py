@@ -1,6 +1,6 @@
 """Erases one person: their pages, what they did, what they typed, and dead letters that carry their id.
 
-It marks what must be written anew. `flywheel.daemon.erasing` does that, because it concerns more than the database.
+It marks what must be written anew. `flywheel.daemon.keeping.erasing` does that: it concerns more than the database.
 """
 
 from __future__ import annotations

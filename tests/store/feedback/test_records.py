@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumers.decode import Decoder
-from flywheel.daemon.records import Records
-from flywheel.daemon.suggest import suggest
+from flywheel.daemon.intake.records import Records
+from flywheel.daemon.intake.suggest import suggest
 from flywheel.events import Batch, Coordinates, DeadLetter, Document, Ignored, Kind
 from flywheel.settings.load import Kafka, Signals
 from flywheel.store import Store

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flywheel.daemon.sampled import precision_of
+from flywheel.daemon.intake.sampled import precision_of
 from flywheel.events import Document
 from flywheel.files.readers import ImportCount, read_annotations
 from flywheel.files.writers import label_tasks, write

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from consumers.decode import Decoder, Undecodable, attempt
-from flywheel.daemon import sampled
+from flywheel.daemon.intake import sampled
 from flywheel.events import Batch, Coordinates, Document, Event, Query
 from flywheel.operations import Json, JudgedKind, RecordKind
 from flywheel.settings.load import Config
@@ -32,7 +32,7 @@ class Importer(Protocol):
     def now_ms(self) -> Callable[[], int]: ...
 
 
-class _Refused:
+class _LeftOut:
     """Why records were left out, and which: `rows` has the first twenty of each reason, counted from 0."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _Refused:
 
 def records(place: Importer, kind: RecordKind, given: list[Json]) -> Json:
     """`{read, stored, skipped, reasons, rows}`: `rows` names records of each reason by their place in the list."""
-    refused = _Refused()
+    refused = _LeftOut()
     if kind == "documents":
         return refused.answer(len(given), _documents(place, given, refused))
     if kind == "feedback":
@@ -93,7 +93,7 @@ def _decides(place: Importer, kind: str, version: str) -> Json:
     return {"decidable": len(found.decidable), "problems": problems}
 
 
-def _documents(place: Importer, given: list[Json], refused: _Refused) -> int:
+def _documents(place: Importer, given: list[Json], refused: _LeftOut) -> int:
     now_ms = place.now_ms()
     documents: list[Document] = []
     for row, record in enumerate(given):
@@ -108,7 +108,7 @@ def _documents(place: Importer, given: list[Json], refused: _Refused) -> int:
     return changed
 
 
-def _feedback(place: Importer, given: list[Json], refused: _Refused) -> Json:
+def _feedback(place: Importer, given: list[Json], refused: _LeftOut) -> Json:
     """Store pages and events: `{stored, merged, ignored, unknown_actions}`, the two latter counted by name."""
     batch, ignored, unknown, now_ms = Batch(), Counter[str](), Counter[str](), place.now_ms()
     for row, record in enumerate(given):
@@ -156,7 +156,7 @@ def _annotations(place: Importer, given: list[Json]) -> Json:
     queries = {query: query for query, _ in grades}
     rows = [(query, doc_id, grade) for (query, doc_id), grade in grades.items()]
     version = golden.add("golden", ANNOTATIONS, queries, rows, place.now_ms())
-    answer = _Refused().answer(len(given), len(given))
+    answer = _LeftOut().answer(len(given), len(given))
     named: Json = {"name": ANNOTATIONS, "version": version, "queries": len(queries)}
     precision = sampled.precision_of(given)
     if precision is not None:

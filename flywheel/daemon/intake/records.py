@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from consumers.batch import Topics, add
 from consumers.decode import Decoder, Undecodable, attempt
-from flywheel.daemon.suggest import suggest
+from flywheel.daemon.intake.suggest import suggest
 from flywheel.events import Batch, Coordinates, DeadLetter
 from flywheel.operations import Json
 from flywheel.serving.services import Judge, Ruling, TopicKind

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.daemon.expiring import Retention
+from flywheel.daemon.keeping.expiring import Retention
 from flywheel.settings.home import Home
 from flywheel.settings.load import Keeping
 from flywheel.store import Store

@@ -1,6 +1,6 @@
 """Pages as they were, and sessions: what tells if people agree, and what they looked for next.
 
-It reads the temporary tables that `flywheel.store.feedback.evidence` has made, in the same snapshot of the database.
+It reads the temporary tables that `flywheel.store.clicks.evidence` has made, in the same snapshot of the database.
 """
 
 from __future__ import annotations

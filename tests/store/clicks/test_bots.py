@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from flywheel.events import Kind
-from tests.store.feedback.test_evidence import DAY_MS, PLAIN, T0, Shop, shop
+from tests.store.clicks.test_evidence import DAY_MS, PLAIN, T0, Shop, shop
 
 __all__ = ["shop"]
 

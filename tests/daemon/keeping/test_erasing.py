@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.daemon.erasing import mask
+from flywheel.daemon.keeping.erasing import mask
 from flywheel.settings.home import Home
 from flywheel.store.feedback.mentions import mentions
 from flywheel.store.feedback.sessions import hash_sessions

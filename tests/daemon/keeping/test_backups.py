@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.daemon.backups import MANIFEST, backup, check, put_back, repeat_erasures
+from flywheel.daemon.keeping.backups import MANIFEST, backup, check, put_back, repeat_erasures
 from flywheel.operations import OperationError
 from flywheel.settings.home import Home
 from flywheel.settings.ledger import Ledger, key_file

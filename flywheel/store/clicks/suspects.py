@@ -1,6 +1,6 @@
 """Finds people to leave out of the evidence, and documents that are clicked by people who click nothing else.
 
-It reads the temporary tables that `flywheel.store.feedback.evidence` makes of pages and acts.
+It reads the temporary tables that `flywheel.store.clicks.evidence` makes of pages and acts.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Keeps and ends data: backups, erasing of people, expiry."""
