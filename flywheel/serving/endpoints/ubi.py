@@ -145,6 +145,7 @@ class UbiEndpoints:
         # a browser's `sendBeacon` sends text/plain, as a form can: it is taken only with a token, which no form knows
         plain = (PLAIN,) if CALLER in request.scope else ()
         media_type = bodies.content_type(request, (bodies.JSON, *LINES, *plain))
+        self._rates.admit(request.scope)
         body = await bodies.read(request, self._limits.request_bytes)
         most = self._limits.request_records
         async with self._turn if len(body) > bodies.LARGE_BYTES else nullcontext():

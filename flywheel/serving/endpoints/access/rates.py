@@ -118,17 +118,40 @@ class RecordRates:
 
     def __init__(self, per_second: float, seconds: Callable[[], float]) -> None:
         self._buckets = Buckets(per_second, per_second * _BURST_SECONDS, seconds)
+        self._seconds = seconds
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def admit(self, scope: Scope) -> None:
+        """Before a body is read: whoever was told to come back later, and did not wait, costs nothing more.
+
+        Raises:
+            Problem: 429 that says when to come back.
+        """
+        now = self._seconds()
+        wait = max(self._until.get(key, now) for key in _keys(scope)) - now
+        if wait > 0:
+            raise too_often(wait, "limits.records_per_second")
 
     def check(self, scope: Scope, records: int) -> None:
         """
         Raises:
-            Problem: 429 that says when to come back; then none of them counts.
+            Problem: 429 that says when to come back; then none of them is taken.
         """
-        caller = scope.get(CALLER)
-        keys = [f"address {address_of(scope)}", *([f"token {caller.name}"] if caller else [])]
-        wait = max(self._buckets.take(key, records) for key in keys)
+        waits = {key: self._buckets.take(key, records) for key in _keys(scope)}
+        wait = max(waits.values())
         if wait > 0:
+            for key, seconds in waits.items():
+                if seconds > 0:
+                    self._until[key] = self._seconds() + seconds
+                    self._until.move_to_end(key)
+            while len(self._until) > _MOST_KEPT:
+                self._until.popitem(last=False)
             raise too_often(wait, "limits.records_per_second")
+
+
+def _keys(scope: Scope) -> list[str]:
+    caller = scope.get(CALLER)
+    return [f"address {address_of(scope)}", *([f"token {caller.name}"] if caller else [])]
 
 
 def address_of(scope: Scope) -> str:
