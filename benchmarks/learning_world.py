@@ -187,5 +187,5 @@ def _with(collected: Collected, posterior: np.ndarray[Any, np.dtype[np.float64]]
     flat = np.full((1, CONTEXTS), 0.5)
     curve = Curve(flat, flat, flat, np.full(3, 1 / 3), np.full(3, 1 / 3))
     none = np.zeros(len(posterior))
-    model = ClickModel(curve, posterior, posterior, none, 0, converged=True, gain=0.0, separable=True)
+    model = ClickModel(curve, posterior, posterior, none, 0, converged=True, gain=0.0, clear=10.0)
     return build(collected, model, rules_of(Signals()))

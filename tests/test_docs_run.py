@@ -38,6 +38,8 @@ ELSEWHERE = {
     r"make (test|test-slow|lint|types|contracts)": (".ci/run", "make {0}"),
     r"make demo": ("tests/test_docs_run.py", '"make", "demo"'),
     r"flywheel (demo)": ("Makefile", "flywheel {0}"),
+    r"flywheel dead-letters show .*": ("tests/commands/test_records.py", '"dead-letters", "show"'),
+    r"flywheel restore .*": ("tests/commands/test_backup.py", '"restore"'),
     r"make (setup|format|check|clean|soak|hooks)": ("Makefile", "{0}: "),
     r"scripts/kafka (\w+)": ("tests/test_kafka_script.py", 'kafka_script("{0}"'),
     r"flywheel simulate --beir DIR.*": ("tests/rehearsal/test_stage.py", '"simulate", "--beir"'),
@@ -49,6 +51,7 @@ WAIT_SECONDS = 120.0
 ORDER = ["init", "run", "import", "doctor", "train", "promote", "cycle", "evaluate", "rollback", "pause", "resume"]
 ORDER += ["", "erase-user"]
 WORDS = {"judged/": "judged", "general/": "general", "VERSION": "v1", "ID": PERSON, "/var/lib/flywheel": "search"}
+WORDS["/backups/2026-03-01"] = "backup"
 
 
 def _named_alone(line: str) -> bool:

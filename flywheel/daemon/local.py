@@ -248,6 +248,7 @@ class LocalOperations:
         except ConfigError as error:
             raise OperationError(str(error), "invalid_setting") from error
         self._live.configured(config)
+        self._in.store.analytics.outdate()
         return changed
 
     def _memory(self, champion: str) -> Json:

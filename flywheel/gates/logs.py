@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flywheel.files import cells
+from flywheel.files.cells import BadCell
 from flywheel.gates.cells import cell, count, day_of, first, identity, named, number
 from flywheel.stats.ratio import ArmSums
 from flywheel.stats.winsor import winsorised
@@ -114,9 +116,9 @@ class Log:
         row = {str(name).strip().casefold(): value for name, value in row.items()}
         self.columns |= row.keys()
         values = {name: first(row, names) for name, names in _NAMES.items()}
-        for name in ("pages", "clicks"):
-            if values[name] is None and any(column in row for column in _NAMES[name]):
-                return f"no {name}"
+        problem = _unusable(row, values)
+        if problem is not None:
+            return problem
         experiment = named(values["experiment"]) or NO_EXPERIMENT
         arm_name = named(values["arm"])
         if arm_name is None:
@@ -258,6 +260,20 @@ def _pages_of(arm: _ArmRows, window: tuple[float, float]) -> dict[str, ArmSums]:
             for name, sums in metrics.items():
                 total[name] = total.get(name, ArmSums()) + sums
     return total
+
+
+def _unusable(row: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
+    """Why a row cannot count: a count that is missing where its column is, or a list or bytes as a name."""
+    for name in ("pages", "clicks"):
+        if values[name] is None and any(column in row for column in _NAMES[name]):
+            return f"no {name}"
+    try:
+        for name in ("experiment", "arm", "user"):
+            if not isinstance(values[name], bool):
+                cells.text(values[name])
+    except BadCell as problem:
+        return f"experiment, arm or user: {problem}"
+    return None
 
 
 def _add_pages(into: dict[str, ArmSums], pages: float, values: Mapping[str, float]) -> None:

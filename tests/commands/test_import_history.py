@@ -64,7 +64,6 @@ def test_a_file_is_imported_once_after_a_kill_and_again(
         assert main(["--home", str(home), "import", "feedback", str(history), "--json"]) == 0
         again.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
     assert again[0]["stored"] == 2 * PAGES - begun
-    assert again[1] | {"places": {}} == {
-        "read": 2 * PAGES, "stored": 0, "skipped": 2 * PAGES, "reasons": {"stored already": 2 * PAGES}, "places": {},
-    }  # fmt: skip
+    told = {"read": 2 * PAGES, "stored": 0, "skipped": 2 * PAGES, "reasons": {"stored already": 2 * PAGES}}
+    assert {name: again[1][name] for name in told} == told
     assert _count(home) == (PAGES, PAGES, PAGES)

@@ -53,7 +53,7 @@ def test_the_page_is_on_the_broker_as_the_ingest_reads_it(house: House) -> None:
         answer["query_id"],
         "sort a list",
         "#17",
-        "s1",
+        "#s1",
     )
     assert page.hit_ids == tuple(hit["doc_id"] for hit in answer["hits"])
     assert (page.model_version, page.timestamp_ms, page.latency_ms) == ("base", 1_700_000_000_123, 1_000.0)

@@ -8,14 +8,14 @@ from __future__ import annotations
 PAGES = """
 CREATE TEMP TABLE ev_pages AS
 SELECT row_number() OVER () AS page, * FROM (
-    SELECT query_id, query_key, text, ts, coalesce(user_key, client_key, session_id) AS person, model_version, hit_ids,
-           ranks, sponsored, grid
+    SELECT query_id, query_key, text, ts, coalesce(user_key, client_key, session_id) AS person, session_id,
+           model_version, hit_ids, ranks, sponsored, grid
     FROM teaching_pages
     WHERE ts <= $until AND len(hit_ids) > 0 AND query_key <> ''
       AND query_key NOT IN (SELECT query_key FROM ev_excluded_keys)
     UNION ALL BY NAME
     SELECT q.query_id, q.query_key, q.text, q.ts, coalesce(q.user_key, q.client_key, q.session_id) AS person,
-           q.model_version, list(f.doc_id ORDER BY f.rank, f.doc_id) AS hit_ids,
+           q.session_id, q.model_version, list(f.doc_id ORDER BY f.rank, f.doc_id) AS hit_ids,
            list(f.rank ORDER BY f.rank, f.doc_id) AS ranks, q.sponsored, q.grid
     FROM (
         SELECT query_id, doc_id, min(rank) AS rank FROM feedback

@@ -37,9 +37,9 @@ ORDER BY p.ts, p.query_id LIMIT 2 * $most
 
 _CHAINS = """
 WITH visits AS (
-    SELECT coalesce(q.session_id, p.person) AS session, p.page, p.query_key, p.ts, k.weight
-    FROM ev_kept k JOIN ev_pages p USING (page) JOIN queries q USING (query_id)
-    WHERE coalesce(q.session_id, p.person) IS NOT NULL
+    SELECT coalesce(p.session_id, p.person) AS session, p.page, p.query_key, p.ts, k.weight
+    FROM ev_kept k JOIN ev_pages p USING (page)
+    WHERE coalesce(p.session_id, p.person) IS NOT NULL
     QUALIFY count(*) OVER (PARTITION BY session) <= $searches
 ), clicked AS (
     SELECT v.session, v.query_key, v.ts, v.weight, a.doc_id

@@ -69,9 +69,16 @@ class Exports:
         self._folder = folder
 
     def sweep(self) -> int:
-        """Delete what a crash left: files that are not listed. Returns how many."""
+        """Delete what a crash left: files that are not listed. Returns how many.
+
+        A listed file that is gone, as in a home that was restored, is to be written again.
+        """
         with self._database.read() as con:
             listed = {path for (path,) in con.execute("SELECT path FROM exports").fetchall()}
+        gone = sorted(path for path in listed if not (self._folder / path).exists())
+        if gone:
+            with self._database.write() as con:
+                con.execute("UPDATE exports SET stale = true WHERE path IN (SELECT unnest(?::VARCHAR[]))", [gone])
         swept = 0
         for source in SOURCES:
             for path in (self._folder / source.table).glob("date=*/*"):

@@ -12,6 +12,7 @@ from flywheel.settings.load import Limits
 from tests.serving.house import House, eventually, serve
 
 KIND = {"content-type": "application/json"}
+PAGE = b'{"query_id": "q", "user_query": "sort"}'
 TINY = b"[" + b",".join([b"{}"] * 300_000) + b"]"
 
 
@@ -38,7 +39,7 @@ def test_many_records_in_one_body_are_refused_at_once(house: House, path: str) -
 def test_as_many_records_as_may_be_are_taken() -> None:
     """A full body is accepted, and searches are answered meanwhile."""
     with serve(limits=Limits(request_records=2_000)) as house:
-        body = b"[" + b",".join([b"{}"] * 2_000) + b"]"
+        body = b"[" + b",".join([PAGE] * 2_000) + b"]"
         assert house.http.post("/v1/ubi/queries", content=body, headers=KIND).json()["accepted"] == 2_000
         assert latency(house) < 2
 
@@ -84,7 +85,7 @@ def test_a_client_that_hangs_up_is_no_error_of_ours(house: House, caplog: pytest
 def test_one_caller_sends_so_many_records_a_second() -> None:
     """Beyond them it gets 429 with the time to come back and nothing of the body is taken; then it goes on."""
     with serve(limits=Limits(records_per_second=100)) as house:
-        body = b"[" + b",".join([b"{}"] * 150) + b"]"
+        body = b"[" + b",".join([PAGE] * 150) + b"]"
         answers = [house.http.post("/v1/ubi/queries", content=body, headers=KIND) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [202, 429, 429]
         assert int(answers[1].headers["retry-after"]) >= 1

@@ -49,7 +49,7 @@ def test_a_snapshot_of_version_0_1_is_read(tmp_path: Path) -> None:
     (folder / "snapshot.json").write_text(json.dumps(old), "utf-8")
     found = read_snapshot(folder)
     assert (found.header, found.budget) == (HEADER, defaults.training(minutes=5))
-    assert found.recipe == Recipe(steps=7, matryoshka=(192, 96))
+    assert found.recipe == Recipe(steps=7, matryoshka=(192, 96), max_seq_length=256)
     assert json.loads(found.recipe.model_dump_json()) == old["recipe"]
     for part in ("recipe", "budget"):
         (folder / "snapshot.json").write_text(json.dumps({**old, part: {**old[part], "unheard_of": 1}}), "utf-8")

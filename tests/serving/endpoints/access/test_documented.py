@@ -11,12 +11,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
+from consumers.decode import Decoder
+from flywheel.daemon.intake.records import judge
 from flywheel.page.dashboard import ROUTES
 from flywheel.serving.endpoints.access.roles import ROLES
 from flywheel.serving.endpoints.app import create_app
 from flywheel.serving.endpoints.control import ALLOWED
 from flywheel.serving.services import Services
-from flywheel.settings.load import Limits, Serving
+from flywheel.settings.load import Limits, Serving, Signals
 from tests.serving.house import DOCUMENTS, MemoryBroker, MemoryOperations, MemoryTitles, make_engine
 
 PAGE = Path(__file__).parents[4] / "docs" / "security.md"
@@ -30,6 +32,7 @@ def _app() -> Starlette:
         search=make_engine(MemoryTitles(dict(DOCUMENTS)), None),
         operations=MemoryOperations(),
         publisher=MemoryBroker(),
+        judge=judge(Decoder(Signals(), str, 1_048_576)),
         settings=settings,
         limits=Limits(),
         registry=CollectorRegistry(),

@@ -96,7 +96,7 @@ def test_pages_of_listed_origins_may_collect() -> None:
         asked = house.http.options("/v1/ubi/events", headers=ours)
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (204, "https://shop.example")
         assert "authorization" in asked.headers["access-control-allow-headers"]
-        sent = house.http.post("/v1/ubi/events", json={"action_name": "x"}, headers=ours | token)
+        sent = house.http.post("/v1/ubi/events", json={"action_name": "x", "query_id": "q"}, headers=ours | token)
         assert (sent.status_code, sent.headers["access-control-allow-origin"]) == (202, "https://shop.example")
         assert "access-control-allow-origin" not in house.http.options("/v1/ubi/events", headers=other).headers
         assert "access-control-allow-origin" not in house.http.options("/v1/search", headers=ours).headers
