@@ -38,7 +38,7 @@ kafka: ## start one Apache Kafka node on loopback (needs Java 17 and Maven)
 .PHONY: test
 test: setup ## run the tests, but for those longer than a minute, in WORKERS=2 processes
 	@OMP_NUM_THREADS=1 $(PYTEST) -m "not slow and not soak" tests/integration
-	@$(PYTEST) -m "not slow and not soak" --ignore=tests/integration -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(PYTEST) -m "not slow and not soak" --ignore=tests/integration -n $(WORKERS)
 
 .PHONY: test-slow
 test-slow: setup ## run the tests longer than a minute, and a tenth of those that take over ten together

@@ -16,7 +16,7 @@ from flywheel.cli import main
 
 DAY_MS = 86_400_000
 START_MS = 1_600_000_000_000
-PAGES = 15_000
+PAGES = 4_000
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from tests.serving.house import serve
 DECODER = Decoder(Signals(), str, 1_048_576)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.integers(0, 2**64 - 1))
 def test_a_hundred_thousand_mutated_messages_are_read_or_refused(seed: int) -> None:

@@ -53,15 +53,15 @@ def relevant(row: dict[str, Any]) -> bool:
 
 
 def test_every_pair_is_drawn_as_often_as_its_chance_says(learned: Store) -> None:
-    """Over 150 seeds each positive from clicks comes at its inclusion rate, no other pair ever, and seeds repeat."""
+    """Over 60 seeds each positive from clicks comes at its inclusion rate, no other pair ever, and seeds repeat."""
     count, chance = Counter[tuple[str, str]](), {}
-    for seed in range(150):
+    for seed in range(60):
         for row in drawn(learned, 60, seed):
             count[row["query"], row["doc_id"]] += 1
             chance[row["query"], row["doc_id"]] = row["inclusion"]
     assert {doc for _, doc in count} == {"d0", "d1", "d2", "d3"}
     assert len(count) == QUERIES * 4
-    apart = [(count[pair] - 150 * p) / np.sqrt(150 * p * (1 - p)) for pair, p in chance.items() if p < 1]
+    apart = [(count[pair] - 60 * p) / np.sqrt(60 * p * (1 - p)) for pair, p in chance.items() if p < 1]
     assert np.mean(apart) == pytest.approx(0, abs=0.2)
     assert np.std(apart) == pytest.approx(1, abs=0.2)
     assert drawn(learned, 60, 3) == drawn(learned, 60, 3) != drawn(learned, 60, 4)
