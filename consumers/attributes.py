@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from consumers.envelope import Record
-from consumers.wire import Notes, Unreadable, clean, read_id, read_number
+from consumers.values import Notes, Unreadable, clean, read_id, read_number
 
 MAX_HITS = 10_000
 MAX_LATENCY_MS = 7 * 24 * 3_600 * 1_000

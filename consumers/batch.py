@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consumers.decode import Decoder, Undecodable, attempt
-from consumers.wire import clean
+from consumers.values import clean
 from flywheel.events import Batch, Coordinates, DeadLetter, Document, Event, Query
 from flywheel.settings.load import Kafka
 

@@ -18,7 +18,7 @@ from consumers.attributes import MAX_HITS, PageDetails, further, hits_of, object
 from consumers.envelope import Record, parse, read_key, read_object
 from consumers.mapping import FIELDS, FieldMap
 from consumers.redact import redacted
-from consumers.wire import (
+from consumers.values import (
     EARLIEST_MS,
     LATEST_MS,
     MAX_ID,

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from consumers.wire import Undecodable, Unreadable, read_id
+from consumers.values import Undecodable, Unreadable, read_id
 
 Record = dict[str, Any]
 # a record with one of these at its top is no envelope
@@ -58,7 +58,7 @@ def parse(value: bytes, registered: int | None = None) -> Any:
     except (msgspec.MsgspecError, UnicodeError) as error:
         first = error
     try:
-        # what is not UTF-8 becomes half a character, and `consumers.wire` sees to those
+        # what is not UTF-8 becomes half a character, and `consumers.values` sees to those
         text = value.decode("utf-8-sig", "surrogateescape")
         return json.loads(text, strict=False, parse_int=_whole)
     except RecursionError as error:

@@ -198,6 +198,8 @@ class KafkaSource:
             consumer.assign([TopicPartition(*place) for place in sorted(places)])
             for place in places:
                 consumer.seek(TopicPartition(*place), self._positions.setdefault(place, 0))
+            # who was killed before telling the broker how far it came is made good for, also if nothing more comes
+            self._uncommitted |= {place: self._positions[place] for place in places - self._fresh}
         except KafkaError as error:
             raise SourceUnavailable(f"the broker at {self._settings.bootstrap} failed: {error}") from error
         log.info("reading %s", ", ".join(f"{topic}/{partition}" for topic, partition in sorted(places)) or "nothing")

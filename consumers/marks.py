@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from consumers.wire import Notes
+from consumers.values import Notes
 
 MAX_MARK = 128
 _RELEVANCE = frozenset({"relevance", "relevancy", "score", "_score", "best", "best_match", "default", "none", "false"})

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flywheel.serving.endpoints.exposed import EXPOSED, Exposed
+from flywheel.serving.endpoints.gauges import EXPOSED, Exposed
 
 ROOT = Path(__file__).parents[1]
 

@@ -108,7 +108,7 @@ def evaluate(shell: Shell, /, beir: Path | None, plan: float | None, as_json: bo
         else:
             table(tuple(answer[0]), [tuple(row.values()) for row in answer])
     elif by_arm:
-        from flywheel.commands.logs import verdicts
+        from flywheel.commands.arms import verdicts
 
         verdicts(shell, options, as_json=as_json)
     elif beir is None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.decode import Decoder, Undecodable
-from consumers.wire import EARLIEST_MS, LATEST_MS, MAX_SAMPLE
+from consumers.values import EARLIEST_MS, LATEST_MS, MAX_SAMPLE
 from flywheel.events import Document, Event, Kind, Query
 from flywheel.settings.load import Signals
 

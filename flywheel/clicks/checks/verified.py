@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.clicks.checks.promise import Promise, calibrate, columns_of, cross_fitted, pairs_needed, promise
+from flywheel.clicks.checks.promise import (
+    CONFIDENCE,
+    Promise,
+    calibrate,
+    columns_of,
+    cross_fitted,
+    pairs_needed,
+    promise,
+)
 from flywheel.clicks.evidence import Evidence, Floats
 from flywheel.clicks.pages import PairCounts
 
@@ -52,7 +60,8 @@ class Verified:
             )
         made = self.promise
         told = (
-            f"promised right in {made.level:.1%} (90 % lower bound from {made.pairs} pairs of {made.queries} queries)"
+            f"promised right in {made.level:.1%} (lower bound with a confidence of {CONFIDENCE:.0%}, from {made.pairs} "
+            f"judged pairs of {made.queries} queries)"
         )
         if made.pairs_needed is None:
             return told

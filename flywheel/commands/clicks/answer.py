@@ -12,6 +12,7 @@ from flywheel.clicks.checks.attraction import fit_attraction, order_by_clicks
 from flywheel.clicks.checks.forecast import MODELS, Forecast, forward, held_out
 from flywheel.clicks.checks.order import auc, couples_across, couples_within, ranked
 from flywheel.clicks.checks.promise import (
+    CONFIDENCE,
     LEAST_PAIRS,
     LEAST_QUERIES,
     Promise,
@@ -240,7 +241,9 @@ def _no_promise(asked: float, needed: int, queries: int) -> str:
 
 
 def _what_is_promised(made: Promise, pairs: int) -> str:
-    words = f"of the {pairs} likeliest pairs at least {made.level:.1%} are relevant, with a confidence of 90 %"
+    words = (
+        f"of the {pairs} likeliest pairs at least {made.level:.1%} are relevant, with a confidence of {CONFIDENCE:.0%}"
+    )
     if made.level >= made.asked:
         return words
     if made.pairs_needed is None:

@@ -6,7 +6,7 @@ import click
 
 from flywheel.commands.display import note, print_json, text
 from flywheel.commands.shell import Shell, actor, as_json, examples, pass_shell
-from flywheel.commands.watching.words import lines
+from flywheel.commands.watching.layout import lines
 
 _WRONG_USE = "give SECTION.KEY=VALUE, such as retrain.min_new_pairs=400"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flywheel.commands.watching.words import ago, columns, count, figure, lines, share, span
+from flywheel.commands.watching.layout import ago, columns, count, figure, lines, share, span
 
 Json = Mapping[str, Any]
 # checks that hold a training back instead of asking for one

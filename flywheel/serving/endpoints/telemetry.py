@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flywheel.operations import Json
-from flywheel.serving.endpoints.exposed import EXPOSED
+from flywheel.serving.endpoints.gauges import EXPOSED
 
 _log = logging.getLogger("flywheel.serving")
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
@@ -74,7 +74,7 @@ class Totals(Collector):
 
 
 class House(Collector):
-    """The figures of the status that `flywheel.serving.endpoints.exposed` names."""
+    """The figures of the status that `flywheel.serving.endpoints.gauges` names."""
 
     def __init__(self, status: Callable[[], Json]) -> None:
         self._status = status

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from flywheel.store.published.exports import SOURCES, Exports, rename_synced
+from flywheel.store.published.parquet import SOURCES, Exports, rename_synced
 from flywheel.store.schema.database import Database
 
 FILE_NAME = "analytics.duckdb"

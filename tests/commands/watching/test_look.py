@@ -18,7 +18,7 @@ import pytest
 
 from flywheel.cli import main
 from flywheel.commands.watching import screens
-from flywheel.commands.watching.words import ago, columns, figure, span
+from flywheel.commands.watching.layout import ago, columns, figure, span
 from flywheel.settings.home import Home
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -12,7 +12,7 @@ import pytest
 
 from flywheel.events import Document
 from flywheel.store import Store
-from flywheel.store.published import exports
+from flywheel.store.published import parquet
 from tests.store.make import DAY, NOW, batch, event, query, rows
 
 
@@ -98,13 +98,13 @@ def test_small_files_are_joined_and_deleted_when_readers_have_moved_on(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The joined file has every row once; those it replaces outlive it by the grace."""
-    monkeypatch.setattr(exports, "_MAX_SMALL_FILES", 3)
+    monkeypatch.setattr(parquet, "_MAX_SMALL_FILES", 3)
     for number in range(4):
         store.feedback.ingest(batch(events=[event(f"e{number}")], start=number), "c", NOW)
         store.analytics.publish(NOW)
     assert read(folder, "SELECT count(*), count(DISTINCT event_id) FROM feedback") == "[(4, 4)]"
     assert len(list(folder.glob("feedback/date=*/*"))) == 5
-    store.analytics.publish(NOW + exports.GRACE_MS)
+    store.analytics.publish(NOW + parquet.GRACE_MS)
     assert len(list(folder.glob("feedback/date=*/*"))) == 1
     assert read(folder, "SELECT count(*), count(DISTINCT event_id) FROM feedback") == "[(4, 4)]"
 
@@ -135,10 +135,10 @@ def test_erasure_reaches_the_published_files(store: Store, folder: Path) -> None
 def test_an_erasure_during_a_publication_is_not_undone_by_it(store: Store, folder: Path) -> None:
     """Rows that were erased after the publication read them are in no file when it ends."""
     store.feedback.ingest(batch(events=[event("e1", client_key="gone"), event("e2")]), "c", NOW)
-    exporter = exports.Exports(store.database, folder.resolve())
+    exporter = parquet.Exports(store.database, folder.resolve())
     real = exporter._write_days
 
-    def erase_meanwhile(*arguments: object) -> list[exports.File]:
+    def erase_meanwhile(*arguments: object) -> list[parquet.File]:
         files = list(real(*arguments))  # type: ignore[arg-type]
         store.erasure.erase_user(["gone"])
         return files
