@@ -19,17 +19,25 @@ PLAIN = Signals(half_life_days=1e9, user_cap=1e9, user_share=1.0)
 
 
 class Shop:
-    """Ingests pages and events as a consumer would, numbering offsets and ids."""
+    """Ingests pages and events as a consumer would, numbering offsets and ids; in one batch, when somebody reads."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.numbers = store, itertools.count()
+        self._store, self.numbers, self._waiting = store, itertools.count(), Batch()
+
+    @property
+    def store(self) -> Store:
+        """The store, with everything that came so far."""
+        if len(self._waiting):
+            self._waiting, batch = Batch(), self._waiting
+            self._store.feedback.ingest(batch, "cluster", T0)
+        return self._store
 
     def page(
         self, text: str, hits: str, *, user: str | None = None, at: int = T0, version: str = "v0", **more: str
     ) -> str:
         name = f"q{next(self.numbers)}"
         query = Query(name, text, at, user_key=user, hit_ids=tuple(hits), model_version=version, **more)
-        self._ingest(queries=[(self._at(), query)])
+        self._waiting.queries.append((self._at(), query))
         return query.query_id
 
     def event(
@@ -38,7 +46,7 @@ class Shop:
         event = Event(
             f"e{next(self.numbers)}", kind, str(kind), at, query_id=page, doc_id=doc, dwell_ms=dwell, rank=rank
         )
-        self._ingest(events=[(self._at(), event)])
+        self._waiting.events.append((self._at(), event))
 
     def click(self, page: str, docs: str) -> None:
         for doc in docs:
@@ -51,9 +59,6 @@ class Shop:
 
     def _at(self) -> Coordinates:
         return Coordinates("t", 0, next(self.numbers))
-
-    def _ingest(self, **rows: list) -> None:
-        self.store.feedback.ingest(Batch(**rows), "cluster", T0)
 
 
 @pytest.fixture
