@@ -52,6 +52,7 @@ def relevant(row: dict[str, Any]) -> bool:
     return (int(row["query"].split()[1]) * 7 + int(row["doc_id"][1])) % 10 >= int(row["doc_id"][1])
 
 
+@pytest.mark.slow
 def test_every_pair_is_drawn_as_often_as_its_chance_says(learned: Store) -> None:
     """Over 60 seeds each positive from clicks comes at its inclusion rate, no other pair ever, and seeds repeat."""
     count, chance = Counter[tuple[str, str]](), {}
