@@ -26,6 +26,7 @@ from flywheel.store.evaluation.experiments import Experiment
 
 pytestmark = pytest.mark.slow
 SETTINGS = {
+    "analytics.publish_seconds": "1",  # SQL is asked right after what it should tell
     "retrain.enabled": "false",
     "serving.port": "0",
     "serving.page_log_timeout_ms": "20000",
