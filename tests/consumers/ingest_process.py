@@ -42,9 +42,9 @@ def main() -> None:
             _die(source, "commit", after=True)
         decoder = Decoder(Signals(), lambda person: f"key-{person}", 1_048_576)
         ingest = Ingest(source, sink, decoder, topics, outbox=outbox, dead_letter_topic=kafka.topic_dead_letters)
-        print("ready", flush=True)
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        print("ready", flush=True)
         ingest.run(stop)
 
 

@@ -52,7 +52,10 @@ def _start(kafka: Kafka, store: Path, *options: str) -> subprocess.Popen[str]:
 def _finish(kafka: Kafka, path: Path) -> None:
     """Let a last process read to the end, and stop it as an operator would."""
     process = _start(kafka, path)
+    assert process.stdout is not None
     try:
+        # an operator's signal before it can be heard would only end it, and there may be nothing left to read
+        assert process.stdout.readline()
         deadline = time.monotonic() + 400
         while _unread(kafka):
             assert time.monotonic() < deadline
