@@ -179,14 +179,14 @@ class Play:
         ids = np.char.add(f"{number}-", np.arange(count).astype(str))
         stamps = START_MS + (number * count + np.arange(count)) * MINUTE_MS
         texts = np.array(self.world.texts, dtype=object)[rows]
-        shown = _table(
+        shown = rows_of(
             QUERIES,
             query_id=ids, query_key=[normalise_query(text) for text in texts], text=texts, ts=stamps, user_key=users,
             hit_ids=pa.ListArray.from_arrays(np.arange(0, count * page + 1, page, dtype=np.int32), hits.ravel()),
             model_version=np.full(count, f"v{number}"),
         )  # fmt: skip
         session, place = np.nonzero(clicked)
-        did = _table(
+        did = rows_of(
             FEEDBACK,
             event_id=np.char.add(np.char.add(ids[session], "-"), place.astype(str)), query_id=ids[session],
             kind=np.full(len(session), "click"), doc_id=hits[session, place], rank=place + 1,
@@ -235,6 +235,7 @@ class Play:
             "coverage": truth.sum() / self.world.relevant.sum(),
             "expected_precision": float(np.mean(expected)) if expected else None,
             "positives": len(positive),
+            "carried": _carried(collected, pairs),
             "calibration": [
                 [int((which == b).sum()), float(model.posterior[which == b].sum()), int(truth[which == b].sum())]
                 for b in range(len(BINS) - 1)
@@ -261,11 +262,16 @@ class Play:
         self.queries = (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype(np.float32)
 
 
+def _carried(collected: Collected, pairs: Pairs) -> float:
+    """The share of clicks that is on positives."""
+    return float(pairs.clicks[np.array(pairs.label) == "positive"].sum() / collected.evidence.clicks.sum())
+
+
 def _ranks(curve: Floats) -> Floats:
     return np.arange(1, len(curve) + 1, dtype=np.float64)
 
 
-def _table(schema: pa.Schema, **columns: Any) -> pa.Table:
+def rows_of(schema: pa.Schema, **columns: Any) -> pa.Table:
     rows = len(columns["query_id"])
     columns |= {"ingested_at": np.full(rows, START_MS), "batch": np.zeros(rows, dtype=np.int64)}
     arrays = [
@@ -280,7 +286,7 @@ def summary(played: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
     rounds = []
     for same in zip(*played, strict=True):
         row: dict[str, Any] = {}
-        for key in ("precision", "recall", "coverage", "expected_precision", "positives", "seconds"):
+        for key in ("precision", "recall", "coverage", "expected_precision", "positives", "carried", "seconds"):
             values = [one[key] for one in same if one[key] is not None]
             row[key] = round(float(np.mean(values)), 4) if values else None
         lowest = [one["precision"] for one in same if one["precision"] is not None]

@@ -185,7 +185,8 @@ def week(real: Real, seeds: range) -> dict[str, Any]:
         clicked = {pair for pair in clicked_pairs(drawn.log) if pair in known}
         learned, none = taught(drawn.log, seed), taught(drawn.exchanged(rng), seed)
         judged = learned.positives & known
-        rows.append({"p": learned.p, "reading": learned.reading, "positives": len(judged), "exchanged_p": none.p,
+        rows.append({"p": learned.p, "reading": learned.reading, "carried": learned.carried,
+                     "positives": len(judged), "exchanged_p": none.p,
                      "exchanged_positives": len(none.positives), "clicked": len(clicked),
                      "right": len(judged & right) / len(judged) if judged else None,
                      "clicked_right": len(clicked & right) / len(clicked)})  # fmt: skip

@@ -7,11 +7,10 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from benchmarks.clicks import rows_of
 from flywheel.clicks.evidence import Evidence, ScoreFeatures
 from flywheel.clicks.model import Options, fit
 from flywheel.clicks.pages import ClickLog, Floats
@@ -22,19 +21,16 @@ from flywheel.store.feedback.rows import FEEDBACK, QUERIES
 from flywheel.store.store import Store
 
 Named = tuple[str, str]
-NOBODY = Evidence(
-    (), (), *(np.zeros(0, np.int32),) * 2, *(np.zeros(0),) * 3, *(np.zeros(0, np.int32),) * 3, *(np.zeros(0),) * 2,
-    np.zeros(2, np.int64), np.zeros(0, np.int32),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Taught:
-    """What the product would learn from, how it read the clicks, and the p-value of agreement."""
+    """What the product would learn from, how it read the clicks, the p-value of agreement; `carried`: see `Read`."""
 
     positives: set[Named]
     reading: str
     p: float
+    carried: float | None
 
 
 def named_pairs(log: ClickLog) -> list[Named]:
@@ -59,12 +55,11 @@ def taught(log: ClickLog, seed: int, score: Floats | None = None) -> Taught:
     names = zip(evidence.pair_query, evidence.pair_document, strict=True)
     cosines = np.array([told.get((evidence.queries[q], evidence.documents[d]), 0.0) for q, d in names])
     model = fit(evidence, ScoreFeatures.of(evidence, cosines), Options(session_context=signals.session_context))
-    found = read(
-        seen, model, cosines, lambda chains: np.zeros(len(chains)), JudgedEvidence(NOBODY, []), rules_of(signals), seed
-    )
+    nobody = JudgedEvidence(Evidence.nothing(), [])
+    found = read(seen, model, cosines, lambda chains: np.zeros(len(chains)), nobody, rules_of(signals), seed)
     labelled = zip(found.pairs.query_key, found.pairs.doc_id, found.pairs.label, strict=True)
     positives = {(key, doc) for key, doc, label in labelled if label == "positive"}
-    return Taught(positives, found.reading, found.meaning.agreement.p)
+    return Taught(positives, found.reading, found.meaning.agreement.p, found.carried)
 
 
 def _write(store: Store, log: ClickLog) -> None:
@@ -75,10 +70,10 @@ def _write(store: Store, log: ClickLog) -> None:
     queries = [log.queries[query] for query in log.query]
     page, place = np.nonzero(log.clicked)
     tables = {
-        "queries": _table(
+        "queries": rows_of(
             QUERIES, query_id=pages, query_key=queries, text=queries, ts=log.ts_ms, user_key=people, hit_ids=shown
         ),
-        "feedback": _table(
+        "feedback": rows_of(
             FEEDBACK,
             event_id=[f"e{number}" for number in range(len(page))], query_id=[pages[row] for row in page],
             kind=["click"] * len(page), doc_id=names[log.pair[page, place]], rank=place + 1,
@@ -90,16 +85,6 @@ def _write(store: Store, log: ClickLog) -> None:
             con.register("made_up", table)
             con.execute(f"INSERT INTO {name} BY NAME SELECT * FROM made_up")
             con.unregister("made_up")
-
-
-def _table(schema: pa.Schema, **columns: Any) -> pa.Table:
-    rows = len(columns["query_id"])
-    columns |= {"ingested_at": np.full(rows, 0), "batch": np.zeros(rows, dtype=np.int64)}
-    arrays = [
-        pa.array(columns[field.name]).cast(field.type) if field.name in columns else pa.nulls(rows, field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def base_scores(folder: Path, log: ClickLog) -> Floats | None:

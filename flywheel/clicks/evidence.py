@@ -54,6 +54,14 @@ class Evidence:
     idle: Floats | None = None
     grid: npt.NDArray[np.bool_] | None = None
 
+    @staticmethod
+    def nothing() -> Evidence:
+        """No page, no pair."""
+        ints, floats = np.zeros(0, np.int32), np.zeros(0)
+        return Evidence(
+            (), (), ints, ints, floats, floats, floats, ints, ints, ints, floats, floats, np.zeros(2, np.int64), ints
+        )
+
     @property
     def pairs(self) -> int:
         return len(self.pair_query)

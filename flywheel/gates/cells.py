@@ -1,11 +1,16 @@
-"""Reads a cell of somebody's table: a name, a person, a number, a day, or the word that stands for nothing."""
+"""Reads a cell of a log of arms: a name, a person, a number, a day, or the word that stands for nothing.
+
+What a cell holds is for `flywheel.files.cells` to say, as for every file; here stands what logs of arms mean by it.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
+
+from flywheel.files import cells
+from flywheel.files.cells import BadCell
 
 # how exports write that there is nothing
 MISSING = frozenset({"", "null", "(null)", "nan", "<na>", "n/a", "\\n", "nil", "undefined"})
@@ -17,7 +22,11 @@ _MILLISECONDS, _EARLIEST = 1e11, 1e8
 
 
 def named(value: Any) -> str | None:
-    """A name without blanks around it and with single ones in it; None where it says that there is none."""
+    """A name without blanks around it and with single ones in it; None where it says that there is none.
+
+    Raises:
+        BadCell: a list, bytes, or text of which a part is lost.
+    """
     if value is None:
         return None
     words = " ".join(_plain(value).split())
@@ -25,7 +34,11 @@ def named(value: Any) -> str | None:
 
 
 def identity(value: Any) -> str | None:
-    """A person's id; None where it says that there is none. Capitals tell people apart."""
+    """A person's id; None where it says that there is none. Capitals tell people apart.
+
+    Raises:
+        BadCell: as for `named`.
+    """
     if value is None:
         return None
     text = _plain(value).strip()
@@ -33,8 +46,8 @@ def identity(value: Any) -> str | None:
 
 
 def _plain(value: Any) -> str:
-    """As text; a whole number is written as one, since a table with gaps makes fractions of its numbers."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    """As text; arms may be called true and false."""
+    return str(value) if isinstance(value, bool) else cells.text(value) or ""
 
 
 def day_of(value: Any) -> int:
@@ -75,10 +88,7 @@ def number(value: Any, default: float) -> float | None:
     """A finite number, yes and no among them; `default` where there is none, None where it is something else."""
     if value is None:
         return default
-    if isinstance(value, str) and value.strip().casefold() in {"true", "false"}:
-        return float(value.strip().casefold() == "true")
     try:
-        found = float(value)
-    except (TypeError, ValueError):
+        return cells.number(value)
+    except BadCell:
         return None
-    return found if math.isfinite(found) else None

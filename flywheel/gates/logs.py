@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.files import cells
 from flywheel.files.cells import BadCell
 from flywheel.gates.cells import cell, count, day_of, first, identity, named, number
 from flywheel.stats.ratio import ArmSums
@@ -268,9 +267,7 @@ def _unusable(row: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
         if values[name] is None and any(column in row for column in _NAMES[name]):
             return f"no {name}"
     try:
-        for name in ("experiment", "arm", "user"):
-            if not isinstance(values[name], bool):
-                cells.text(values[name])
+        named(values["experiment"]), named(values["arm"]), identity(values["user"])
     except BadCell as problem:
         return f"experiment, arm or user: {problem}"
     return None

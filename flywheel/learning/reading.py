@@ -20,9 +20,9 @@ from flywheel.clicks.sessions import Chains, chained, near
 
 RELEVANT_FROM = 1.0
 CARRIED = 0.25
-"""Positives by posterior that carry a smaller share of the clicks leave too much unread. Simulated people, whom the
-click model describes, give 0.3 to 0.7; 3,000 pages of a web search log give 0.05, and 0.9 of their clicked pairs are
-relevant."""
+"""Positives by posterior that carry a smaller share of the clicks leave too much unread. `benchmarks/clicks.py` and
+`benchmarks.real week` print the share: for simulated people, whom the click model describes, and for 3,000 pages of a
+web search log, of whose clicked pairs nine in ten are relevant though hardly any is a positive."""
 ChainScores = Callable[[Chains], Floats]
 """The champion's score of each chain's query and document; 0 for a document that is not indexed."""
 
@@ -46,13 +46,14 @@ class JudgedEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The pairs, how they were read, and why."""
+    """The pairs, how they were read, and why. `carried`: the share of clicks on positives by posterior, where asked."""
 
     pairs: Pairs
     reading: Reading
     meaning: Meaning
     verified: Verified
     promised: int
+    carried: float | None = None
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -82,7 +83,8 @@ def read(
     if means.holds:
         reading = "posterior" if model.two_kinds else "clicks"
     pairs = build(collected, model, rules, reading)
-    if reading == "posterior" and _carried(pairs) < CARRIED * evidence.clicks.sum():
+    carried = _carried(pairs, evidence) if reading == "posterior" else None
+    if carried is not None and carried < CARRIED:
         reading = "clicks"
         pairs = build(collected, model, rules, reading)
     if reading == "clicks":
@@ -92,12 +94,13 @@ def read(
         pairs = chained(pairs, seen.chains.only(close), texts)
     relevant = grades_of(judged.evidence, judged.judgements, RELEVANT_FROM)
     verified = verify(judged.evidence, relevant, evidence, rules.expected_precision, rng)
-    return Read(pairs, reading, means, verified, _promised(pairs, evidence, verified))
+    return Read(pairs, reading, means, verified, _promised(pairs, evidence, verified), carried)
 
 
-def _carried(pairs: Pairs) -> float:
-    """Clicks on positives."""
-    return float(pairs.clicks[np.array(pairs.label) == "positive"].sum()) if len(pairs) else 0.0
+def _carried(pairs: Pairs, evidence: Evidence) -> float:
+    """The share of clicks that is on positives; all of it where nobody clicked."""
+    clicks = float(evidence.clicks.sum())
+    return float(pairs.clicks[np.array(pairs.label) == "positive"].sum()) / clicks if clicks and len(pairs) else 1.0
 
 
 def _promised(pairs: Pairs, evidence: Evidence, verified: Verified) -> int:

@@ -205,8 +205,10 @@ class Learning:
 
     def _judged(self, until_ms: int, golden: set[str]) -> JudgedEvidence:
         """What people did for golden queries. It never trains; it tells what positives are worth."""
-        evidence = self.store.evidence.collect(until_ms, self.config.signals, only_keys=golden).evidence
         sets = self.store.golden.current("golden")
+        if not sets:
+            return JudgedEvidence(Evidence.nothing(), [])
+        evidence = self.store.evidence.collect(until_ms, self.config.signals, only_keys=golden).evidence
         told = [
             (normalise_query(text), grades)
             for judged in sets

@@ -17,10 +17,6 @@ from tests import defaults
 from tests.clicks.test_model import QUERIES, K, World, evidence
 
 Clicks = Callable[[World, np.ndarray, np.random.Generator], np.ndarray]
-NOBODY = Evidence(
-    (), (), *(np.zeros(0, np.int32),) * 2, *(np.zeros(0),) * 3, *(np.zeros(0, np.int32),) * 3, *(np.zeros(0),) * 2,
-    np.zeros(2, np.int64), np.zeros(0, np.int32),
-)  # fmt: skip
 
 
 def by_relevance(world: World, query: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -76,7 +72,7 @@ def taken(
     features = world.features(found)
     model = clicks.fit(found, features, defaults.options())
     seen = Seen(collected, ClickLog.of(pages), chains or Chains())
-    near = judged or JudgedEvidence(NOBODY, [])
+    near = judged or JudgedEvidence(Evidence.nothing(), [])
     return read(seen, model, features.score, lambda chained: np.ones(len(chained)), near, defaults.rules(), 1)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.clicks.checks.agreement import LEVEL, Agreement, agreement
+from flywheel.clicks.checks.agreement import LEVEL, agreement
 from flywheel.clicks.checks.attraction import fit_attraction, order_by_clicks
 from flywheel.clicks.checks.forecast import MODELS, Forecast, forward, held_out
+from flywheel.clicks.checks.meaning import Meaning
 from flywheel.clicks.checks.order import auc, couples_across, couples_within, ranked
 from flywheel.clicks.checks.promise import (
     CONFIDENCE,
@@ -58,21 +59,7 @@ def summary(kept: Kept) -> Json:
 def agreeing(log: ClickLog, rng: np.random.Generator) -> Json:
     """The test, whether it holds, and what that means in one sentence."""
     found = agreement(log, rng)
-    return {**asdict(found), "holds": found.holds, "level": LEVEL, "meaning": _meaning(found)}
-
-
-def _meaning(found: Agreement) -> str:
-    if not found.queries:
-        return (
-            "no two people saw different lists of one query and clicked, so these clicks cannot show "
-            "whether people agree: more pages of the same queries are needed"
-        )
-    if found.holds:
-        return "different people click the same documents, beyond what rank and query explain: clicks mean something"
-    return (
-        f"chance explains these clicks as well: nothing shows yet that people agree on documents; "
-        f"only {found.clicks} clicks lie where documents changed places"
-    )
+    return {**asdict(found), "holds": found.holds, "level": LEVEL, "meaning": Meaning(found).sentence}
 
 
 def preferred(kept: Kept) -> Json:

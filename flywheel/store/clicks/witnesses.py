@@ -16,7 +16,7 @@ from flywheel.clicks.sessions import Chains
 MOST_PAGES = 60_000
 MOST_CHAINS = 200_000
 SESSION_MINUTES = 30
-_MOST_SEARCHES = 50  # of one session: nobody looks for one thing so often
+_MOST_SEARCHES = 50  # around one search: nobody looks for one thing so often
 
 # Whole queries by lot, those first that two pages or more show. One query alone may be more than all: then its pages.
 _SAMPLE = """
@@ -40,7 +40,10 @@ WITH visits AS (
     SELECT coalesce(p.session_id, p.person) AS session, p.page, p.query_key, p.ts, k.weight
     FROM ev_kept k JOIN ev_pages p USING (page)
     WHERE coalesce(p.session_id, p.person) IS NOT NULL
-    QUALIFY count(*) OVER (PARTITION BY session) <= $searches
+    QUALIFY count(*) OVER (
+        PARTITION BY session ORDER BY p.ts
+        RANGE BETWEEN to_minutes($minutes) PRECEDING AND to_minutes($minutes) FOLLOWING
+    ) <= $searches
 ), clicked AS (
     SELECT v.session, v.query_key, v.ts, v.weight, a.doc_id
     FROM visits v JOIN ev_acts a USING (page) WHERE a.clicked AND a.place IS NOT NULL

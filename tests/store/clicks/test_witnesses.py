@@ -57,3 +57,17 @@ def test_of_many_pages_whole_queries_are_drawn(shop: Shop, monkeypatch: pytest.M
     assert len(log.queries) == 2
     assert all(name.startswith("often") for name in log.queries)
     assert len(log.query) == 4
+
+
+def test_who_comes_often_is_no_robot_and_who_asks_without_end_is(shop: Shop) -> None:
+    """A person without session ids keeps her chains however often she came over the year; sixty searches in half an
+    hour chain nothing."""
+    for day in range(60):
+        shop.page(f"other {day}", "xy", user="anna", at=T0 + day * 86_400_000)
+    first = shop.page("shoes", "ab", user="anna", at=T0 + MINUTE_MS)
+    shop.click(first, "a")
+    for number in range(60):
+        page = shop.page(f"asked {number}", "cd", user="ben", at=T0 + number * 10_000)
+        shop.click(page, "c")
+    _, _, chains = shop.store.evidence.collect_with_pages(T0 + 10**11, PLAIN)
+    assert list(zip(chains.query, chains.doc_id, strict=True)) == [("other 0", "a")]
