@@ -237,3 +237,25 @@ def test_partitions_added_later_are_read(kafka: Kafka, producer: Producer) -> No
     until(ingest, lambda: len(sink.events) == 60)
     assert sorted(sink.events) == sorted(ids(60))
     ingest._disconnect()
+
+
+def test_who_was_killed_before_telling_the_broker_tells_it_at_the_next_start(kafka: Kafka, producer: Producer) -> None:
+    """The store has read to the end and nothing more comes: the broker's own figure of lag falls to nothing all the
+    same."""
+    from kafka import KafkaAdminClient, TopicPartition
+
+    at = send(producer, kafka.topic_events, [click(n) for n in range(3)])[-1]
+    source = KafkaSource(kafka, inputs(kafka), poll_ms=100)
+    source.connect()
+    source.assign({(kafka.topic_events, at.partition): at.offset + 1})
+    admin = KafkaAdminClient(**kafka.client_settings())
+    try:
+        deadline, told = time.monotonic() + 30, None
+        while told != at.offset + 1:
+            assert time.monotonic() < deadline
+            assert not source.poll()
+            found = admin.list_group_offsets({kafka.group: None})[kafka.group]
+            told = getattr(found.get(TopicPartition(kafka.topic_events, at.partition)), "offset", None)
+    finally:
+        source.close()
+        admin.close()

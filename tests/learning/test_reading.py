@@ -10,7 +10,7 @@ import pytest
 from flywheel.clicks import model as clicks
 from flywheel.clicks.evidence import Collected, Evidence, PairFacts
 from flywheel.clicks.pages import ClickLog, ShownPage
-from flywheel.clicks.pairs import COUNTS
+from flywheel.clicks.pairs import COUNTS, Rules
 from flywheel.clicks.sessions import Chains
 from flywheel.learning.reading import JudgedEvidence, Read, Seen, read
 from tests import defaults
@@ -52,9 +52,15 @@ def by_query(world: World, query: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def taken(
-    people: Clicks, sessions: int = 6_000, *, chains: Chains | None = None, judged: JudgedEvidence | None = None
+    people: Clicks,
+    sessions: int = 6_000,
+    *,
+    chains: Chains | None = None,
+    near: float = 1.0,
+    judged: JudgedEvidence | None = None,
+    rules: Rules | None = None,
 ) -> Read:
-    """What is read of so many sessions."""
+    """What is read of so many sessions; the champion scores every chain `near`."""
     world, rng = World(), np.random.default_rng(0)
     query = rng.integers(0, QUERIES, sessions)
     hit = people(world, query, rng)
@@ -72,8 +78,9 @@ def taken(
     features = world.features(found)
     model = clicks.fit(found, features, defaults.options())
     seen = Seen(collected, ClickLog.of(pages), chains or Chains())
-    near = judged or JudgedEvidence(Evidence.nothing(), [])
-    return read(seen, model, features.score, lambda chained: np.ones(len(chained)), near, defaults.rules(), 1)
+    shown = judged or JudgedEvidence(Evidence.nothing(), [])
+    scores = features.score
+    return read(seen, model, scores, lambda given: np.full(len(given), near), shown, rules or defaults.rules(), 1)
 
 
 def test_two_kinds_of_documents_are_read_by_their_posterior() -> None:
@@ -82,6 +89,15 @@ def test_two_kinds_of_documents_are_read_by_their_posterior() -> None:
     assert found.reading == "posterior"
     assert found.meaning.holds
     assert 100 < found.pairs.count("positive") < 800
+
+
+def test_a_posterior_that_leaves_most_clicks_unread_gives_way() -> None:
+    """Where hardly a pair is likely enough for a positive, all clicked pairs teach, though there are two kinds."""
+    found = taken(by_relevance, rules=defaults.rules(posterior_threshold=1 - 1e-14))
+    assert found.carried is not None
+    assert found.carried < 0.25
+    assert found.reading == "clicks"
+    assert found.pairs.count("positive") == (found.pairs.clicks > 0).sum()
 
 
 def test_documents_without_a_gap_are_read_weakly() -> None:
@@ -118,6 +134,7 @@ def test_a_click_for_the_sessions_other_query_is_half_a_click() -> None:
     assert sessions == {("query 0", "999999"): 0.5, ("query 1", "888888"): 0.5}
     assert list(found.pairs.query_key) == sorted(found.pairs.query_key)
     assert "session" not in taken(by_relevance, chains=chains).pairs.source
+    assert "session" not in taken(by_degrees, chains=chains, near=-1.0).pairs.source, "the champion finds them far"
 
 
 def test_a_promise_is_made_of_judged_queries_and_of_no_other_number() -> None:
