@@ -1,4 +1,4 @@
-"""`python -m trainer --snapshot DIR --out DIR`: one training run. Exit code 0, or 1 with the reason in its report."""
+"""`python -m trainer --snapshot DIR --out DIR`: one training run. `trainer.outcome` says how it may end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.data.dataset import Snapshot, read_snapshot
-from trainer.process.launch import read_report, report_path, threads_of
+from trainer.outcome import FAILED, LEARNED, NOTHING, NothingLearned
+from trainer.process.launch import checkpoint_path, read_report, report_path, threads_of
 from trainer.process.parent import end_with
 
 if TYPE_CHECKING:
@@ -46,13 +47,19 @@ def main(arguments: list[str] | None = None) -> int:
         snapshot = read_snapshot(options.snapshot)
         with _processes(options, snapshot) as processes:
             report = train(snapshot, options.out, processes)
+    except NothingLearned as answer:
+        if options.rank:  # the main process tells it
+            return LEARNED
+        _write_nothing(snapshot, options.out, answer)
+        print(f"{snapshot.header.version}: nothing learned: {answer.reason}", file=sys.stderr)
+        return NOTHING
     except Exception as error:  # noqa: BLE001 - the one place where a run ends: whatever it was, it leaves a reason
         traceback.print_exc()
         _write_failure(options.out, f"{type(error).__name__}: {error}")
-        return 1
+        return FAILED
     if not options.rank:
         print(f"{report['version']}: {report['steps']} steps, {report['stopped']}", file=sys.stderr)
-    return 0
+    return LEARNED
 
 
 def _processes(options: argparse.Namespace, snapshot: Snapshot) -> contextlib.AbstractContextManager[Processes]:
@@ -93,6 +100,15 @@ def train(snapshot: Snapshot, out: Path, processes: Processes | None = None) -> 
         phase="done", step=report["steps"], steps=report["steps"], loss=None, dev=report["dev"]["candidate"]["all"]
     )
     return report
+
+
+def _write_nothing(snapshot: Snapshot, out: Path, answer: NothingLearned) -> None:
+    from trainer.process.run import write_json
+
+    header = snapshot.header
+    report = {"version": header.version, "run_id": header.run_id, "tier": header.tier, "error": None}
+    write_json(report_path(out), report | {"nothing": answer.reason, **answer.facts})
+    checkpoint_path(out).unlink(missing_ok=True)
 
 
 def _write_failure(out: Path, words: str) -> None:

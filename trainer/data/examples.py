@@ -16,6 +16,7 @@ from trainer.data import replay
 from trainer.data.dataset import Snapshot
 from trainer.data.sparse import Sparse
 from trainer.data.variants import variants as made_of
+from trainer.outcome import NothingLearned
 
 Rows = npt.NDArray[np.int64]
 DEV_QUERIES = 1_000  # of each part: enough to tell half a point apart, and scored within seconds
@@ -96,13 +97,13 @@ def plan(
     query and anchor join the steps.
 
     Raises:
-        ValueError: nothing to learn from.
+        NothingLearned: no pair may be learned from.
     """
     recipe, seed, batch_size = snapshot.recipe, snapshot.header.seed, batch_size or snapshot.recipe.batch_size
     still_size = max(1, round(batch_size * ANCHOR_SHARE))
     data = build(snapshot, variants=variants, most=steps * still_size)
     if not len(data.new) + len(data.replayed):
-        raise ValueError("every pair is held out or ambiguous: nothing to learn from; gather more feedback")
+        raise NothingLearned("every pair is held out or ambiguous: nothing to learn from; gather more feedback")
     size = {"steps": steps, "batch_size": batch_size}
     batches = replay.schedule(data.new, data.replayed, **size, share=recipe.replay_share, seed=seed)
     curated = np.flatnonzero(np.diff(data.curated.start) > 0)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.process.run import OverBudget, Run
+from trainer.outcome import NothingLearned
+from trainer.process.run import Checkpoint, OverBudget, Run
 
 WARMUP_STEPS = 6
 WEIGHT_DECAY = 0.01
 CLIP = 1.0
+HALVINGS = 3  # of the learning rate, before a run says that nothing was learned
 Parameters = Mapping[str, torch.nn.Parameter]
 
 
@@ -54,13 +56,15 @@ class Learner(Protocol):
 
 @dataclass
 class Fitted:
-    """How the loop went."""
+    """How the loop went; `tried` has a line for each learning rate that was given up before this one."""
 
     steps: int = 0
     stopped: str = "all steps done"
     seconds: float = 0.0
     resumed_from: int = 0
+    learning_rate: float = 0.0
     history: list[dict[str, float | int | None]] = field(default_factory=list)
+    tried: list[dict[str, Any]] = field(default_factory=list)
 
 
 def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluate_every: int = 10) -> Fitted:
@@ -71,46 +75,101 @@ def fit(learner: Learner, run: Run, *, steps: int, learning_rate: float, evaluat
     the best score: the labels come from pages that the champion ranked, which favours whatever ranks like it, so a fall
     from a lucky peak says little. The first score may be worse, because the learning rate still rises.
 
+    Where held-out queries were clearly worse at every look, or the loss was no number, it begins again with half the
+    learning rate, at most `HALVINGS` times.
+
     Raises:
-        ValueError: held-out queries were clearly worse at every evaluation.
+        NothingLearned: so it was at every learning rate that there was time for; the learner is as it was given.
     """
     parameters = dict(learner.parameters())
-    optimizer = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
-    progress, best = _Best(learner.score()), Fitted()
-    first = _resume(run, parameters, optimizer, best, progress)
-    best.resumed_from = first
-    loss_value, started = float("nan"), run.seconds
-    for step in range(first, steps):
-        if run.out_of_time():
-            if step == 0:
-                raise OverBudget("the time was up before the first step; raise limits.train_minutes")
-            best.stopped = "time budget"
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * schedule(step, steps)
-        optimizer.zero_grad(set_to_none=True)
-        loss = learner.loss(step)
-        torch.autograd.backward(loss)
-        run.processes.add_up(parameters.values())
-        torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP)
-        optimizer.step()
-        loss_value, best.steps = float(loss.detach()), step + 1
-        if not np.isfinite(loss_value):
-            raise FloatingPointError(f"the loss is {loss_value} at step {step + 1}; lower trainer.learning_rate")
-        if (step + 1) % evaluate_every == 0 or step + 1 == steps:
-            score = learner.score()
-            best.history.append({"step": step + 1, "loss": round(loss_value, 4), **score.means()})
-            early = len(best.history) == 1 and step + 1 < steps
-            if progress.worse(score, parameters, step + 1, early=early):
-                best.stopped = f"held-out queries got worse after step {progress.step}"
+    given = {name: value.detach().clone() for name, value in parameters.items()}
+    start, begun = learner.score(), run.load_checkpoint()
+    tried: list[dict[str, Any]] = [] if begun is None else list(begun[1].get("tried", ()))
+    while True:
+        fitted = Fitted(learning_rate=learning_rate / 2 ** len(tried), tried=tried)
+        course = _Course(learner, run, fitted, _Best(start), steps=steps, evaluate_every=evaluate_every)
+        if course.goes_well(begun):
+            return fitted
+        with torch.no_grad():
+            for name, value in given.items():
+                parameters[name].copy_(value)
+        last = fitted.history[-1]["all"] if fitted.history else None
+        tried.append({"learning_rate": fitted.learning_rate, "steps": fitted.steps, "why": fitted.stopped, "dev": last})
+        begun = None
+        if len(tried) > HALVINGS or run.out_of_time():
+            raise _nothing(start, tried)
+
+
+class _Course:
+    """One way through the steps at one learning rate."""
+
+    def __init__(
+        self, learner: Learner, run: Run, fitted: Fitted, best: _Best, *, steps: int, evaluate_every: int
+    ) -> None:
+        self._learner, self._run, self._fitted, self._best = learner, run, fitted, best
+        self._steps, self._every = steps, evaluate_every
+        self._parameters = dict(learner.parameters())
+        self._optimizer = torch.optim.AdamW(
+            self._parameters.values(), lr=fitted.learning_rate, weight_decay=WEIGHT_DECAY
+        )
+
+    def goes_well(self, begun: Checkpoint | None) -> bool:
+        """Train, from the checkpoint `begun` if there is one; False where nothing of it is to be kept."""
+        run, fitted, best, parameters = self._run, self._fitted, self._best, self._parameters
+        if begun is not None:
+            fitted.resumed_from = _resume(begun, parameters, self._optimizer, fitted, best)
+        started = run.seconds
+        for step in range(fitted.resumed_from, self._steps):
+            if run.out_of_time():
+                if step == 0 and not fitted.tried:
+                    raise OverBudget("the time was up before the first step; raise limits.train_minutes")
+                fitted.stopped = "time budget"
                 break
-        run.report(phase="training", step=step + 1, steps=steps, loss=loss_value, dev=_last(best.history))
-        run.check_memory()
-        if run.checkpoint_due():
-            run.save_checkpoint(_state(parameters, optimizer, progress), {"step": step + 1, "history": best.history})
-    progress.settle(best, parameters)
-    best.seconds = run.seconds - started
-    return best
+            loss = self._step(step)
+            fitted.steps = step + 1
+            if not np.isfinite(loss):
+                fitted.stopped = f"the loss was {loss} at step {step + 1}"
+                return False
+            if self._looks_bad(step + 1, loss):
+                break
+            run.report(phase="training", step=step + 1, steps=self._steps, loss=loss, dev=_last(fitted.history))
+            run.check_memory()
+            if run.checkpoint_due():
+                facts = {"step": step + 1, "history": fitted.history, "tried": fitted.tried}
+                run.save_checkpoint(_state(parameters, self._optimizer, best), facts)
+        fitted.seconds = run.seconds - started
+        return best.settle(fitted, parameters)
+
+    def _step(self, step: int) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._fitted.learning_rate * schedule(step, self._steps)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._learner.loss(step)
+        torch.autograd.backward(loss)
+        self._run.processes.add_up(self._parameters.values())
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), CLIP)
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _looks_bad(self, step: int, loss: float) -> bool:
+        """Score the held-out queries where it is time to; True where the loop must end for what they say."""
+        if step % self._every and step != self._steps:
+            return False
+        score, fitted = self._learner.score(), self._fitted
+        fitted.history.append({"step": step, "loss": round(loss, 4), **score.means()})
+        early = len(fitted.history) == 1 and step < self._steps
+        if not self._best.worse(score, self._parameters, step, early=early):
+            return False
+        fitted.stopped = f"held-out queries got worse after step {self._best.step}"
+        return True
+
+
+def _nothing(start: DevScore, tried: list[dict[str, Any]]) -> NothingLearned:
+    rates = ", ".join(f"{one['learning_rate']:.1e}" for one in tried)
+    return NothingLearned(
+        f"held-out queries were clearly worse than with the champion at every look, at learning rates {rates}",
+        {"tried": tried, "dev": {"champion": start.means()}},
+    )
 
 
 def merge(learner: Learner, champion: Mapping[str, torch.Tensor], *, share: float) -> tuple[float, DevScore]:
@@ -173,19 +232,19 @@ class _Best:
             self.state = {name: value.detach().clone() for name, value in parameters.items()}
         return False
 
-    def settle(self, fitted: Fitted, parameters: Parameters) -> None:
-        """Restore the best state where the loop stopped for getting worse; ValueError where none was good."""
+    def settle(self, fitted: Fitted, parameters: Parameters) -> bool:
+        """Restore the best state where the loop stopped for getting worse; False where no look was good."""
         if fitted.history and self.score is None:
-            raise ValueError(
-                f"held-out queries were clearly worse than with the champion at every look, the last by step "
-                f"{fitted.steps}: nothing is kept; lower trainer.learning_rate"
-            )
-        if not fitted.stopped.startswith("held-out"):
-            return
-        fitted.steps = self.step
-        with torch.no_grad():
-            for name, value in self.state.items():
-                parameters[name].copy_(value)
+            fitted.stopped = f"held-out queries were worse at every look, the last by step {fitted.steps}"
+            return False
+        if fitted.tried and not fitted.steps:  # no time was left for this rate
+            return False
+        if fitted.stopped.startswith("held-out"):
+            fitted.steps = self.step
+            with torch.no_grad():
+                for name, value in self.state.items():
+                    parameters[name].copy_(value)
+        return True
 
 
 def _last(history: list[dict[str, float | int | None]]) -> float | None:
@@ -205,12 +264,11 @@ def _state(parameters: Parameters, optimizer: torch.optim.Optimizer, best: _Best
     return state
 
 
-def _resume(run: Run, parameters: Parameters, optimizer: torch.optim.Optimizer, fitted: Fitted, best: _Best) -> int:
-    """Restore the checkpoint's state if there is one; returns the step to go on with."""
-    loaded = run.load_checkpoint()
-    if loaded is None:
-        return 0
-    state, facts = loaded
+def _resume(
+    begun: Checkpoint, parameters: Parameters, optimizer: torch.optim.Optimizer, fitted: Fitted, best: _Best
+) -> int:
+    """Restore the checkpoint's state; returns the step to go on with."""
+    state, facts = begun
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state[f"now.{name}"])

@@ -123,6 +123,8 @@ def metrics(plan: pairs.StepPlan, fitted: fit.Fitted, before: fit.DevScore, afte
         "dev_queries": {"seen": len(after.seen), "unseen": len(after.unseen)},
         "steps": fitted.steps,
         "stopped": fitted.stopped,
+        "learning_rate": fitted.learning_rate,
+        "tried": fitted.tried,
         "resumed_from": fitted.resumed_from,
         "queries": {
             "new": len(data.new),

@@ -54,7 +54,7 @@ def read_progress(out: Path) -> dict[str, Any] | None:
 
 
 def read_report(out: Path) -> dict[str, Any] | None:
-    """How the run ended (`error` where it failed), or None while it has not."""
+    """How the run ended (`error` where it failed, `nothing` where nothing was learned), or None while it has not."""
     return _read(report_path(out))
 
 

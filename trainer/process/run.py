@@ -21,6 +21,7 @@ from trainer.process.processes import ALONE, Processes
 
 CHECKPOINT_SECONDS = 5.0
 PROGRESS_SECONDS = 0.5
+Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors, and facts as JSON holds them
 FINISHING_SHARE = 0.1  # of the time budget, kept for merging, scoring and saving
 
 
@@ -90,7 +91,7 @@ class Run:
         draft.replace(path)
         self._saved = self._clock()
 
-    def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         """The checkpoint of this snapshot, or None where there is none, or one of another snapshot."""
         path = checkpoint_path(self.out)
         if not path.exists():

@@ -6,16 +6,18 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
 from tests import defaults
-from tests.trainer.collection import snapshot
+from tests.trainer.collection import pairs, snapshot
 from trainer import __main__ as program
 from trainer.data.dataset import read_snapshot
 from trainer.data.recipe import Tier
 from trainer.fitting import fit, modeldir
+from trainer.outcome import NOTHING, NothingLearned
 from trainer.process.launch import checkpoint_path, read_report
 from trainer.process.run import OverBudget, Run
 
@@ -116,10 +118,61 @@ def test_no_time_at_all_is_a_refusal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [10, 40])
 def test_a_run_that_only_does_harm_keeps_nothing(tmp_path: Path, steps: int) -> None:
-    """Worse than the champion at every look, it ends with a reason that names the rate, and no state to go back to."""
+    """Worse than the champion at every look, it halves the rate three times, then answers what it tried."""
     learner = Falling(worse_from=1, until=99)
-    with pytest.raises(ValueError, match="learning_rate"):
+    with pytest.raises(NothingLearned, match="clearly worse") as found:
         fit.fit(learner, Run(tmp_path / "v1", "id", defaults.training()), steps=steps, learning_rate=0.1)
+    assert [one["learning_rate"] for one in found.value.facts["tried"]] == [0.1, 0.05, 0.025, 0.0125]
+    assert float(learner.weight.detach()) == 1.0
+
+
+def test_half_the_rate_may_do_what_the_whole_did_not(tmp_path: Path) -> None:
+    """The second try begins at the champion's weights, with half the rate, and its model is kept."""
+    learner = Falling(worse_from=1, until=3)
+    done = fit.fit(learner, Run(tmp_path / "v1", "id", defaults.training()), steps=20, learning_rate=0.1)
+    alone = Flat()
+    fit.fit(alone, Run(tmp_path / "v2", "id", defaults.training()), steps=20, learning_rate=0.05)
+    assert (done.steps, done.learning_rate, len(done.tried)) == (20, 0.05, 1)
+    assert torch.equal(learner.weight, alone.weight)
+
+
+def test_a_loss_that_is_no_number_is_another_reason_to_slow_down(tmp_path: Path) -> None:
+    """Where a step ends in infinity, the run begins again with half the rate instead of failing."""
+    learner = Exploding()
+    done = fit.fit(learner, Run(tmp_path / "v1", "id", defaults.training()), steps=8, learning_rate=0.1)
+    assert (done.steps, done.learning_rate) == (8, 0.05)
+    assert "the loss was inf at step 3" in done.tried[0]["why"]
+
+
+def test_a_second_try_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off in its second try, the run goes on there, with that rate, and ends with the bits of an unbroken one."""
+    monkeypatch.setattr("trainer.process.run.CHECKPOINT_SECONDS", 0.0)
+    save, cuts = Run.save_checkpoint, itertools.count()
+
+    def cut(self: Run, tensors: Any, facts: Any) -> None:
+        save(self, tensors, facts)
+        if facts["tried"] and facts["step"] == 5 and not next(cuts):
+            raise PowerCut
+
+    monkeypatch.setattr(Run, "save_checkpoint", cut)
+    with pytest.raises(PowerCut):
+        fit.fit(Falling(1, 3), Run(tmp_path / "v1", "id", defaults.training()), steps=20, learning_rate=0.1)
+    learner, whole = Flat(), Falling(1, 3)
+    done = fit.fit(learner, Run(tmp_path / "v1", "id", defaults.training()), steps=20, learning_rate=0.1)
+    fit.fit(whole, Run(tmp_path / "v2", "id", defaults.training()), steps=20, learning_rate=0.1)
+    assert (done.resumed_from, done.learning_rate, len(done.tried)) == (5, 0.05, 1)
+    assert torch.equal(learner.weight, whole.weight)
+
+
+def test_nothing_learned_is_an_answer_of_its_own(tmp_path: Path) -> None:
+    """Exit code 4, the reason under `nothing` and no error in the report, no directory of that name."""
+    held = pairs().append_column("split", pa.array(["dev"] * len(pairs()), pa.string()))
+    folder, out = snapshot(tmp_path / "s", tier="adapter", pairs=held), tmp_path / "models" / "v1"
+    assert program.main(["--snapshot", str(folder), "--out", str(out)]) == NOTHING == 4
+    report = read_report(out) or {}
+    assert "held out" in report["nothing"]
+    assert (report["version"], report["tier"], report["error"]) == ("v1", "adapter", None)
+    assert not out.exists()
 
 
 def test_a_first_dip_is_no_end(tmp_path: Path) -> None:
@@ -134,7 +187,7 @@ def test_a_run_out_of_time_after_its_only_look_did_harm_keeps_nothing(tmp_path: 
     """The time may end before a second look: what is known by then is that the champion was better."""
     clock = itertools.count(step=1.0)
     run = Run(tmp_path / "v1", "id", defaults.training(minutes=1.0), clock=lambda: float(next(clock)))
-    with pytest.raises(ValueError, match="learning_rate"):
+    with pytest.raises(NothingLearned, match="clearly worse"):
         fit.fit(Falling(worse_from=1, until=2), run, steps=1_000, learning_rate=0.1)
 
 
@@ -165,3 +218,15 @@ class Falling(Flat):
         figures = torch.linspace(0.4, 0.6, 20).double().numpy() - 0.3 * (next(self.looks) in self.worse)
         figures = figures + torch.linspace(0, 1e-3, 20).double().numpy() * (figures < 0.35)
         return fit.DevScore(figures[:10], figures[10:])
+
+
+class Exploding(Flat):
+    """Its loss is infinite in the third step of its first way through them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thirds = itertools.count()
+
+    def loss(self, step: int) -> torch.Tensor:
+        bad = step == 2 and not next(self.thirds)
+        return self.weight.square().sum() * (float("inf") if bad else 1.0)
