@@ -15,7 +15,7 @@ from flywheel.serving.services import NotAcknowledged, TooLarge, TopicKind
 from flywheel.settings.load import Kafka
 
 # handed over before other requests get their turn again
-_AT_A_TIME = 250
+_AT_A_TIME = 100
 _MOST_WAITING_BYTES = 256 * 1024 * 1024  # of messages that the broker has not confirmed
 
 

@@ -26,7 +26,7 @@ from flywheel.serving.endpoints.app import create_app
 from flywheel.serving.engine import SearchEngine
 from flywheel.serving.served import Live, Vectors
 from flywheel.serving.server import HttpServer
-from flywheel.serving.services import NotAcknowledged, Services, TooLarge
+from flywheel.serving.services import Judge, NotAcknowledged, Services, TooLarge
 from flywheel.settings.load import Limits, Serving, Signals
 
 DOCUMENTS = {
@@ -220,7 +220,9 @@ def make_engine(titles: MemoryTitles, live: Live | None) -> SearchEngine:
 
 
 @contextmanager
-def serve(*, settings: Serving | None = None, limits: Limits | None = None, live: bool = True):
+def serve(
+    *, settings: Serving | None = None, limits: Limits | None = None, live: bool = True, judging: Judge | None = None
+):
     """The house over a real server on a free loopback port."""
     encoder = WordEncoder()
     index = make_index(encoder)
@@ -231,7 +233,7 @@ def serve(*, settings: Serving | None = None, limits: Limits | None = None, live
         search=engine,
         operations=operations,
         publisher=broker,
-        judge=judge(Decoder(Signals(), str, 1_048_576)),
+        judge=judging or judge(Decoder(Signals(), str, 1_048_576)),
         settings=settings or Serving(port=0),
         limits=limits or Limits(),
         registry=CollectorRegistry(),

@@ -25,12 +25,15 @@ from flywheel.operations import Json
 from flywheel.serving.endpoints import bodies
 from flywheel.serving.endpoints.access.rates import CALLER, RecordRates
 from flywheel.serving.endpoints.problems import Problem
+from flywheel.serving.endpoints.threads import beside
 from flywheel.serving.services import EventPublisher, Judge, NotAcknowledged, TooLarge, TopicKind
 from flywheel.settings.load import Limits, Serving
 
 PLAIN = "text/plain"
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _RETRY_AFTER_SECONDS = 2
+# records read in one go; a body of more is read beside the event loop, with a pause after each slice
+_SLICE = 100
 
 
 def iso(timestamp_ms: int) -> str:
@@ -115,6 +118,17 @@ class Taken:
         self.ignored.append({"record": number, "field": name, "reason": reason})
 
 
+def _readable(taken: Taken) -> Taken:
+    """
+    Raises:
+        Problem: 400 where no record can be read.
+    """
+    if not taken.accepted:
+        more = f" (and so are {len(taken.payloads) - 1} more)" if len(taken.payloads) > 1 else ""
+        raise Problem(400, "unreadable", f"record 1 cannot be read: {taken.ignored[0]['reason']}{more}")
+    return taken
+
+
 class UbiEndpoints:
     """`POST /v1/ubi/queries` and `POST /v1/ubi/events`."""
 
@@ -148,16 +162,32 @@ class UbiEndpoints:
         self._rates.admit(request.scope)
         body = await bodies.read(request, self._limits.request_bytes)
         most = self._limits.request_records
-        async with self._turn if len(body) > bodies.LARGE_BYTES else nullcontext():
-            records = await bodies.heavy(len(body), lambda: split(body, media_type, most))
-            self._rates.check(request.scope, len(records))
-            taken = await bodies.heavy(len(body), lambda: self._read(kind, records))
+        records = await bodies.heavy(len(body), lambda: split(body, media_type, most))
+        self._rates.check(request.scope, len(records))
+        large = len(body) > bodies.LARGE_BYTES or len(records) > _SLICE
+        async with self._turn if large else nullcontext():
+            taken = await (self._read_in_slices(kind, records) if large else self._read_at_once(kind, records))
         await self._publish(kind, taken)
         return taken
 
-    def _read(self, kind: TopicKind, records: Sequence[bytes]) -> Taken:
-        now_ms, taken = self._now_ms(), Taken()
-        for number, sent in enumerate(records, start=1):
+    async def _read_at_once(self, kind: TopicKind, records: Sequence[bytes]) -> Taken:
+        taken = Taken()
+        self._read(kind, records, taken)
+        return _readable(taken)
+
+    async def _read_in_slices(self, kind: TopicKind, records: Sequence[bytes]) -> Taken:
+        """Beside the event loop, and after each slice as long a pause: half of one processor is left to searches."""
+        taken = Taken()
+        for start in range(0, len(records), _SLICE):
+            began = time.perf_counter()
+            await beside(self._read, kind, records[start : start + _SLICE], taken)
+            await asyncio.sleep(time.perf_counter() - began)
+        return _readable(taken)
+
+    def _read(self, kind: TopicKind, records: Sequence[bytes], taken: Taken) -> None:
+        """Read these records, and add them to those that were read before."""
+        now_ms = self._now_ms()
+        for number, sent in enumerate(records, start=len(taken.payloads) + 1):
             record = sent
             judged = self._judge(kind, record, None)
             if judged.refused is not None:
@@ -172,10 +202,6 @@ class UbiEndpoints:
             taken.query_ids.append(judged.query_id)
             for name, reason in judged.ignored:
                 taken.leave_out(number, name, reason)
-        if not taken.accepted:
-            more = f" (and so are {len(records) - 1} more)" if len(records) > 1 else ""
-            raise Problem(400, "unreadable", f"record 1 cannot be read: {taken.ignored[0]['reason']}{more}")
-        return taken
 
     async def _publish(self, kind: TopicKind, taken: Taken) -> None:
         try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
+import threading
 import time
 
 import httpx
 import pytest
 
+from flywheel.serving.services import Ruling
 from flywheel.settings.load import Limits
 from tests.serving.house import House, eventually, serve
 
@@ -42,6 +45,33 @@ def test_as_many_records_as_may_be_are_taken() -> None:
         body = b"[" + b",".join([PAGE] * 2_000) + b"]"
         assert house.http.post("/v1/ubi/queries", content=body, headers=KIND).json()["accepted"] == 2_000
         assert latency(house) < 2
+
+
+def test_many_small_records_are_read_in_slices_beside_the_event_loop() -> None:
+    """However few bytes they have: of a body of 2,000 records none is read where requests are answered, and each slice
+    ends before the next one begins. A handful is read at once. The records keep their numbers."""
+    places: list[str] = []
+
+    def judging(_kind: object, record: bytes, _now_ms: int | None) -> Ruling:
+        places.append(threading.current_thread().name)
+        return Ruling(refused="spoilt" if b"spoilt" in record else None)
+
+    with serve(judging=judging) as house:
+        lines = [b"{}"] * 2_000
+        lines[1_234] = b'"spoilt"'
+        many = house.http.post("/v1/ubi/events", content=b"[" + b",".join(lines) + b"]", headers=KIND).json()
+        assert (many["accepted"], [item["record"] for item in many["ignored"]]) == (1_999, [1_235])
+        assert set(places) == {"flywheel-request"}
+        assert len(house.broker.held["events"]) == 2_000
+        places.clear()
+        assert house.http.post("/v1/ubi/events", content=b"[{}, {}]", headers=KIND).json()["accepted"] == 2
+        assert set(places) == {"http"}
+
+
+def test_a_serving_process_gives_searches_their_turn_often(house: House) -> None:
+    """A thread that decodes gives the interpreter's lock away well within a millisecond."""
+    assert house.http.get("/healthz").status_code == 200
+    assert sys.getswitchinterval() < 0.001
 
 
 @pytest.mark.parametrize(
