@@ -11,8 +11,9 @@ from scipy.special import logsumexp
 
 from flywheel.clicks.evidence import Floats, Ints, sums
 
-CLEAR = 3.0
-"""A log Bayes factor from which evidence is strong (Kass & Raftery, JASA 1995, section 3.2)."""
+CLEAR = 0.0
+"""The lower end of the advantage above which there are two kinds."""
+_SURE_BY = 1.64
 MOST_PAIRS = 50_000
 _GRID = np.linspace(-2.0, 3.0, 21)
 _ROUNDS = 25
@@ -23,15 +24,18 @@ _SETTLED = 0.01
 def advantage(
     two_kinds: Floats, columns: Floats, pair: Ints, clicks: Floats, skips: Floats, rates: tuple[Floats, Floats]
 ) -> float:
-    """Log likelihood of two kinds of documents above that of a continuum between and beyond them.
+    """Lower end of the log likelihood of two kinds of documents above that of a continuum between and beyond them.
 
     `two_kinds`, (pairs,), is the log likelihood of each pair's clicks with its kind summed out; `columns`, (pairs, n),
     are what its prior is made of. By row: `pair`, `clicks`, `skips`, and `rates` if relevant and if not. In the
     continuum the log click rate of pair i lies at t_i on the line through both rates' logs, 0 irrelevant and 1
     relevant, with t_i normal around a linear function of its columns. t_i is summed out over 21 points from -2 to 3,
-    and mean and spread are found by EM. Both sides have the same rates; the continuum has one parameter more, which
-    half the log of the pairs pays for (Schwarz 1978). Of more than 50,000 pairs as many are
-    drawn by a fixed lot.
+    and mean and spread are found by EM. Both sides have the same rates.
+
+    The lower end is one-sided, at 95 %. The difference is a sum over pairs, and its error their spread (Vuong,
+    Econometrica 1989, eq. 5.1). The continuum's additional parameter earns two kinds nothing: where each pair was shown
+    once, no click tells the two accounts apart, and a price for it (half the log of the pairs) would decide alone. Of
+    more than 50,000 pairs as many are drawn by a fixed lot.
     """
     count = len(two_kinds)
     if not count:
@@ -45,7 +49,7 @@ def advantage(
     columns = columns[chosen]
     gram = columns.T @ columns + 0.1 * np.eye(columns.shape[1])
     middle, spread = np.full(pairs, 0.2), 0.5
-    last = total = -np.inf
+    last, each = -np.inf, np.zeros(pairs)
     for _ in range(_ROUNDS):
         prior = -0.5 * ((_GRID - middle[:, None]) / spread) ** 2
         joint = prior - logsumexp(prior, axis=1, keepdims=True) + told
@@ -59,7 +63,8 @@ def advantage(
         variance = share @ _GRID**2 - mean**2
         middle = columns @ np.linalg.solve(gram, columns.T @ mean)
         spread = max(_LEAST_SPREAD, float(np.sqrt(np.mean(variance + (mean - middle) ** 2))))
-    return float(two_kinds[chosen].sum()) - total + 0.5 * float(np.log(max(2, pairs)))
+    apart = two_kinds[chosen] - each
+    return float(apart.sum()) - _SURE_BY * float(apart.std()) * float(np.sqrt(pairs))
 
 
 def _told(of: npt.NDArray[np.integer], clicks: Floats, skips: Floats, rates: tuple[Floats, Floats], n: int) -> Floats:

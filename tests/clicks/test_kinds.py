@@ -36,6 +36,13 @@ def test_each_world_is_told_from_the_other(seed: int) -> None:
     assert told(np.exp(rng.normal(np.log(0.2), 0.7, PAIRS)), seed, 20) < -CLEAR
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_that_were_shown_once_are_no_two_kinds_by_their_number(seed: int) -> None:
+    """Where no pair was shown twice, nothing tells a continuum from two kinds, and then two kinds are not claimed."""
+    rng = np.random.default_rng(seed)
+    assert told(np.exp(rng.normal(np.log(0.2), 0.7, PAIRS)), seed, 1) <= CLEAR
+
+
 def test_of_many_pairs_a_part_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the pairs tells about a tenth of the advantage, on the same side."""
     attraction = np.where(np.random.default_rng(0).random(PAIRS) < 0.2, 0.9, 0.1)
