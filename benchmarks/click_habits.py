@@ -6,11 +6,12 @@ Each takes which results are relevant, (pages, k), and a generator, and returns 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.rehearsal.people import HABITS, SILENT, People
+from flywheel.rehearsal.people import HABITS, SILENT, Afterwards, People
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -120,3 +121,38 @@ EXAMINATION: dict[str, Callable[[Floats], Floats]] = {
     "pbm_steep": lambda rank: rank**-1.5,
 }
 """Chance to look at rank k, relative to rank 1, for the people who decide by the rank alone."""
+
+
+def read_for(relevant: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """How long, in ms, a click on each result would be read: by `Afterwards`, longer where it satisfies."""
+    after = Afterwards()
+    likes = np.where(relevant, after.satisfied_if_relevant, after.satisfied_if_irrelevant)
+    typical = np.where(rng.random(relevant.shape) < likes, after.satisfied_ms, after.bounce_ms)
+    return np.maximum(1, typical * np.exp(after.spread * rng.standard_normal(relevant.shape))).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Colluders, one in twenty sessions, who click one document wherever it is shown.
+
+    `rank`: the place at which their document stands most often. `polite`: they click like others where it is not
+    shown. `sessions`: of each user id. `focused`: they only search what shows it. `obscure`: it is any document of any
+    page, below the first rank, where it does not belong.
+    """
+
+    rank: int = 1
+    polite: bool = False
+    sessions: int = 3
+    focused: bool = False
+    obscure: bool = False
+
+
+ATTACKS = {
+    "popular": Attack(),
+    "low": Attack(rank=8),
+    "polite": Attack(polite=True),
+    "scattered": Attack(sessions=1),
+    "focused": Attack(rank=6, polite=True, focused=True),
+    "persistent": Attack(rank=4, sessions=40, polite=True),
+    "obscure": Attack(obscure=True),
+}

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.click_habits import CLICKS, EXAMINATION
+from benchmarks.click_habits import ATTACKS, CLICKS, EXAMINATION, Attack, read_for
 from benchmarks.harness import print_result
 from benchmarks.references import positives
 from flywheel.clicks.evidence import Collected, Evidence, ScoreFeatures
@@ -44,33 +44,6 @@ START_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
 BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """Colluders, one in twenty sessions, who click one document wherever it is shown.
-
-    `rank`: the place at which their document stands most often. `polite`: they click like others where it is not
-    shown. `sessions`: of each user id. `focused`: they only search what shows it. `obscure`: it is any document of any
-    page, below the first rank, where it does not belong.
-    """
-
-    rank: int = 1
-    polite: bool = False
-    sessions: int = 3
-    focused: bool = False
-    obscure: bool = False
-
-
-ATTACKS = {
-    "popular": Attack(),
-    "low": Attack(rank=8),
-    "polite": Attack(polite=True),
-    "scattered": Attack(sessions=1),
-    "focused": Attack(rank=6, polite=True, focused=True),
-    "persistent": Attack(rank=4, sessions=40, polite=True),
-    "obscure": Attack(obscure=True),
-}
 
 
 @dataclass
@@ -144,7 +117,12 @@ class Play:
             wanted = pages == self.target
             only = wanted if not self.attack.polite else np.where(wanted.any(axis=1)[:, None], wanted, clicked)
             clicked = np.where(cheats[:, None], only, clicked)
-        self._write(number, rows, users, self.world.doc_ids[pages], clicked)
+        dwell_ms = None
+        if self.options.dwells:
+            dwell_ms = read_for(
+                self.world.relevant[rows[:, None], pages], np.random.default_rng([self.seed, 31, number])
+            )
+        self._write(number, rows, users, self.world.doc_ids[pages], clicked, dwell_ms)
 
     def _collude(
         self,
@@ -173,7 +151,13 @@ class Play:
         return int(np.random.default_rng([self.seed, 19]).choice(ranked[wrong]))
 
     def _write(
-        self, number: int, rows: npt.NDArray[np.int64], users: Any, hits: Any, clicked: npt.NDArray[np.bool_]
+        self,
+        number: int,
+        rows: npt.NDArray[np.int64],
+        users: Any,
+        hits: Any,
+        clicked: npt.NDArray[np.bool_],
+        dwell: Any,
     ) -> None:
         count, page = hits.shape
         ids = np.char.add(f"{number}-", np.arange(count).astype(str))
@@ -189,8 +173,10 @@ class Play:
         did = rows_of(
             FEEDBACK,
             event_id=np.char.add(np.char.add(ids[session], "-"), place.astype(str)), query_id=ids[session],
-            kind=np.full(len(session), "click"), doc_id=hits[session, place], rank=place + 1,
-            ts=stamps[session] + 1_000, user_key=np.asarray(users)[session],
+            kind=np.full(len(session), "click" if dwell is None else "dwell"),
+            **({} if dwell is None else {"dwell_ms": dwell[session, place]}),
+            doc_id=hits[session, place], rank=place + 1, ts=stamps[session] + 1_000,
+            user_key=np.asarray(users)[session],
         )  # fmt: skip
         with self.store.database.write() as con:
             for name, table in (("queries", shown), ("feedback", did)):
@@ -234,6 +220,7 @@ class Play:
             "recall": right / self.world.relevant.sum(),
             "coverage": truth.sum() / self.world.relevant.sum(),
             "expected_precision": float(np.mean(expected)) if expected else None,
+            "log_loss": _log_loss(model.posterior, truth),
             "positives": len(positive),
             "carried": _carried(collected, pairs),
             "calibration": [
@@ -262,6 +249,12 @@ class Play:
         self.queries = (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype(np.float32)
 
 
+def _log_loss(posterior: Floats, truth: npt.NDArray[np.bool_]) -> float:
+    """Mean over the pairs that were shown."""
+    chance = np.clip(np.where(truth, posterior, 1 - posterior), 1e-6, 1)
+    return float(-np.log(chance).mean())
+
+
 def _carried(collected: Collected, pairs: Pairs) -> float:
     """The share of clicks that is on positives."""
     return float(pairs.clicks[np.array(pairs.label) == "positive"].sum() / collected.evidence.clicks.sum())
@@ -286,7 +279,16 @@ def summary(played: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
     rounds = []
     for same in zip(*played, strict=True):
         row: dict[str, Any] = {}
-        for key in ("precision", "recall", "coverage", "expected_precision", "positives", "carried", "seconds"):
+        for key in (
+            "precision",
+            "recall",
+            "coverage",
+            "expected_precision",
+            "log_loss",
+            "positives",
+            "carried",
+            "seconds",
+        ):
             values = [one[key] for one in same if one[key] is not None]
             row[key] = round(float(np.mean(values)), 4) if values else None
         lowest = [one["precision"] for one in same if one["precision"] is not None]
@@ -322,6 +324,7 @@ def main() -> None:
     parser.add_argument("--page", type=int, default=10, help="results on a page")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--dwells", action="store_true", help="clicks end: relevant documents are read for longer")
     parser.add_argument("--vectors", type=Path, help="keep the collection's vectors here (.npz), to take them from")
     options = parser.parse_args()
     world = World.read(options.beir, options.split, options.vectors)

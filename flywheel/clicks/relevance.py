@@ -33,13 +33,11 @@ class Ends:
         by_rank = np.stack([sums(self.rank, column, self.ranks) for column in self.counts.T], axis=1)
         self.usual = (by_rank + self.strength * usual) / (by_rank.sum(axis=1, keepdims=True) + self.strength)
         self.weight = by_rank.sum(axis=1) + 1e-9
-        self.by_rank = (self.usual, self.usual)
-        self.good = self.bad = usual
+        self.good = self.bad = self.overall = np.average(self.usual, axis=0, weights=self.weight)
 
     def log_odds(self) -> Floats:
         """What each pair's measured clicks say for relevance: (pairs,)."""
-        good, bad = self.by_rank
-        odds: Floats = (self.counts * np.log(good / bad)[self.rank]).sum(axis=1)
+        odds: Floats = self.counts @ np.log(self.good / self.bad)
         return odds
 
     def maximise(self, by_clicks: Floats) -> None:
@@ -49,7 +47,8 @@ class Ends:
         pairs of one rank, since ranks explain both. A mixture fitted to the ends themselves would split documents that
         differ in length, whatever is relevant. The score test's error is by pair (White, Econometrica 1980), because
         the ends of one document's clicks resemble each other. Rates move apart by 1 - (least_z / z)² of what was found,
-        so that nothing jumps where ends begin to count.
+        so that nothing jumps where ends begin to count. They are the same at all ranks: where few clicks tell the
+        chances of a rank, rates of its own would take a wrong level of those for an end that proves everything.
         """
         middle = sums(self.rank, self.measured * by_clicks, self.ranks) / self.weight
         apart = by_clicks - middle[self.rank]
@@ -59,14 +58,9 @@ class Ends:
         kept = 1 - (self.least_z / z) ** 2 if z > self.least_z else 0.0
         spread = float(np.average(middle * (1 - middle), weights=self.weight))
         slope = kept * (apart @ excess) / max(float(self.measured @ apart**2) + self.strength * spread, 1e-9)
-        rates = []
-        for share in (1 - middle, -middle):
-            moved = np.maximum(self.usual + share[:, None] * slope, 0.01 * self.usual)
-            rates.append(moved / moved.sum(axis=1, keepdims=True))
-        pooled = [_ordered(*both) for both in zip(*rates, self.usual, strict=True)]
-        good, bad = np.stack([pair[0] for pair in pooled]), np.stack([pair[1] for pair in pooled])
-        self.by_rank = (good, bad)
-        self.good, self.bad = (np.average(side, axis=0, weights=self.weight) for side in (good, bad))
+        chance = float(np.average(middle, weights=self.weight))
+        good, bad = (np.maximum(self.overall + share * slope, 0.01 * self.overall) for share in (1 - chance, -chance))
+        self.good, self.bad = _ordered(good / good.sum(), bad / bad.sum(), self.overall)
 
 
 def _ordered(good: Floats, bad: Floats, weight: Floats) -> tuple[Floats, Floats]:

@@ -139,10 +139,20 @@ def test_ends_that_separate_are_found_as_they_are() -> None:
 def test_a_bounce_never_speaks_for_relevance(seed: int, good: list[float], bad: list[float], pairs: int) -> None:
     """However clicks end, also the other way round, a satisfied one counts most and above 0, a bounced one least."""
     found = _ends(*_lives(seed, [x / sum(good) for x in good], [x / sum(bad) for x in bad], pairs))
-    ratio = np.log(found.by_rank[0] / found.by_rank[1])
-    assert (np.diff(ratio, axis=1) <= 1e-9).all()
-    assert (ratio[:, 0] >= -1e-9).all()
-    assert (ratio[:, 2] <= 1e-9).all()
+    ratio = np.log(found.good / found.bad)
+    assert (np.diff(ratio) <= 1e-9).all()
+    assert ratio[0] >= -1e-9
+    assert ratio[2] <= 1e-9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wrong_level_of_chances_at_a_rank_makes_no_end_a_proof(seed: int) -> None:
+    """Where clicks overrate the first rank, a satisfied click there counts little more than it should."""
+    chance, ends = _lives(seed, [0.8, 0.05, 0.15], [0.15, 0.05, 0.8], pairs=2_000)
+    first = np.arange(len(chance)) % 7 == 0
+    odds = _ends(np.where(first, np.minimum(1, chance + 0.4), chance), ends).log_odds()
+    one = first & (ends.sum(axis=1) == 1) & (ends[:, 0] == 1)
+    assert odds[one].max() < 1.3 * np.log(0.8 / 0.15)
 
 
 def test_inverted_ends_change_nothing() -> None:
