@@ -48,6 +48,7 @@ from flywheel.settings.load import load
 from flywheel.stats.metrics import parse_metric
 from flywheel.store.training.runs import TrainingRun
 from trainer.data.recipe import ResourceBudget
+from trainer.outcome import NOTHING
 from trainer.process.launch import launch, read_report
 
 ARMS = ("champion", "perfect_shown", "perfect_all")
@@ -94,11 +95,15 @@ class Line:
         parts, version = self.parts, str(run.version)
         folder, out = parts.learning.snapshot(run), parts.registry.path(version)
         process = launch(folder, out, replace(ResourceBudget.of(parts.config.limits), threads=2))
-        if process.wait():
-            raise RuntimeError(f"training failed: {(read_report(out) or {}).get('error')}")
+        code, report = process.wait(), read_report(out) or {}
+        if code == NOTHING:
+            say(f"{self.name}: nothing learned: {report['nothing']}")
+            return report
+        if code:
+            raise RuntimeError(f"training failed: {report.get('error')}")
         parts.registry.adopt(version)
         self.operations.promote(version, "the next of its line", "benchmark")
-        return read_report(out) or {}
+        return report
 
     def finish(self, run: TrainingRun, state: str) -> None:
         """Close the run's row."""

@@ -194,6 +194,11 @@ def merge(learner: Learner, champion: Mapping[str, torch.Tensor], *, share: floa
     return 1.0, trained
 
 
+def state_of(parameters: Parameters) -> tuple[tuple[int, int], ...]:
+    """What tells whether parameters changed since: two equal answers mean the same weights."""
+    return tuple((id(value), value._version) for value in parameters.values())
+
+
 def schedule(step: int, steps: int, *, warmup: int = WARMUP_STEPS) -> float:
     """Share of the peak learning rate at this step: it rises over `warmup` steps, then falls to zero in a line."""
     if step < warmup:

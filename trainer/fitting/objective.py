@@ -95,7 +95,7 @@ class Objective:
 
     def score(self) -> fit.DevScore:
         """See `fit.Learner`. It keeps the last score: the start and the end of a run ask twice for the same weights."""
-        state = tuple((id(value), value._version) for value in self.parameters().values())
+        state = fit.state_of(self.parameters())
         if self._scored is None or self._scored[0] != state:
             data = self._plan.examples
             self._scored = state, fit.DevScore(self._ndcg(data.dev_seen), self._ndcg(data.dev_unseen))

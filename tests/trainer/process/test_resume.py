@@ -26,7 +26,7 @@ RUNS: list[tuple[Tier, dict[str, Any]]] = [
     ("query_tower", {"lora_rank": 2, "layers": 1}),
     ("query_tower", {"exact_documents": 10}),
     ("adapter", {}),
-    ("full", {"matryoshka": [192], "hard_negatives": 1}),
+    ("full", {"matryoshka": [192], "hard_negatives": 1, "batch_size": 16}),
 ]
 
 

@@ -15,9 +15,10 @@ from tests.trainer.collection import documents, pairs, snapshot
 from trainer.__main__ import train
 from trainer.data import examples
 from trainer.data.dataset import read_snapshot
+from trainer.fitting import staying
 from trainer.fitting.negatives import Negatives
 from trainer.fitting.teacher import Teacher
-from trainer.tiers.full import groups_of
+from trainer.tiers.full import groups_of, steps_of
 
 QUERY = "flimbo leaks oil"
 
@@ -61,7 +62,7 @@ def test_a_step_holds_each_querys_answer_and_its_own_negatives(tmp_path: Path) -
         rejected=[np.array([row], np.int64) for row in range(64)],
         pool=[(row + np.arange(1, 4)) % 64 for row in range(64)],
     )
-    groups, again = (groups_of(plan, mined, 2, seed=5) for _ in range(2))
+    groups, again = (groups_of(plan, mined, 2, seed=5, own={}) for _ in range(2))
     for group, same in zip(groups, again, strict=True):
         np.testing.assert_array_equal(group.documents, same.documents)
         for place, row in enumerate(group.queries):
@@ -102,7 +103,20 @@ def test_a_teacher_is_a_bi_encoder_or_a_cross_encoder(tmp_path: Path) -> None:
         Teacher(str(tmp_path / "none"), scale=20.0, device="cpu")
 
 
-def test_probes_are_no_business_of_a_tier_that_moves_everything(tmp_path: Path) -> None:
-    """A snapshot may hold them; where documents move too, nothing can stay put for them."""
-    folder = snapshot(tmp_path / "s", tier="full", steps=1, batch_size=8, asked=("first words of a document",))
-    assert train(read_snapshot(folder), tmp_path / "m")["steps"] == 1
+def test_probes_are_the_tiers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes them of documents that no taught query reaches, and each comes with its document into a step."""
+    monkeypatch.setattr(staying, "REACH", 1)
+    folder = snapshot(tmp_path / "s", tier="full", steps=8, batch_size=8, asked=("first words of a document",))
+    report = train(read_snapshot(folder), tmp_path / "m")
+    assert report["queries"]["probes"] > 1
+    assert report["merge"] == 1.0  # nothing was learned before
+
+
+def test_few_steps_are_as_many_as_one_pass_takes(tmp_path: Path) -> None:
+    """64 queries in batches of 16 need 4 steps, half of each for replay 8, and at most 8 times what was asked for."""
+    given = read_snapshot(snapshot(tmp_path / "s", tier="full", steps=1, dev_share=0.0))
+    assert steps_of(given, 16) == 4
+    assert steps_of(given, 4) == 8
+    replayed = pairs("replay").set_column(0, "query", pa.array([f"old {row}" for row in range(64)], pa.string()))
+    both = pa.concat_tables([pairs(), replayed])
+    assert steps_of(read_snapshot(snapshot(tmp_path / "b", tier="full", steps=1, dev_share=0.0, pairs=both)), 16) == 8
