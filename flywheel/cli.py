@@ -27,6 +27,7 @@ COMMANDS = {
     "triggers": "flywheel.commands.watching.look:triggers",
     "train": "flywheel.commands.cycle:train",
     "evaluate": "flywheel.commands.evaluate:evaluate",
+    "gate": "flywheel.commands.proving.gate:gate",
     "config": "flywheel.commands.watching.config:config",
     "models": "flywheel.commands.watching.look:models",
     "promote": "flywheel.commands.cycle:promote",

@@ -1,0 +1,1 @@
+"""Commands that judge, and that show how something was judged."""
