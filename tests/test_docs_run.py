@@ -39,6 +39,7 @@ ELSEWHERE = {
     r"make demo": ("tests/test_docs_run.py", '"make", "demo"'),
     r"flywheel (demo)": ("Makefile", "flywheel {0}"),
     r"flywheel dead-letters show .*": ("tests/commands/test_records.py", '"dead-letters", "show"'),
+    r"flywheel gate --model .*": ("tests/commands/proving/test_gate.py", '"gate", "--model"'),
     r"flywheel restore .*": ("tests/commands/test_backup.py", '"restore"'),
     r"make (setup|format|check|clean|soak|hooks)": ("Makefile", "{0}: "),
     r"scripts/kafka (\w+)": ("tests/test_kafka_script.py", 'kafka_script("{0}"'),
