@@ -43,7 +43,8 @@ CALLS = [(page, call) for page in PAGES for call in _calls(page)]
 @pytest.mark.parametrize(("page", "call"), CALLS, ids=[f"{page.stem}: {call[:40]}" for page, call in CALLS])
 def test_every_command_line_parses(page: Path, call: str) -> None:
     """Commands, options and choices in the docs are those that the command has."""
-    arguments = [str(ROOT) if word in {"DIR", "judged/", "general/", "new-model/", "live-model/"} else word for word in shlex.split(call)]
+    folders = {"DIR", "judged/", "general/", "new-model/", "live-model/"}
+    arguments = [str(ROOT) if word in folders else word for word in shlex.split(call)]
     existing = dict.fromkeys(("corpus.jsonl", "history.jsonl", "done.json", "log.csv", "archive.csv"), "README.md")
     arguments = [str(ROOT / existing[word]) if word in existing else word for word in arguments]
     if call in COMMANDS:  # a command that is only named
