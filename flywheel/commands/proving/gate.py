@@ -19,7 +19,7 @@ from flywheel.commands.shell import as_json, examples
 
 if TYPE_CHECKING:
     from flywheel.commands.proving.rankers import Loaded
-    from flywheel.files.verdicts.report import Report
+    from flywheel.files.verdicts.report import VerdictReport
     from flywheel.gates.decision import PromotionPolicy
     from flywheel.gates.proving.collections import Proof
 
@@ -166,7 +166,7 @@ def _collections(options: Mapping[str, Any]) -> list[Loaded]:
     return loaded
 
 
-def _write(found: Report, options: Mapping[str, Any]) -> None:
+def _write(found: VerdictReport, options: Mapping[str, Any]) -> None:
     from flywheel.files.verdicts.junit import junit
     from flywheel.files.verdicts.markdown import markdown
     from flywheel.files.verdicts.sarif import sarif

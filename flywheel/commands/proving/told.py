@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flywheel.files.verdicts.report import Check, Outcome, Report, Suite
+from flywheel.files.verdicts.report import Claim, Outcome, Suite, VerdictReport
 from flywheel.gates.decision import PromotionPolicy, Verdict
 from flywheel.gates.proving.collections import Compared, Proof
 from flywheel.gates.scores import Measured, figures
@@ -70,12 +70,14 @@ def _collection(one: Compared) -> dict[str, Any]:
     }
 
 
-def report(proof: Proof, names: Mapping[str, str], beside: tuple[str, ...], *, seconds: float, now: str) -> Report:
+def report(
+    proof: Proof, names: Mapping[str, str], beside: tuple[str, ...], *, seconds: float, now: str
+) -> VerdictReport:
     """The same for pipelines: one check for the verdict, and one for each collection and metric."""
     outcome = OUTCOMES[proof.decision.verdict]
     said = sentence(proof, names["model"], names["against"])
-    verdict = Suite("verdict", (Check(f"better than {names['against']}", outcome, said),))
-    return Report(
+    verdict = Suite("verdict", (Claim(f"better than {names['against']}", outcome, said),))
+    return VerdictReport(
         title=f"{names['model']} against {names['against']}",
         subject=_relative(names["model"]),
         outcome=outcome,
@@ -93,11 +95,11 @@ def _suite(one: Compared) -> Suite:
     return Suite(one.name, tuple(_check(one, metric, measured) for metric, measured in one.measured.items()))
 
 
-def _check(one: Compared, metric: str, measured: Measured) -> Check:
+def _check(one: Compared, metric: str, measured: Measured) -> Claim:
     name = f"nothing lost in {metric}"
     if isinstance(measured.estimate, Inconclusive):
-        return Check(name, "undecided", measured.estimate.reason)
-    return Check(name, "fail" if metric in one.lost else "pass", figures(measured.estimate, measured.sums))
+        return Claim(name, "undecided", measured.estimate.reason)
+    return Claim(name, "fail" if metric in one.lost else "pass", figures(measured.estimate, measured.sums))
 
 
 def _relative(name: str) -> str:

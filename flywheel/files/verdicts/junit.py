@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from flywheel.files.verdicts.report import Check, Report, Suite
+from flywheel.files.verdicts.report import Claim, Suite, VerdictReport
 
 # XML 1.0 has no form for these characters, not even escaped
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
-def junit(report: Report) -> str:
+def junit(report: VerdictReport) -> str:
     """The whole file as text."""
     root = ET.Element("testsuites")
     for number, suite in enumerate(report.suites):
@@ -25,7 +25,7 @@ def junit(report: Report) -> str:
     return _DECLARATION + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _suite(report: Report, suite: Suite, number: int) -> ET.Element:
+def _suite(report: VerdictReport, suite: Suite, number: int) -> ET.Element:
     element = ET.Element(
         "testsuite",
         {
@@ -49,7 +49,7 @@ def _suite(report: Report, suite: Suite, number: int) -> ET.Element:
     return element
 
 
-def _case(suite: Suite, check: Check) -> ET.Element:
+def _case(suite: Suite, check: Claim) -> ET.Element:
     case = ET.Element(
         "testcase", {"classname": f"flywheel.{_clean(suite.name)}", "name": _clean(check.name), "time": "0"}
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flywheel.files.verdicts.report import Report
+from flywheel.files.verdicts.report import VerdictReport
 
 _MARKS = {"pass": "✅ better", "fail": "❌ not better", "undecided": "❔ undecided"}
 
 
-def markdown(report: Report) -> str:
+def markdown(report: VerdictReport) -> str:
     """A heading with the verdict, its sentence, the table, and the reasons."""
     lines = [f"## {_cell(report.title)}: {_MARKS[report.outcome]}", "", _text(report.headline), ""]
     lines += [_row(report.columns), _row(["---"] * len(report.columns)), *map(_row, report.rows), ""]

@@ -10,7 +10,7 @@ Outcome = Literal["pass", "fail", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Claim:
     """One claim that holds, does not hold, or cannot be decided; `message` has the figures."""
 
     name: str
@@ -23,7 +23,7 @@ class Suite:
     """The checks of one collection, or of all together."""
 
     name: str
-    checks: tuple[Check, ...]
+    checks: tuple[Claim, ...]
 
     def count(self, outcome: Outcome) -> int:
         """How many of its checks came out so."""
@@ -31,7 +31,7 @@ class Suite:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerdictReport:
     """A verdict. `subject` is the path of what was judged, relative to the working folder where it lies within."""
 
     title: str

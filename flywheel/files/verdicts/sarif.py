@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from flywheel.files.verdicts.report import Check, Report, Suite
+from flywheel.files.verdicts.report import Claim, Suite, VerdictReport
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _RULES = {
@@ -15,7 +15,7 @@ _RULES = {
 }
 
 
-def sarif(report: Report) -> dict[str, Any]:
+def sarif(report: VerdictReport) -> dict[str, Any]:
     """The log as a JSON object; a verdict that passes has no result."""
     results = [
         _result(report, suite, check) for suite in report.suites for check in suite.checks if check.outcome != "pass"
@@ -25,7 +25,7 @@ def sarif(report: Report) -> dict[str, Any]:
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
 
 
-def _result(report: Report, suite: Suite, check: Check) -> dict[str, Any]:
+def _result(report: VerdictReport, suite: Suite, check: Claim) -> dict[str, Any]:
     first = suite is report.suites[0]
     rule = "undecided" if check.outcome == "undecided" else "not-better" if first else "worse"
     where = {"artifactLocation": {"uri": quote(report.subject)}}

@@ -7,18 +7,18 @@ import xml.etree.ElementTree as ET
 
 from flywheel.files.verdicts.junit import junit
 from flywheel.files.verdicts.markdown import markdown
-from flywheel.files.verdicts.report import Check, Report, Suite
+from flywheel.files.verdicts.report import Claim, Suite, VerdictReport
 from flywheel.files.verdicts.sarif import sarif
 
-REPORT = Report(
+REPORT = VerdictReport(
     title="new | <b>",
     subject="models/my new",
     outcome="fail",
     headline="keep live & wait",
     reasons=("ndcg@10 < 0.6\nfell",),
     suites=(
-        Suite("verdict", (Check("better than live", "fail", 'no "gain" & \x00 noise'),)),
-        Suite("a]]>b", (Check("nothing lost in ndcg@10", "pass", "fine"), Check("mrr@10", "undecided", "too few"))),
+        Suite("verdict", (Claim("better than live", "fail", 'no "gain" & \x00 noise'),)),
+        Suite("a]]>b", (Claim("nothing lost in ndcg@10", "pass", "fine"), Claim("mrr@10", "undecided", "too few"))),
     ),
     columns=("collection", "ndcg@10"),
     rows=(("a|b", "0.5"),),
