@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 65_536  # pairs at a time, which bounds the memory of the copied vectors
 _PROBE_WORDS = 16  # about a title
+WEAK_SCALE = 12.0
+"""`trainer.scale` where every clicked pair is a positive; half of them are right on a small log of real people. A sharp
+softmax fits each to its few nearest documents, right or not; a soft one fits what they have in common. What either
+gains: `benchmarks.real learning`."""
 _COLUMNS = ("query", "doc_id", "label", "weight", "posterior")
 
 
@@ -129,7 +133,7 @@ class Learning:
         tier = run.tier
         doc_ids = indexer.index.doc_ids
         texts = self.store.documents.contents(doc_ids) if tier == "full" else None
-        recipe = Recipe.model_validate({**self.config.trainer.model_dump(), "tier": tier})
+        recipe = Recipe.model_validate({**self.config.trainer.model_dump(), "tier": tier, **self._softer(run)})
         pairs = self._pairs(run)
         return write_snapshot(
             folder,
@@ -141,6 +145,14 @@ class Learning:
             anchors=self._anchors(),
             query_vectors=self._asked_in(run, pairs),
         )
+
+    def _softer(self, run: TrainingRun) -> dict[str, float]:
+        """A lower `trainer.scale` for clicks that are read weakly, unless somebody set one."""
+        told, settings = self.store.checks.latest(), self.config.trainer
+        weak = told is not None and told["run_id"] == run.run_id and told["reading"] == "clicks"
+        if not weak or run.tier == "full" or "scale" in settings.model_fields_set:
+            return {}
+        return {"scale": min(settings.scale, WEAK_SCALE)}
 
     def _asked_in(self, run: TrainingRun, pairs: pa.Table) -> tuple[Sequence[str], Vectors] | None:
         """The champion's vectors of these pairs' queries, if `gather` kept them."""

@@ -87,7 +87,11 @@ class Trainer(Section):
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the query tower")
     steps: int = Field(120, ge=1, description="optimiser steps of one run at most (query_tower)")
     batch_size: int = Field(128, ge=2, description="queries in a step")
-    scale: float = Field(30.0, gt=0, description="adapter, query_tower: cosine times this goes into the softmax")
+    scale: float = Field(
+        30.0,
+        gt=0,
+        description="adapter, query_tower: cosine times this enters the softmax; unset: lower for clicks read weakly",
+    )
     layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
         2, description="top transformer layers that train; all: the whole tower"
     )

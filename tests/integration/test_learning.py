@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from flywheel.app import open_installation
 from flywheel.events import Document
-from flywheel.learning.snapshot import NothingToLearn
+from flywheel.learning.snapshot import WEAK_SCALE, NothingToLearn
 from flywheel.settings.home import Home
 from flywheel.settings.load import load
 from flywheel.store.training.runs import TrainingRun
@@ -76,3 +77,22 @@ def test_pairs_about_documents_that_are_gone_are_nothing_to_learn(home: Path, en
         with pytest.raises(NothingToLearn) as refused:
             parts.learning.gather(run)
         assert "documents that are gone" in str(refused.value.args[0])
+
+
+def test_clicks_that_are_read_weakly_are_learned_by_a_softer_softmax(home: Path, environ: dict[str, str]) -> None:
+    """It is the setting's where posteriors are learned, lower where every clicked pair is, and what somebody set."""
+    scales = []
+    for reading, more in (("posterior", {}), ("clicks", {}), ("clicks", {"FLYWHEEL__TRAINER__SCALE": "25"})):
+        settings = load(home, {**environ, "FLYWHEEL__TRAINER__PROBES": "0", **more})
+        with open_installation(Home(home), settings, threading.Event()) as parts:
+            run = TrainingRun("run-soft", "manual", "adapter", "started", 1, parent="base", version="v1", seed=1)
+            run = replace(run, until_ms=parts.store.feedback.latest_ms())
+            if parts.store.runs.get(run.run_id) is None:
+                parts.store.runs.start(run, "test")
+                parts.learning.gather(run)
+            row = parts.store.checks.latest() or {}
+            parts.store.checks.write(row.pop("run_id"), {**row, "reading": reading})
+            folder = parts.learning.snapshot(run)
+            scales.append(read_snapshot(folder).recipe.scale)
+            shutil.rmtree(folder)
+    assert scales == [30.0, WEAK_SCALE, 25.0]
