@@ -132,16 +132,18 @@ def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None
 
 
 def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[LoggedTest], dict[str, Any]]:
+    from flywheel.settings.load import OwnMetric, load
+
     file, name = options["arms"], options["experiment"]
+    config = load(shell.home, shell.environ)
     if file is not None:
         metric = options["metric"]
         own = [] if metric in get_args(LiveMetric) else [metric]
+        own += [column for column in _guards(options) if column not in {*own, *get_args(LiveMetric)}]
         kept = [_share(given)[0] for given in options["share"]]
-        tests, counts = read(file, kept, own=own, winsorise=options["winsorise"])
+        cut = options["winsorise"] or config.metrics.own.get(metric, OwnMetric(event="*")).winsorise
+        tests, counts = read(file, kept, own=own, winsorise=cut)
     else:
-        from flywheel.settings.load import load
-
-        config = load(shell.home, shell.environ)
         with shell.operations() as operations:
             tests = tagged(operations, satisfied_ms=config.signals.satisfied_ms, cap=config.promotion.user_pages)
         counts = {}
@@ -156,16 +158,22 @@ def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[LoggedTest], 
 
 def _reading(shell: Shell, options: Mapping[str, Any]) -> LogRules:
     from flywheel.gates.arms import LogRules
+    from flywheel.gates.decision import Guardrail
     from flywheel.gates.judged import policy_of
     from flywheel.settings.load import load
 
     config = load(shell.home, shell.environ)
-    policy = policy_of(config)
+    metric = _named(options["metric"])
+    lower = {_named(name) for name, own in config.metrics.own.items() if own.better == "lower"}
+    lower |= {metric} if options["lower"] else set()
+    guards = [Guardrail(_named(name), share, 0.0, falls=_named(name) not in lower)
+              for name, share in _guards(options).items()]  # fmt: skip
+    policy = replace(policy_of(config), lower=frozenset(lower), guardrails=tuple(guards), live_metric=metric)
     if options["once"]:  # the test is over: one look, at its end
         policy = replace(policy, max_days=options["days"] or policy.max_days)
     return LogRules(
         once=options["once"],
-        policy=replace(policy, live_metric=_named(options["metric"])),
+        policy=policy,
         alpha=options["alpha"],
         control=options["control"],
         champions=tuple(name for name, role in config.signals.arm_names.items() if role == "champion"),
@@ -174,19 +182,28 @@ def _reading(shell: Shell, options: Mapping[str, Any]) -> LogRules:
     )
 
 
+def _guards(options: Mapping[str, Any]) -> dict[str, float]:
+    """Columns that an arm may lose at most a share of."""
+    found = dict(_share(given, "--guard", "COLUMN", "revenue=0.02") for given in options["guard"])
+    too_much = [name for name, share in found.items() if share >= 1]
+    if too_much:
+        raise click.ClickException(f"--guard {too_much[0]}: a share below 1, such as --guard {too_much[0]}=0.02")
+    return found
+
+
 def _named(metric: str) -> str:
     """A column's name as the log keeps it."""
     return metric if metric in get_args(LiveMetric) else metric.strip().casefold()
 
 
-def _share(given: str) -> tuple[str, float]:
+def _share(given: str, option: str = "--share", form: str = "ARM", example: str = "treatment=0.1") -> tuple[str, float]:
     name, _, share = given.rpartition("=")
     try:
         number = float(share)
     except ValueError:
         number = 0.0
     if not name or not 0 < number < float("inf"):
-        raise click.ClickException(f"--share {given!r} is no ARM=NUMBER, such as --share treatment=0.1")
+        raise click.ClickException(f"{option} {given!r} is no {form}=NUMBER, such as {option} {example}")
     return name, number
 
 
@@ -195,6 +212,12 @@ def _show(judged: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> Non
     for test in judged:
         for comparison in test["comparisons"]:
             click.echo(f"{test['experiment']}: {comparison['headline']}")
+        if not test["comparisons"]:
+            click.echo(f"{test['experiment']}: Nothing can be told: {test['control']} has no arm beside it.")
+            for words in test["warnings"]:
+                click.echo(f"  {words}")
+    if not any(test["comparisons"] for test in judged):
+        return
     table(
         ("experiment", "arm", "against", "metric", "effect", "interval", "95 % at any look", "p", "verdict"),
         (_line(test, comparison) for test in judged for comparison in test["comparisons"]),

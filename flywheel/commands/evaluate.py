@@ -27,6 +27,7 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
         "flywheel evaluate --plan 0.03   # people that a gain of 3 % of CTR needs",
         "flywheel evaluate --arms log.csv --control A --json   # a test that was run elsewhere",
         "flywheel evaluate --arms orders.csv --metric revenue --once   # a metric of the product's own",
+        "flywheel evaluate --arms orders.csv --metric wait --lower --guard revenue=0.02",
         "flywheel evaluate --experiment '*'   # what the product tagged its pages with",
         "flywheel evaluate --clicks --judged judged/   # what this home's clicks are worth",
     )
@@ -55,9 +56,12 @@ _SHOWN, _TOP, _TITLE = 5, 3, 80
 @click.option(
     "--winsorise",
     type=click.FloatRange(0.5, 1),
-    default=0.99,
-    show_default=True,
-    help="A column's totals by user are cut at this quantile of those above 0, of all arms together; 1: not.",
+    help="A column's totals by user are cut at this quantile of those above 0, of all arms together; 1: not. Else as "
+    "metrics.own says, else 0.99.",
+)
+@click.option("--lower", is_flag=True, help="Of that column less is better, as of a waiting time.")
+@click.option(
+    "--guard", multiple=True, metavar="COLUMN=SHARE", help="How much of the control's an arm may lose of a column."
 )
 @click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True)
 @click.option("--days", type=click.FloatRange(0, min_open=True), help="How long it has run; else it is over.")

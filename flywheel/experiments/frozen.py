@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flywheel.experiments import outcomes
+from flywheel.experiments.metric import own_rules
 from flywheel.experiments.stages import DAY_MS, arms
 from flywheel.gates.judged import policy_of
 from flywheel.gates.live import decide_live
@@ -78,7 +79,7 @@ class FrozenWatch:
         name, until_ms = self._wanted.experiment_id, key[0]
         row = self._row(self._wanted)
         self._store.tally.advance(self._comparison(self._wanted), until_ms)
-        tallied = self._store.tally.sums(name)
+        tallied = self._store.tally.sums(name, own_rules(self._config))
         days = max(0.0, (until_ms - (tallied.first_ms or until_ms)) / DAY_MS)
         evidence = arms(dict.fromkeys(ROLES, 1.0))(tallied, days, self._policy.live_metric)
         decision = decide_live(evidence, self._policy, LEVEL)
@@ -99,7 +100,10 @@ class FrozenWatch:
 
     def _comparison(self, wanted: Frozen) -> Comparison:
         satisfied_ms = self._config.signals.satisfied_ms
-        return Comparison(wanted.experiment_id, wanted.version, "champion", satisfied_ms=satisfied_ms, cap=_CAP)
+        own = own_rules(self._config)
+        return Comparison(
+            wanted.experiment_id, wanted.version, "champion", satisfied_ms=satisfied_ms, cap=_CAP, own=own
+        )
 
 
 def report(store: Store, settings: Promotion) -> dict[str, Any] | None:

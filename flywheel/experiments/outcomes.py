@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import get_args
 
-from flywheel.gates.decision import GateDecision, PromotionPolicy
+from flywheel.gates.decision import GUARDRAILS, GateDecision, PromotionPolicy
 from flywheel.gates.live import BETTER, UNDECIDED, WORSE
-from flywheel.settings.choices import LiveMetric
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.ratio import ArmSums, compare, log_ratio
@@ -22,7 +20,7 @@ from flywheel.store.evaluation.outcomes import OutcomeSums as StoredSums
 
 LEVEL = 0.95
 PREFERENCE = "preference"
-_BETTER_HIGH = get_args(LiveMetric)
+_DIFFERENCES = frozenset(guard.metric for guard in GUARDRAILS)
 
 
 def live(experiment: Experiment, decision: GateDecision, policy: PromotionPolicy, now_ms: int) -> list[Outcome]:
@@ -50,15 +48,18 @@ def _metric(
     row: Outcome, arms: Mapping[str, Mapping[str, float]], decision: GateDecision, policy: PromotionPolicy
 ) -> Outcome:
     champion, challenger = (ArmSums.from_dict(arms[arm]) for arm in ("champion", "challenger"))
-    rate = row.metric in _BETTER_HIGH
+    rate = row.metric not in _DIFFERENCES
     if not rate or not policy.cuped:
         champion, challenger = champion.without_before(), challenger.without_before()
     scale = LOG_RATIO if rate else row.scale
     row = dataclasses.replace(row, champion=_stored(champion), challenger=_stored(challenger), scale=scale)
+    guard = decision.evidence.get("guardrails", {}).get(row.metric)
     if rate:
         filled = _filled(row, log_ratio(champion, challenger), policy.expected_gain, decision.reasons)
-        return _as_decided(filled, decision) if row.metric == policy.live_metric else filled
-    guard = decision.evidence.get("guardrails", {}).get(row.metric)
+        if row.metric == policy.live_metric:
+            return _as_decided(filled, decision)
+        turned = _turned(filled) if row.metric in policy.lower else filled
+        return dataclasses.replace(turned, verdict=WORSE) if guard and guard["broken"] else turned
     expected = guard["tolerated"] if guard else policy.expected_gain * (abs(champion.ratio) or 1.0)
     filled = _filled(row, compare(champion, challenger, relative=False), expected, decision.reasons)
     if filled.effect is None:
@@ -66,6 +67,12 @@ def _metric(
     verdict_if_unbroken = BETTER if filled.verdict == WORSE else UNDECIDED
     said = WORSE if guard and guard["broken"] else verdict_if_unbroken
     return dataclasses.replace(filled, verdict=said, e_value=guard["e_value"] if guard else None, e_loss=None)
+
+
+def _turned(row: Outcome) -> Outcome:
+    """The row where less is better."""
+    opposite = {BETTER: WORSE, WORSE: BETTER}.get(row.verdict, row.verdict)
+    return dataclasses.replace(row, verdict=opposite, e_value=row.e_loss, e_loss=row.e_value)
 
 
 def _preference(row: Outcome, sums: Mapping[str, float], decision: GateDecision, policy: PromotionPolicy) -> Outcome:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flywheel.experiments import outcomes
-from flywheel.experiments.metric import METRIC
+from flywheel.experiments.metric import METRIC, rules_of
 from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.live import LiveEvidence, decide_live, decide_rollback
 from flywheel.settings.load import Config
@@ -71,7 +71,7 @@ class TalliedStage:
 
     def verdict(self, experiment: Experiment, until_ms: int, alpha: float) -> GateDecision:
         """See `flywheel.gates.live`."""
-        tallied = self.tally.sums(experiment.experiment_id)
+        tallied = self.tally.sums(experiment.experiment_id, self.compared(experiment).own)
         # days count from the first page: the watermark may have stood still for long before it
         since_ms = max(int(experiment.progress.get(FROM, 0)), tallied.first_ms or until_ms)
         days = max(0.0, (until_ms - since_ms) / DAY_MS)
@@ -111,6 +111,7 @@ def live_stages(tally: Tally, config: Config, policy: PromotionPolicy) -> dict[s
             spellings=spellings,
             satisfied_ms=int(experiment.progress.get(METRIC, {}).get("satisfied_ms", signals.satisfied_ms)),
             cap=settings.user_pages,
+            own=rules_of(experiment, config),
         )
 
     def preferred(found: Tallied, days: float, live_metric: str) -> LiveEvidence:

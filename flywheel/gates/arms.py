@@ -18,7 +18,11 @@ from flywheel.stats.ratio import ArmSums, log_ratio
 from flywheel.stats.sequential import e_gain, e_loss
 from flywheel.stats.srm import sample_ratio
 
-_CONTROLS = ("champion", "control", "baseline", "base", "a", "0")
+_CONTROLS = (
+    *("champion", "control", "ctrl", "ctl", "baseline", "base", "default", "original", "old", "off", "false", "none"),
+    *("a", "0"),
+)
+ALSO = "{{new}} is better than {{old}} too, but {best} gained more"
 # arms whose counts differ by more than this share were probably not meant to be equal
 _NEARLY_EQUAL = 0.1
 # people who met several arms and have this share of the pages are mostly one id that stands for many
@@ -62,7 +66,7 @@ def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
     Raises:
         ValueError: the control that was named is no arm of the test, or an arm has no share where shares are given.
     """
-    control = _control(test, reading)
+    control, guessed = _control(test, reading)
     policy, clicks_alone = _policy(test, reading)
     shares, unequal = _shares(test, reading)
     nobody = NO_USERS if any(arm.anonymous_pages for arm in test.arms.values()) else None
@@ -72,36 +76,53 @@ def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
     # Holm: the strongest evidence first, and every promotion leaves a larger level to the rest
     ranked = sorted(others, key=lambda name: _p_values(estimates[name], policy, reading)[0])
     comparisons: dict[str, dict[str, Any]] = {}
+    decisions: dict[str, GateDecision] = {}
     remaining = len(others)
     for name in ranked:
         levels = Levels(reading.alpha / max(1, remaining), losses[name], once=reading.once)
         decision = decide_at(_evidence(test, reading, policy, (control, name), shares), policy, levels)
         remaining -= decision.verdict is Verdict.PROMOTE
         decision = replace(decision, headline=headline(decision, (name, control), ADVISED))
+        decisions[name] = decision
         comparisons[name] = _comparison(name, policy, estimates[name], decision, over=reading.days is None)
     promoted = [name for name in others if comparisons[name]["verdict"] == Verdict.PROMOTE]
-    warnings = (nobody, clicks_alone, unequal, _shared_ids(test), *test.notes, _alone(test))
+    best = max(promoted, key=lambda name: _gained(comparisons[name], policy), default=None)
+    for name in promoted:
+        if name != best:
+            behind = replace(ADVISED, promote=ALSO.format(best=best))
+            comparisons[name]["headline"] = headline(decisions[name], (name, control), behind)
+    warnings = (nobody, guessed, clicks_alone, unequal, _shared_ids(test), *test.notes, _alone(test))
     return {
         "experiment": test.name,
         "control": control,
         "metric": policy.live_metric,
         "arms": {name: _figures(arm) for name, arm in test.arms.items()},
-        "srm": asdict(sample_ratio(_users(test, shares), shares, level=SRM_LEVEL)) if len(shares) > 1 else None,
+        "srm": asdict(sample_ratio(_checked(_users(test, shares), shares), shares, level=SRM_LEVEL))
+        if len(shares) > 1
+        else None,
         "crossed": test.crossed,
         "warnings": [words for words in warnings if words],
         "comparisons": [comparisons[name] for name in others],
-        "best": max(promoted, key=lambda name: float(comparisons[name]["effect"]), default=None),
+        "best": best,
     }
+
+
+def _gained(comparison: Mapping[str, Any], policy: PromotionPolicy) -> float:
+    effect = float(comparison["effect"])
+    return -effect if policy.live_metric in policy.lower else effect
 
 
 def _p_values(found: Estimate | Inconclusive, policy: PromotionPolicy, reading: LogRules) -> tuple[float, float]:
     """Of a gain and of a loss. One over an e-value is a p-value at any look."""
     if isinstance(found, Inconclusive):
         return 1.0, 1.0
-    if reading.once:
-        return found.p_gain(), found.p_loss()
     expected = policy.expected_gain
-    return 1 / max(e_gain(found, expected=expected), 1e-300), 1 / max(e_loss(found, expected=expected), 1e-300)
+    gain, loss = (
+        (found.p_gain(), found.p_loss())
+        if reading.once
+        else (1 / max(e(found, expected=expected), 1e-300) for e in (e_gain, e_loss))
+    )
+    return (loss, gain) if policy.live_metric in policy.lower else (gain, loss)
 
 
 def _stepped(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
@@ -122,12 +143,20 @@ def _shared_ids(test: LoggedTest) -> str | None:
     )
 
 
-def _control(test: LoggedTest, reading: LogRules) -> str:
+def _control(test: LoggedTest, reading: LogRules) -> tuple[str, str | None]:
+    """The arm to hold the others against, and what to say where it is a guess."""
     if reading.control is not None:
-        return _arm_called(test, reading.control)
+        return _arm_called(test, reading.control), None
     arm_of_name = {name.casefold(): name for name in test.arms}
     names = (*(name.casefold() for name in reading.champions), *_CONTROLS)
-    return next((arm_of_name[name] for name in names if name in arm_of_name), next(iter(test.arms)))
+    known = next((arm_of_name[name] for name in names if name in arm_of_name), None)
+    first = next(iter(test.arms))
+    if known is None and len(test.arms) > 1:
+        return (
+            first,
+            f"no arm has a name such as control: {first}, the first one, is taken for it; --control names another",
+        )
+    return known or first, None
 
 
 def _arm_called(test: LoggedTest, name: str) -> str:
@@ -162,8 +191,16 @@ def _users(test: LoggedTest, shares: Mapping[str, float]) -> dict[str, int]:
     return {name: test.arms[name].users if name in test.arms else 0 for name in {**test.arms, **shares}}
 
 
+def _checked(users: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:
+    """The users of the arms whose split is checked."""
+    return {name: count for name, count in users.items() if name in shares}
+
+
 def _shares(test: LoggedTest, reading: LogRules) -> tuple[dict[str, float], str | None]:
-    """What each arm was meant to get: as given, else equal shares where the counts are near them, else unknown."""
+    """What each arm was meant to get: as given, else equal shares of those that are nearly as large as the largest.
+
+    Two or more of nearly one size were meant to be equal, whatever small arm there is beside them.
+    """
     users = _users(test, {})
     if reading.shares:
         spelt = {arm.casefold(): arm for arm in users}
@@ -172,10 +209,14 @@ def _shares(test: LoggedTest, reading: LogRules) -> tuple[dict[str, float], str 
         if absent:
             raise ValueError(f"{test.name}: no share for {', '.join(sorted(absent))}")
         return shares, None
-    equal = sum(users.values()) / max(1, len(users))
-    if all(abs(count - equal) <= _NEARLY_EQUAL * equal for count in users.values()):
-        return dict.fromkeys(users, 1.0), None
-    return {}, "arms of unequal size and no shares given: whether the split is as it was meant cannot be told"
+    least = (1 - _NEARLY_EQUAL) / (1 + _NEARLY_EQUAL) * max(users.values(), default=0)
+    alike = {name: count for name, count in users.items() if count >= least}
+    mean = sum(alike.values()) / max(1, len(alike))
+    if len(alike) < min(2, len(users)) or any(abs(count - mean) > _NEARLY_EQUAL * mean for count in alike.values()):
+        return {}, "arms of unequal size and no shares given: whether the split is as it was meant cannot be told"
+    odd = [name for name in users if name not in alike]
+    said = f"{', '.join(odd)}: much smaller than the others and no shares given, so only the split of those is checked"
+    return dict.fromkeys(alike, 1.0), said if odd else None
 
 
 def _pair(test: LoggedTest, policy: PromotionPolicy, names: tuple[str, str]) -> tuple[ArmSums, ArmSums]:
@@ -212,11 +253,12 @@ def _comparison(
     facts["void"] = decision.evidence.get("void")
     if isinstance(found, Estimate):
         effect, low, high = (math.expm1(min(value, 700.0)) for value in (found.effect, *found.interval()))
-        facts |= {"p_gain": found.p_gain(), "p_loss": found.p_loss()}
+        expected, less = policy.expected_gain, policy.live_metric in policy.lower
+        tested = Estimate(-found.effect, found.standard_error, found.degrees) if less else found
+        facts |= {"p_gain": tested.p_gain(), "p_loss": tested.p_loss()}
         facts |= {"effect": effect, "low": low, "high": high, "p_value": found.p_value()}
-        expected = policy.expected_gain
         facts |= {"sequence": list(effects(found, expected, split=True)[1:])}
-        facts |= {"e_gain": e_gain(found, expected=expected), "e_loss": e_loss(found, expected=expected)}
+        facts |= {"e_gain": e_gain(tested, expected=expected), "e_loss": e_loss(tested, expected=expected)}
     return facts | verdict
 
 

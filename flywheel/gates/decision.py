@@ -18,11 +18,12 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Guardrail:
     """A live metric that must not rise by more than the larger of two: `margin`, a share of the champion's, and
-    `floor`. The floor is for rates near 0, where a relative change means little."""
+    `floor`. The floor is for rates near 0, where a relative change means little. With `falls` it must not fall."""
 
     metric: str
     margin: float
     floor: float
+    falls: bool = False
 
 
 GUARDRAILS = (
@@ -42,7 +43,7 @@ class PromotionPolicy:
     together. `screens`: live stages follow and decide. `expected_gain` (relative) and `expected_preference` are the
     live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
     live gain is tested, by group-sequential bounds; without them it is tested at any time, by e-values. `cuped` takes
-    what users did before out of the live metric, where that is known.
+    what users did before out of the live metric, where that is known. `lower` are metrics of which less is better.
     """
 
     metrics: tuple[str, ...]
@@ -65,6 +66,7 @@ class PromotionPolicy:
     expected_gain: float = 0.03
     expected_preference: float = 0.05
     guardrails: tuple[Guardrail, ...] = GUARDRAILS
+    lower: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

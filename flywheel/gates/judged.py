@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flywheel.events import normalise_query
-from flywheel.gates.decision import GateDecision, PromotionPolicy
+from flywheel.gates.decision import GUARDRAILS, GateDecision, Guardrail, PromotionPolicy
 from flywheel.gates.offline import OfflineEvidence, decide_offline
 from flywheel.gates.scores import HeldOutScores
 from flywheel.settings.load import Config
@@ -96,8 +96,10 @@ def _scores(
 
 
 def policy_of(config: Config) -> PromotionPolicy:
-    """`[promotion]` as the gate takes it."""
+    """`[promotion]` and `[metrics]` as the gate takes them."""
     settings = config.promotion
+    lower = frozenset(name for name, metric in config.metrics.own.items() if metric.better == "lower")
+    guards = (Guardrail(name, share, 0.0, falls=name not in lower) for name, share in config.metrics.guard.items())
     return PromotionPolicy(
         metrics=settings.metrics,
         min_effect=settings.min_effect,
@@ -114,4 +116,6 @@ def policy_of(config: Config) -> PromotionPolicy:
         looks=settings.looks,
         cuped=settings.cuped,
         live_metric=settings.live_metric,
+        guardrails=(*GUARDRAILS, *guards),
+        lower=lower,
     )

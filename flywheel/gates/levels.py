@@ -46,6 +46,10 @@ class Tested:
     loss_words: str
     facts: Mapping[str, float] = field(default_factory=dict)
 
+    def bounds(self, *, mirrored: bool) -> tuple[float, float]:
+        """Low and high, of the opposite estimate where `mirrored`: what was tested is then that less is a gain."""
+        return (-self.high, -self.low) if mirrored else (self.low, self.high)
+
     def waiting(self, day: float | None) -> Tested:
         """The same before the next planned look, when no gain counts."""
         words = f"looks are planned, the next one is {'over' if day is None else f'on day {day:g}'}"

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flywheel.gates.busiest import rests_on_busiest
-from flywheel.gates.decision import GateDecision, Guardrail, PromotionPolicy, Verdict
-from flywheel.gates.levels import Levels, Tested, at_a_look, at_any_time, at_the_end, beside, planned
-from flywheel.gates.scores import lost
+from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
+from flywheel.gates.doubts import adjusted, guardrails, rests_on_busiest
+from flywheel.gates.levels import Levels, Tested, at_a_look, at_any_time, at_the_end, planned
 from flywheel.gates.words import told
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look, due
 from flywheel.stats.ratio import ArmSums, compare, log_ratio
-from flywheel.stats.sequential import e_gain, sequence
+from flywheel.stats.sequential import sequence
 from flywheel.stats.srm import sample_ratio
 
 Arms = tuple[ArmSums, ArmSums]
@@ -97,7 +96,7 @@ def _decide(evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels) -> 
     void = _void(evidence)
     if void:
         return GateDecision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
-    tripped, unsure = _guardrails(evidence, policy, levels, facts)
+    tripped, unsure = guardrails(evidence.metrics, policy, levels, facts)
     facts["doubts"] = list(unsure)
     # before the guardrails reject, so that the record of a rejection holds the live metric too
     verdict, reason = _primary(evidence, policy, levels, facts)
@@ -124,7 +123,8 @@ def _decide(evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels) -> 
 
 def _void(evidence: LiveEvidence) -> str | None:
     if evidence.shares:
-        ratio = sample_ratio(evidence.users, evidence.shares, level=SRM_LEVEL)
+        asked = {arm: count for arm, count in evidence.users.items() if arm in evidence.shares}
+        ratio = sample_ratio(asked, evidence.shares, level=SRM_LEVEL)
         if ratio.mismatch:
             return ratio.reason
     total = max(evidence.crossed, sum(evidence.users.values()))
@@ -136,14 +136,10 @@ def _void(evidence: LiveEvidence) -> str | None:
 def _estimate(evidence: LiveEvidence, policy: PromotionPolicy) -> Estimate | Inconclusive:
     """The effect that decides: the logarithm of the ratio for a split, the mean preference for an interleaving."""
     if policy.live_metric in evidence.metrics:
-        return log_ratio(*_arms(evidence.metrics[policy.live_metric], policy))
+        return log_ratio(*adjusted(evidence.metrics[policy.live_metric], policy))
     if evidence.preference is not None:
         return evidence.preference.compare()
     return Inconclusive(f"no {policy.live_metric} and no preferences yet")
-
-
-def _arms(arms: Arms, policy: PromotionPolicy) -> Arms:
-    return arms if policy.cuped else (arms[0].without_before(), arms[1].without_before())
 
 
 def _users(evidence: LiveEvidence, policy: PromotionPolicy) -> int:
@@ -177,7 +173,7 @@ def _expm1(value: float) -> float:
 def _primary(
     evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels, facts: dict[str, Any]
 ) -> tuple[Verdict, str]:
-    split = policy.live_metric in evidence.metrics
+    split, lower = policy.live_metric in evidence.metrics, policy.live_metric in policy.lower
     name = policy.live_metric if split else "users' preference"
     estimate = _estimate(evidence, policy)
     facts["unknown"] = estimate.reason if isinstance(estimate, Inconclusive) else _too_few(evidence, policy)
@@ -185,16 +181,25 @@ def _primary(
         return Verdict.INCONCLUSIVE, facts["unknown"]
     users = _users(evidence, policy)
     expected = policy.expected_gain if split else policy.expected_preference
-    tested = _tested(estimate, evidence, policy, levels, expected, facts)
+    gain = Estimate(-estimate.effect, estimate.standard_error, estimate.degrees) if lower else estimate
+    tested = _tested(gain, evidence, policy, levels, expected, facts)
     effect, low, high = effects(estimate, expected, split=split)
     facts["primary"] = {"metric": name, "effect": effect, "low": low, "high": high, "users": users, **tested.facts}
     facts["primary"] |= {"scale": "log ratio" if split else "difference", "standard_error": estimate.standard_error}
-    bounds = [_expm1(end) if split else end for end in (tested.low, tested.high)]
-    facts["primary"] |= {"interval": bounds, "confidence": levels.confidence, "level": levels.gain}
+    bounds = [_expm1(end) if split else end for end in tested.bounds(mirrored=lower)]
+    facts["primary"] |= {"interval": bounds, "confidence": levels.confidence, "level": levels.gain, "lower": lower}
     facts["primary"] |= planned(estimate, max(policy.min_effect, expected), levels, expected, users)
     facts["primary"]["verdict"] = WORSE if tested.worse else BETTER if tested.better else UNDECIDED
     line = f"{name} {effect:+.2%} ({levels.confidence:.3g} % {tested.kind} {bounds[0]:+.2%} to {bounds[1]:+.2%}, "
-    line += f"{users} users {'in the smaller arm' if split else 'with a preference'})"
+    line += f"{users} users {'in the smaller arm' if split else 'with a preference'}"
+    line += "; less is better)" if lower else ")"
+    return _said(tested, policy, facts, line)
+
+
+def _said(tested: Tested, policy: PromotionPolicy, facts: dict[str, Any], line: str) -> tuple[Verdict, str]:
+    """The verdict on the metric alone, in words that begin with its figures."""
+    found = facts["primary"]
+    split, gained = found["scale"] == "log ratio", -found["effect"] if found["lower"] else found["effect"]
     if tested.worse:
         fault = (
             "; so large a loss is mostly a fault of that arm or its log" if split and tested.high < -IMPLAUSIBLE else ""
@@ -203,8 +208,8 @@ def _primary(
     if tested.better and split and tested.low > IMPLAUSIBLE:
         facts["void"] = f"{line}: no product has seen such a gain, so it is a fault in the data, not in people"
         return Verdict.INCONCLUSIVE, facts["void"]
-    if tested.better and effect >= policy.min_effect:
-        return Verdict.PROMOTE, f"{line}: a gain ({tested.gain_words} at alpha {levels.gain:.2g})"
+    if tested.better and gained >= policy.min_effect:
+        return Verdict.PROMOTE, f"{line}: a gain ({tested.gain_words} at alpha {found['level']:.2g})"
     if tested.better:
         facts["small"] = policy.min_effect
         return Verdict.INCONCLUSIVE, f"{line}: a gain, but smaller than min_effect {policy.min_effect:g}"
@@ -232,61 +237,6 @@ def _tested(
     return at_a_look(found, levels, expected, taken, policy.max_days)
 
 
-def _guardrails(
-    evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels, facts: dict[str, Any]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Guardrails that are surely broken (`levels.loss` is shared among them all), and those in doubt."""
-    tripped, unsure = [], []
-    results: dict[str, dict[str, float | bool]] = {}
-    facts["guardrails"] = results
-    measured = [guard for guard in policy.guardrails if guard.metric in evidence.metrics]
-    level = levels.loss / max(1, len(measured))
-    for guard in measured:
-        champion, challenger = evidence.metrics[guard.metric]
-        rise = compare(champion, challenger, relative=False)
-        beyond = _beyond(guard, champion, challenger)
-        few = min(champion.users, challenger.users) < policy.min_users
-        if isinstance(beyond, Inconclusive) or few:
-            continue
-        tolerated = _tolerated(guard, champion)
-        line = (
-            f"guardrail {guard.metric}: {champion.ratio:.4g} to {challenger.ratio:.4g}, more than the tolerated "
-            f"rise of {tolerated:.4g}"
-        )
-        e_value, p_value = e_gain(beyond, expected=tolerated), beyond.p_gain()
-        broken = p_value <= level if levels.once else e_value >= 1 / level
-        results[guard.metric] = {"tolerated": tolerated, "e_value": e_value, "broken": broken}
-        if broken and levels.once:
-            tripped.append(f"{line} (p {beside(p_value, level)} needed)")
-        elif broken:
-            tripped.append(f"{line} (e-value {beside(e_value, 1 / level)} needed)")
-        elif _perhaps(rise, tolerated, policy.loss_level):
-            unsure.append(f"{line}, though not yet for sure")
-    return tuple(tripped), tuple(unsure)
-
-
-def _perhaps(found: Estimate | Inconclusive, tolerated: float, level: float) -> bool:
-    """Whether a rise may be more than what is tolerated; never, where users do not differ at all."""
-    if isinstance(found, Inconclusive):
-        return False
-    return lost(Estimate(-found.effect, found.standard_error, found.degrees), tolerated, level)
-
-
-def _tolerated(guard: Guardrail, champion: ArmSums) -> float:
-    return max(guard.margin * abs(champion.ratio), guard.floor)
-
-
-def _beyond(guard: Guardrail, champion: ArmSums, challenger: ArmSums) -> Estimate | Inconclusive:
-    """How much more than tolerated it rose."""
-    # a margin that is a share of the champion's rate has that rate's error, so the rate is scaled before comparing
-    if guard.margin * abs(champion.ratio) > guard.floor:
-        return compare(champion.scaled(1 + guard.margin), challenger, relative=False, cautious=True)
-    rise = compare(champion, challenger, relative=False, cautious=True)
-    if isinstance(rise, Inconclusive):
-        return rise
-    return Estimate(rise.effect - guard.floor, rise.standard_error, rise.degrees)
-
-
 def _early(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
     """A doubt before `min_days` are over: weekdays differ, and people click what is new because it is new."""
     if evidence.days >= policy.min_days:
@@ -295,13 +245,15 @@ def _early(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
 
 
 def _narrow(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ...]:
-    """A doubt where the gain rests on the most active users; see `flywheel.gates.busiest`."""
+    """A doubt where the gain rests on the most active users; see `flywheel.gates.doubts`."""
     if evidence.steady is None or policy.live_metric not in evidence.metrics:
         return ()
-    found = rests_on_busiest(_arms(evidence.metrics[policy.live_metric], policy), _arms(evidence.steady, policy))
+    arms, steady = adjusted(evidence.metrics[policy.live_metric], policy), adjusted(evidence.steady, policy)
+    sign = -1.0 if policy.live_metric in policy.lower else 1.0  # with the arms exchanged, less is a gain
+    found = rests_on_busiest(arms[::-1], steady[::-1]) if sign < 0 else rests_on_busiest(arms, steady)
     if found is None:
         return ()
-    whole, rest = (math.expm1(found.effect) for found in (found.whole, found.rest))
+    whole, rest = (math.expm1(sign * found.effect) for found in (found.whole, found.rest))
     return (
         f"less than a third of the gain of {whole:+.2%} is left without the most active twentieth of users: "
         f"{rest:+.2%} ± {found.rest.standard_error:.2%} (a gain that all share looks so in {found.mistaken:.1%})",
@@ -314,9 +266,9 @@ def _clickbait(evidence: LiveEvidence, policy: PromotionPolicy) -> tuple[str, ..
     It explains a verdict and decides none. Satisfied users have clicked, so the two errors are correlated: adding their
     squares is on the safe side.
     """
-    if policy.live_metric == "ctr" or not {"ctr", policy.live_metric} <= evidence.metrics.keys():
+    if policy.live_metric in {"ctr", *policy.lower} or not {"ctr", policy.live_metric} <= evidence.metrics.keys():
         return ()
-    clicks, metric = (compare(*_arms(evidence.metrics[name], policy)) for name in ("ctr", policy.live_metric))
+    clicks, metric = (compare(*adjusted(evidence.metrics[name], policy)) for name in ("ctr", policy.live_metric))
     if isinstance(clicks, Inconclusive) or isinstance(metric, Inconclusive):
         return ()
     apart = Estimate(clicks.effect - metric.effect, math.hypot(clicks.standard_error, metric.standard_error))

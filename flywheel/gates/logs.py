@@ -164,12 +164,18 @@ class Log:
         numbers += [number(cell(row.get(name)), 0.0) for name in self._own]
         counts = [number for number in numbers if number is not None]
         if len(counts) < len(numbers):
-            return "pages, clicks, satisfied or another metric is no number of at least 0"
+            names = ("pages", "clicks", "satisfied", "before", *self._own)
+            wrong = [name for name, number in zip(names, numbers, strict=True) if number is None]
+            return f"{', '.join(wrong)}: no number{'' if set(wrong) & {'before', *self._own} else ' of at least 0'}"
         return "no pages" if counts[0] == 0 else counts
 
     def missing(self) -> str | None:
-        """Which needed column no row has, the arm or the clicks; None where both are there."""
-        for name in ("clicks",) if self.columns & {*_NAMES["arm"], *_NAMES["experiment"]} else ("arm", "clicks"):
+        """Which needed column no row has, the arm or the clicks; None where both are there.
+
+        With a metric of the product's own nobody needs clicks.
+        """
+        arms = self.columns & {*_NAMES["arm"], *_NAMES["experiment"]}
+        for name in (*(() if arms else ("arm",)), *(() if self._own else ("clicks",))):
             if not self.columns & {*_NAMES[name]}:
                 return f"no column of {name} ({', '.join(_NAMES[name])}); there are: {', '.join(sorted(self.columns))}"
         return None

@@ -72,13 +72,16 @@ def _first(decision: GateDecision) -> str:
 
 def _live(decision: GateDecision, primary: Facts, new: str) -> str:
     facts, metric = decision.evidence, _NAMES.get(primary["metric"], str(primary["metric"]))
-    effect, bounds = float(primary["effect"]), _range(primary)
-    gained = f"{new} brings {percent(effect)} in {metric} ({bounds})"
+    effect, bounds, less = float(primary["effect"]), _range(primary), bool(primary.get("lower"))
+    gained = f"{new} brings {percent(effect)} in {metric} ({bounds}{', and less is better' * less})"
     if decision.verdict is Verdict.PROMOTE:
         return f"{gained}; only a fault in the data or a later loss would change that"
     if decision.verdict is Verdict.REJECT:
-        fault = "; look for a fault first, so large a loss mostly is one" if primary["interval"][1] < -0.9 else ""
+        huge = primary["interval"][0] > 9 if less else primary["interval"][1] < -0.9
+        fault = "; look for a fault first, so large a loss mostly is one" if huge else ""
         lost = f"{new} loses {percent(effect).lstrip('-')} of {metric} ({bounds})"
+        if less:
+            lost = f"{new} moves {metric} by {percent(effect)} ({bounds}), and less would be better"
         return f"{lost}; only a better version would change that{fault}"
     if primary["verdict"] == "better":
         if facts.get("small"):

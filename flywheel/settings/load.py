@@ -14,9 +14,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from flywheel.settings.choices import FILE_NAME
+from flywheel.settings.metrics import Metrics, OwnMetric
 from flywheel.settings.sections import (
     Analytics,
     Exploration,
@@ -45,6 +46,8 @@ __all__ = [
     "Limits",
     "Logs",
     "Mapping",
+    "Metrics",
+    "OwnMetric",
     "Promotion",
     "Retrain",
     "Section",
@@ -78,6 +81,7 @@ class Config(Section):
     retrain: Retrain = Retrain()
     trainer: Trainer = Trainer()
     promotion: Promotion = Promotion()
+    metrics: Metrics = Metrics()
     exploration: Exploration = Exploration()
     limits: Limits = Limits()
     serving: Serving = Serving()
@@ -86,6 +90,21 @@ class Config(Section):
     tracking: Tracking = Tracking()
     logs: Logs = Logs()
     webhooks: Webhooks = Webhooks()
+
+    @model_validator(mode="after")
+    def _judged_by_a_metric(self) -> Config:
+        """The live metric exists, and the stage that decides can count it."""
+        wanted = self.promotion.live_metric
+        if wanted not in self.metrics.names:
+            raise ValueError(
+                f"promotion.live_metric: {wanted!r} is none of {', '.join(self.metrics.names)} (metrics.own makes more)"
+            )
+        if wanted in self.metrics.own and self.promotion.stages[-1] == "interleaving":
+            raise ValueError(
+                f"promotion.live_metric {wanted} belongs to whole pages, which interleaving mixes; let split or "
+                "observe decide, after interleaving if you like"
+            )
+        return self
 
 
 def load(home: Path, environ: Mapped[str, str]) -> Config:
@@ -146,11 +165,17 @@ def _explain(problem: Mapped[str, Any]) -> str:
     if problem["type"] != "extra_forbidden":
         # an error is logged, and must not show a secret
         secret = any(word in part for part in where for word in ("token", "password", "secret"))
-        return f"{'.'.join(where)}: {problem['msg']}" + ("" if secret else f" (got {problem['input']!r})")
+        words = str(problem["msg"]).removeprefix("Value error, ")
+        shown = "" if secret or not where else f" (got {problem['input']!r})"
+        return ": ".join(part for part in (".".join(where), words) if part) + shown
     if len(where) == 1:
         valid = list(Config.model_fields)
         owners = [f"{name}.{where[0]}" for name, section in sections() if where[0] in section.model_fields]
         near = owners or difflib.get_close_matches(where[0], valid, n=1, cutoff=0.0)
+    elif where[:2] == ["metrics", "own"]:
+        near = [
+            ".".join([*where[:-1], name]) for name in difflib.get_close_matches(where[-1], OwnMetric.model_fields, 1)
+        ]
     else:
         valid = list(dict(sections())[where[0]].model_fields)
         near = [f"{where[0]}.{name}" for name in difflib.get_close_matches(where[1], valid, n=1, cutoff=0.0)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from flywheel.settings.choices import LiveMetric, Tier
+from flywheel.settings.choices import Tier
 
 Stage = Literal["offline", "shadow", "interleaving", "split", "observe"]
 Bf16 = Literal["auto", "on", "off"]
@@ -167,7 +167,9 @@ class Promotion(Section):
     )
     cuped: bool = Field(True, description="take what users did before the experiment out of the live metric")
     auto: bool = Field(True, description="false: a verdict of promote waits for `flywheel promote`")
-    live_metric: LiveMetric = Field("satisfied_ctr", description="what a live verdict rests on")
+    live_metric: str = Field(
+        "satisfied_ctr", description="what a live verdict rests on: satisfied_ctr, ctr, or a name in metrics.own"
+    )
     interleaving_share: float = Field(1.0, gt=0, le=1, description="people whose pages are interleaved")
     ramp: tuple[Share, ...] = Field(
         (0.01, 0.05, 0.2, 0.5), min_length=1, description="people in the challenger's arm of a split, step by step"

@@ -37,9 +37,8 @@ class Kafka(Section):
         servers = [server.strip() for server in bootstrap.split(",") if server.strip()]
         wrong = [server for server in servers if not server.rpartition(":")[2].isdigit() or ":" not in server]
         if wrong or not servers:
-            raise ValueError(
-                f"{', '.join(wrong) or 'no broker'} needs host:port, such as {(wrong or ['kafka'])[0]}:9092"
-            )
+            host = (wrong or ["kafka"])[0].partition(":")[0] or "kafka"
+            raise ValueError(f"{', '.join(wrong) or 'no broker'} needs host:port, such as {host}:9092")
         return bootstrap
 
     def client_settings(self) -> dict[str, Any]:

@@ -163,8 +163,10 @@ def log_ratio(champion: ArmSums, challenger: ArmSums) -> Estimate | Inconclusive
     z-value as the difference in the score test.
     """
     refused = _refusal(champion, challenger)
-    if refused or champion.value + challenger.value <= 0:
+    if refused or champion.value == challenger.value == 0:
         return refused or Inconclusive("the metric is 0 in both arms")
+    if min(champion.value, challenger.value) < 0:
+        return Inconclusive("an arm's total is below 0: a gain in percent of that means nothing")
     both = champion + challenger
     theta, usual = _theta(both), both.before / both.users
     logs, variance = [], 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,7 +20,7 @@ from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.training.runs import TrainingRun
 from tests.experiments.live_world import BETTER, EQUAL, World, settings
 from tests.experiments.shadow_world import insert
-from tests.store.make import HOUR, NOW, batch, event, query
+from tests.store.make import DAY, HOUR, NOW, batch, event, query, recomputed
 
 
 @pytest.fixture
@@ -117,3 +118,44 @@ def test_the_trigger_goes_by_what_the_feedback_supports(store: Store) -> None:
     assert measured() == pytest.approx(0.02, abs=0.005)
     learned(store, ALIKE)
     assert measured() == pytest.approx(1.0, abs=0.01)
+
+
+OWN = {
+    "promotion": {"stages": ["split"], "live_metric": "revenue", "min_days": 0, "min_users": 100, "ramp": [0.5]},
+    "metrics": {
+        "own": {
+            "revenue": {"event": "purchase", "value": "total", "winsorise": 1},
+            "first_click": {"event": "click", "value": "delay_s", "better": "lower"},
+        },
+        "guard": {"first_click": 0.05},
+    },
+}
+
+
+@pytest.mark.parametrize(("slower", "verdict"), [(1.0, "promote"), (2.0, "reject")])
+def test_the_products_own_metrics_judge_and_guard_a_split(store: Store, slower: float, verdict: str) -> None:
+    """More revenue a page promotes, unless people take longer to their first click than may be lost of it."""
+    config = parse(OWN)
+    rng, shown, done = np.random.default_rng(1), [], []
+    for person in range(1_200):
+        new, ts, common = person % 2, NOW + person * 1_000, {"query_id": f"q{person}", "client_key": f"p{person}"}
+        shown.append(query(ts_ms=ts, experiment_id="e", arm=("champion", "challenger")[new], **common))
+        wait = int(1_000 * rng.gamma(4.0, 2.0) * (slower if new else 1.0))
+        spent = f'{{"total": {rng.gamma(2.0, 10.0) * (1.4 if new else 1.0)}}}'
+        done.append(event(f"c{person}", ts + wait, **common))
+        done.append(event(f"b{person}", ts + wait, Kind.PURCHASE, attributes=spent, **common))
+    store.feedback.ingest(batch(queries=shown, events=done), "c", NOW)
+    kept = fixed(store, config, 0)
+    assert kept["metric"]["live_metric"] == "revenue"
+    row = Experiment("e", "v1", "v0", "split", NOW, progress={"from_ms": 0, **kept})
+    policy = policy_of(config)
+    stage = live_stages(store.tally, parse({}), policy)["split"]
+    stage.begin(row)
+    stage.step(row, NOW + DAY)
+    decision = stage.verdict(row, NOW + DAY, 0.05)
+    assert decision.verdict.value == verdict
+    assert ("revenue" if verdict == "promote" else "first_click") in decision.headline
+    store.outcomes.record(stage.outcomes(row, decision, NOW))
+    found = {outcome["metric"]: outcome for outcome in recomputed(store)}
+    assert found["revenue"]["effect"] == pytest.approx(np.log(1.4), abs=0.1)
+    assert {"revenue", "first_click", "ctr"} <= found.keys()

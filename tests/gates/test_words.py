@@ -46,6 +46,7 @@ def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
                     "user": NOTHING[number % len(NOTHING)] if nobody else f"{arm}{number}",
                     "pages": 1 if nobody else int(pages[number]),
                     "clicks": min(1, int(clicks[number])) if nobody else int(clicks[number]),
+                    "wait": float(rng.gamma(2.0, 1 + rate)) if rng.random() < 0.9 else None,
                     **({"date": f"2026-03-{first + number % 7:02d}"} if dated else {}),
                 }
             )
@@ -57,8 +58,8 @@ def _percents(words: str) -> list[float]:
     return [float(found.replace(",", "")) / 100 for found in re.findall(r"([+-]?[\d,.]*\d) %", words)]
 
 
-def _agrees(found: dict[str, Any]) -> None:
-    """One comparison: the verdict, its interval, and what is said of it."""
+def _agrees(found: dict[str, Any], *, lower: bool) -> None:
+    """One comparison: the verdict, its interval, and what is said of it; `lower`: less is better."""
     words, interval = found["headline"], found["interval"]
     assert words.endswith(".")
     assert "\n" not in words
@@ -72,19 +73,21 @@ def _agrees(found: dict[str, Any]) -> None:
     low, high = interval
     assert low <= found["effect"] <= high
     opening = {"promote": "Take ", "reject": "Keep ", "inconclusive": "Keep "}[found["verdict"]]
-    assert words.startswith(opening)
+    assert words.startswith(opening) or (found["verdict"] == "promote" and "too, but" in words)
+    worst, best = (-high, -low) if lower else (low, high)
     if found["verdict"] == "promote":
-        assert low > 0
+        assert worst > 0
+        assert ("less is better" in words) is lower
     elif found["verdict"] == "reject":
-        assert high < 0
-        assert "loses" in words
+        assert best < 0
+        assert ("less would be better" if lower else "loses") in words
     elif "cannot be told" in words:
-        assert low <= 0
+        assert worst <= 0
     else:
-        assert low > 0, "it brings a gain that something holds back"
+        assert worst > 0, "it brings a gain that something holds back"
     shown = _percents(words)
     sizes = [found["effect"], low, high]
-    if found["verdict"] == "reject":
+    if found["verdict"] == "reject" and not lower:
         sizes[0] = -sizes[0]
     for size, said in zip(sizes, shown, strict=False):
         assert said == pytest.approx(size, rel=0.06, abs=1e-9)
@@ -95,17 +98,26 @@ def _agrees(found: dict[str, Any]) -> None:
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
-@given(rows=logs(), once=st.booleans(), alpha=st.sampled_from((0.01, 0.05, 0.2)))
-def test_words_never_contradict_their_figures(rows: list[dict[str, Any]], once: bool, alpha: float) -> None:
-    """Over 500 generated logs the sentence, the interval, the p-values and the verdict say the same."""
-    log = Log()
+@given(
+    rows=logs(),
+    once=st.booleans(),
+    alpha=st.sampled_from((0.01, 0.05, 0.2)),
+    judged_by=st.sampled_from((("ctr", False), ("ctr", False), ("wait", False), ("wait", True))),
+)
+def test_words_never_contradict_their_figures(
+    rows: list[dict[str, Any]], once: bool, alpha: float, judged_by: tuple[str, bool]
+) -> None:
+    """Over 500 generated logs, by clicks or by a column of which more or less is better, words and figures agree."""
+    metric, lower = judged_by
+    log = Log(["wait"], winsorise=0.99)
+    policy = defaults.policy(live_metric=metric, lower=frozenset({"wait"} if lower else ()))
     for row in rows:
         log.add(row)
     for test in log.tests():
-        judged = judge(test, LogRules(defaults.policy(live_metric="ctr"), alpha=alpha, once=once))
+        judged = judge(test, LogRules(policy, alpha=alpha, once=once))
         assert len({arm.casefold().strip() for arm in test.arms}) == len(test.arms)
         for found in judged["comparisons"]:
-            _agrees(found)
+            _agrees(found, lower=lower)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import duckdb
 
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.ratio import ArmSums
+from flywheel.store.evaluation.own import OwnRule, summed_own
 from flywheel.store.schema.times import millis
 
 ROLES = ("champion", "challenger")
@@ -53,7 +54,7 @@ class Tallied:
     anonymous: int
 
 
-def summed(con: duckdb.DuckDBPyConnection, experiment_id: str) -> Tallied:
+def summed(con: duckdb.DuckDBPyConnection, experiment_id: str, own: Mapping[str, OwnRule]) -> Tallied:
     """Everything counted for the experiment, on one snapshot."""
     tallies = con.execute(
         "SELECT first_ts, until_ts, pages, over_cap, anonymous FROM tallies WHERE experiment_id = ?", [experiment_id]
@@ -69,8 +70,9 @@ def summed(con: duckdb.DuckDBPyConnection, experiment_id: str) -> Tallied:
         [STEADY_SHARE, experiment_id],
     ).fetchall()[0][0]
     return Tallied(
-        metrics=_arm_sums(con, experiment_id, None),
-        steady=_arm_sums(con, experiment_id, busiest or 0.0),  # None would be everybody
+        metrics=_arm_sums(con, experiment_id, None) | summed_own(con, experiment_id, own, None),
+        # None would be everybody
+        steady=_arm_sums(con, experiment_id, busiest or 0.0) | summed_own(con, experiment_id, own, busiest or 0.0),
         preference=_preference(con, experiment_id, "credit"),
         preference_clicks=_preference(con, experiment_id, "clicks"),
         users={arm: count for arm, count, _ in users},

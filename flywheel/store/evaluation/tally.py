@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from flywheel.store.evaluation.own import OwnRule, counted, merge, note_before
 from flywheel.store.evaluation.tallied import METRICS, ROLES, Tallied, summed
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.errors import StoreError
@@ -133,6 +134,7 @@ class Comparison:
 
     `tagged`: the product serves itself, and its pages carry `arm` or `model_version`. Otherwise they are ours and carry
     `experiment_id`. `spellings` maps a product's arm names to roles. `cap`: pages of one person that count.
+    `own` are the product's own metrics by name.
     """
 
     experiment_id: str
@@ -143,6 +145,7 @@ class Comparison:
     from_ms: int = 0
     tagged: bool = False
     spellings: Mapping[str, str] = field(default_factory=lambda: SPELLINGS)
+    own: Mapping[str, OwnRule] = field(default_factory=dict)
 
 
 class Tally:
@@ -158,6 +161,7 @@ class Tally:
         with self._database.write() as con:
             con.execute("DELETE FROM experiment_before WHERE experiment_id = ?", [comparison.experiment_id])
             con.execute(_BEFORE, _used(_BEFORE, comparison, values))
+            note_before(con, comparison.own, values)
 
     def advance(self, comparison: Comparison, until_ms: int) -> int:
         """Count the pages shown before `until_ms`, usually the watermark, that are not counted yet, late ones too.
@@ -171,10 +175,10 @@ class Tally:
             if not more:
                 return total
 
-    def sums(self, experiment_id: str) -> Tallied:
-        """Everything counted so far. The time it takes grows with people, not with pages."""
+    def sums(self, experiment_id: str, own: Mapping[str, OwnRule] | None = None) -> Tallied:
+        """Everything counted so far, with the `own` metrics. The time it takes grows with people, not with pages."""
         with self._database.read() as con:
-            return summed(con, experiment_id)
+            return summed(con, experiment_id, own or {})
 
     def until_ms(self, experiment_id: str) -> int | None:
         """Event time up to which pages are counted; None if none is."""
@@ -185,7 +189,7 @@ class Tally:
     def forget_people(self, experiment_id: str) -> None:
         """After the verdict: delete the rows by person. Their sums stand in the verdict's record."""
         with self._database.write() as con:
-            for table in ("experiment_people", "experiment_people_days", "experiment_before"):
+            for table in ("experiment_people", "experiment_people_days", "experiment_before", "experiment_own"):
                 con.execute(f"DELETE FROM {table} WHERE experiment_id = ?", [experiment_id])  # noqa: S608 - ours
 
     def _slice_of(self, comparison: Comparison, until_ms: int) -> tuple[int, bool]:
@@ -210,12 +214,14 @@ class Tally:
             edges = con.execute("SELECT epoch_ms(min(ts)), min(batch) FROM tally_pages").fetchall()[0]
             values |= dict(zip(("earliest", "lowest"), edges, strict=True))
             people = con.sql(_PEOPLE, params=_used(_PEOPLE, comparison, values)).to_arrow_table()
+            brought = counted(con, comparison.own, values) if edges[0] is not None else []
             con.execute("DROP TABLE tally_pages")
         batch = newest[0][0] if newest else 0
         with self._database.write() as con:
             if _progress(con, comparison.experiment_id) != before:
                 raise StoreError(f"experiment {comparison.experiment_id} is being counted twice at once")
             _write(con, comparison.experiment_id, people, (int(values["until_ms"]), batch), counts)
+            merge(con, brought)
         return counts[0] - counts[1], more
 
 

@@ -52,7 +52,7 @@ _KNOWN = """
     UNION SELECT client_key FROM feedback WHERE client_key IS NOT NULL
 """
 _WITH_TEXTS = ("pairs", "exploration")
-_PEOPLE = ("experiment_people", "experiment_people_days", "experiment_before")
+_PEOPLE = ("experiment_people", "experiment_people_days", "experiment_before", "experiment_own")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from flywheel.store.feedback.erasure import set_pending
 from flywheel.store.schema.database import Database
 
 _DONE = "sessions_hashed"
-_PEOPLE = ("experiment_people", "experiment_people_days", "experiment_before")
+_PEOPLE = ("experiment_people", "experiment_people_days", "experiment_before", "experiment_own")
 
 
 def hash_sessions(database: Database, hash_id: Callable[[str], str]) -> int:

@@ -32,6 +32,7 @@ STEPS = (
     "018_marked",
     "019_fair_pairs",
     "020_readings",
+    "021_own_metrics",
 )
 
 _CREATE = re.compile(r"((?:^--[^\n]*\n)+)CREATE (TABLE|VIEW) (\w+) \(\n(.*?)^\)", re.M | re.S)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.arms import heavy
-from flywheel.gates.busiest import LEAST_LEFT, Arms, rests_on_busiest
+from flywheel.gates.doubts import LEAST_LEFT, Arms, rests_on_busiest
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.ratio import ArmSums, log_ratio
 from flywheel.stats.subset import covariance, falls_below
