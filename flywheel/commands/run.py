@@ -18,19 +18,27 @@ def init(shell: Shell, as_json: bool) -> None:
 
     flywheel.toml explains every setting and has its default; what is there already stays as it is.
     """
-    from flywheel.retrieval.origin import examine
+    from flywheel.retrieval.origin import ModelMissing, inspect, names_the_hub, resolve_base_model
     from flywheel.settings.home import Home
     from flywheel.settings.load import FILE_NAME, load
 
     fresh = Home(shell.home).init()
-    folder = Path(load(shell.home, shell.environ).trainer.base_model)
-    if (folder / "modules.json").is_file():
-        examine(folder)
+    base = load(shell.home, shell.environ).trainer.base_model
+    missing = None
+    try:
+        if not names_the_hub(base):  # what the hub has is looked at when it is fetched
+            inspect(Path(resolve_base_model(base)))
+    except ModelMissing as problem:
+        if base != "auto":
+            raise
+        missing = str(problem)
     settings = shell.home / FILE_NAME
     if as_json:
         print_json({"home": str(shell.home), "settings": str(settings), "created": fresh})
         return
     click.echo(f"{shell.home} is {'ready' if fresh else 'as it was'}; its settings are in {settings}")
+    if missing:
+        note(missing)
     note(f"next: flywheel --home {shell.home} doctor, then run")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from flywheel.broker import admin as broker
 from flywheel.broker.codecs import missing_codecs
 from flywheel.operations import Json
-from flywheel.retrieval.origin import ModelMissing
+from flywheel.retrieval.origin import ModelMissing, inspect
 from flywheel.retrieval.registry import IncompleteModel, Registry, read_manifest
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
@@ -83,7 +83,7 @@ def _champion(store: Store, registry: Registry) -> str:
         raise _Wrong("none yet; the first `flywheel run` registers the base model")
     try:
         read_manifest(registry.path(model.version))
-        registry.encoder(model.version)
+        inspect(registry.path(model.version))
     except (IncompleteModel, ModelMissing) as problem:
         raise _Wrong(f"{problem}; `flywheel rollback` goes to the one before") from problem
     return f"{model.version} ({model.tier}), index {model.index_id}"

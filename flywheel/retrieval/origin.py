@@ -46,6 +46,11 @@ def resolve_base_model(name: str, *, download: bool = False) -> str:
     )
 
 
+def names_the_hub(name: str) -> bool:
+    """Whether `name` is no folder here and looks like a name on the hub."""
+    return name != "auto" and not Path(name).exists() and bool(_HUB_NAME.fullmatch(name))
+
+
 def _wheel() -> str:
     spec = importlib.util.find_spec(BASE_WHEEL)
     if spec is None or spec.origin is None:
@@ -88,6 +93,48 @@ def examine(folder: Path) -> None:
     """
     for reason in _reasons(folder):
         raise ModelRefused(f"{folder} cannot be the base model: {reason}")
+
+
+def inspect(folder: Path) -> None:
+    """Find what would keep a model folder from being loaded, from its files alone: a model library takes seconds.
+
+    Raises:
+        ModelRefused: what `examine` refuses, a file that is cut short or no JSON, or an architecture that nobody knows.
+    """
+    examine(folder)
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelRefused(f"{path} cannot be read: {error}") from error
+        if path.name == "config.json" and isinstance(found, dict) and "architectures" in found:
+            _known(path, str(found.get("model_type")))
+    weights = sorted(folder.rglob("*.safetensors"))
+    if not weights:
+        raise ModelRefused(f"{folder} holds no weights (*.safetensors)")
+    for path in weights:
+        _measure(path)
+
+
+def _known(path: Path, kind: str) -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if kind not in CONFIG_MAPPING_NAMES:
+        raise ModelRefused(f"{path} names the architecture {kind!r}, which this transformers does not know")
+
+
+def _measure(path: Path) -> None:
+    """Compare a file's length with what its header says: 8 bytes of length, that much JSON, then the tensors."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            tensors = json.loads(file.read(min(size, path.stat().st_size)))
+        ends = [facts["data_offsets"][1] for name, facts in tensors.items() if name != "__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelRefused(f"{path} is no whole safetensors file: {error}") from error
+    wanted, found = 8 + size + max(ends, default=0), path.stat().st_size
+    if found != wanted:
+        raise ModelRefused(f"{path} is cut short or too long: {found} bytes of {wanted}")
 
 
 def _reasons(folder: Path) -> Iterator[str]:
