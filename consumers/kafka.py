@@ -61,7 +61,8 @@ class KafkaSource:
                 consumer.partitions_for_topic(topic)  # asks the broker, so that one that is away fails here
         except KafkaError as error:
             self.close()
-            raise SourceUnavailable(f"no broker answers at {self._settings.bootstrap} ({error}); retrying") from error
+            away = f"no broker answers at {self._settings.bootstrap} ({error})"
+            raise SourceUnavailable(f"{self._settings.refusal(error) or away}; retrying") from error
         self._metadata.note(consumer._cluster)
         consumer._cluster.add_listener(self._metadata.note)
         self._cluster_id = self._metadata.cluster_id

@@ -81,4 +81,6 @@ def _admin(settings: Kafka) -> Iterator[KafkaAdminClient]:
         finally:
             admin.close()
     except KafkaError as error:
-        raise BrokerUnavailable(f"the broker at {settings.bootstrap} failed: {error}") from error
+        raise BrokerUnavailable(
+            settings.refusal(error) or f"the broker at {settings.bootstrap} failed: {error}"
+        ) from error

@@ -64,5 +64,6 @@ def connected(client: Callable[..., Any], settings: Kafka, **options: Any) -> An
             leftover.close()
             leftover._net.stop(1_000)  # the library has no public way to end its own thread
         raise BrokerUnavailable(
-            f"the broker at {settings.bootstrap} does not let us in ({error}); check [kafka] security settings"
+            settings.refusal(error)
+            or f"the broker at {settings.bootstrap} does not let us in ({error}); check [kafka] security settings"
         ) from error

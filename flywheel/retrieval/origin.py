@@ -117,7 +117,7 @@ def inspect(folder: Path) -> None:
 
 
 def _known(path: Path, kind: str) -> None:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
 
     if kind not in CONFIG_MAPPING_NAMES:
         raise ModelRefused(f"{path} names the architecture {kind!r}, which this transformers does not know")

@@ -41,6 +41,20 @@ class Kafka(Section):
             raise ValueError(f"{', '.join(wrong) or 'no broker'} needs host:port, such as {host}:9092")
         return bootstrap
 
+    def refusal(self, error: BaseException) -> str | None:
+        """What to mend where the brokers answer and do not let us in, by the class of the library's error; None where
+        they are just away."""
+        match type(error).__name__:
+            case "SaslAuthenticationFailedError":
+                wrong = f"kafka.sasl_username ({self.sasl_username}) or kafka.sasl_password is wrong"
+            case "UnsupportedSaslMechanismError" | "IllegalSaslStateError":
+                wrong = f"kafka.sasl_mechanism ({self.sasl_mechanism or 'PLAIN'}) is not theirs"
+            case "ClusterAuthorizationFailedError" | "TopicAuthorizationFailedError" | "GroupAuthorizationFailedError":
+                wrong = f"the user {self.sasl_username or 'of this connection'} may not do that there"
+            case _:
+                return None
+        return f"the brokers at {self.bootstrap} answer, and do not let us in: {wrong} ({error})"
+
     def client_settings(self) -> dict[str, Any]:
         """The arguments of every Kafka client: the brokers' addresses and how to speak to them."""
         settings: dict[str, Any] = {

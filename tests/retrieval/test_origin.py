@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks import families
 from flywheel.cli import main
-from flywheel.retrieval.origin import ModelMissing, ModelRefused, examine, resolve_base_model
+from flywheel.retrieval.origin import ModelMissing, ModelRefused, examine, inspect, resolve_base_model
 
 COMMIT = "a" * 40
 
@@ -166,3 +166,37 @@ def test_a_name_that_no_hub_gives_says_what_to_do(tmp_path: Path, monkeypatch: p
         resolve_base_model("org/small", download=True)
     with pytest.raises(ModelMissing, match="no SentenceTransformer folder"):
         resolve_base_model("org/small")
+
+
+def test_files_alone_tell_that_a_model_cannot_be_loaded(copy: Path) -> None:
+    """Weights cut short, no JSON, an unknown architecture, no weights: each is named with its file, in no time."""
+    inspect(copy)
+    weights = next(copy.rglob("*.safetensors"))
+    whole = weights.read_bytes()
+    for broken, words in (
+        (whole[:-9], "cut short"),
+        (whole[:5], "no whole safetensors file"),
+        (whole + b"x", "too long"),
+    ):
+        weights.unlink()
+        weights.write_bytes(broken)
+        with pytest.raises(ModelRefused, match=words):
+            inspect(copy)
+    weights.unlink()
+    with pytest.raises(ModelRefused, match="no weights"):
+        inspect(copy)
+    (copy / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelRefused, match="cannot be read"):
+        inspect(copy)
+    _change(copy / "config.json", model_type="frobnicator")
+    with pytest.raises(ModelRefused, match="architecture 'frobnicator'"):
+        inspect(copy)
+
+
+def test_init_finds_a_base_model_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path without a model is an error of `init`, which names the setting."""
+    monkeypatch.setenv("FLYWHEEL__TRAINER__BASE_MODEL", str(tmp_path / "nowhere"))
+    assert main(["--home", str(tmp_path / "home"), "init"]) == 1
+    assert "trainer.base_model" in capsys.readouterr().err
