@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flywheel.commands.display import note, print_json, progress, steps, table, waiting
+from flywheel.commands.display import note, print_json, steps, table, waiting
 from flywheel.commands.shell import Shell, as_json, examples, pass_shell
 
 if TYPE_CHECKING:
@@ -44,13 +44,14 @@ def demo(shell: Shell, rounds: int, sessions: int, seed: int, as_json: bool) -> 
 
 
 def _play(shell: Shell, *, rounds: int, sessions: int, seed: int) -> dict[str, Any]:
-    from flywheel.rehearsal import corpus, questions
-    from flywheel.rehearsal import stage as rehearsal
-    from flywheel.rehearsal.people import People
-
     started = time.monotonic()
     note("1. the corpus: the documentation of this Python's standard library, by introspection")
-    built = corpus.build()
+    with waiting("   it is read"):
+        from flywheel.rehearsal import corpus, questions
+        from flywheel.rehearsal import stage as rehearsal
+        from flywheel.rehearsal.people import People
+
+        built = corpus.build()
     asked = questions.load(built.ids)
     note(f"   {len(built.documents)} documents, {len(asked.asked)} judged questions ({len(asked.skipped)} left out: "
          f"this Python lacks their answers)")  # fmt: skip
@@ -70,8 +71,8 @@ def _play(shell: Shell, *, rounds: int, sessions: int, seed: int) -> dict[str, A
         models, seen = stage.operations.models(), stage.operations.seen_documents()
     note("4. the held-out questions, which neither training nor the gate has seen")
     contents = {document.doc_id: document.content for document in built.documents}
-    with progress("scoring") as bar:
-        bench = _bench(shell, contents, _judged(asked, "test"), seen, bar)
+    with waiting("   every model answers them"):
+        bench = _bench(shell, contents, _judged(asked, "test"), seen, lambda done, total: None)  # noqa: ARG005
         result = _results(bench, models, turns)
     return {"home": str(shell.home), "documents": len(documents), "questions": len(asked.asked),
             "skipped": len(asked.skipped), **result, "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
@@ -100,13 +101,14 @@ def _bench(shell: Shell, contents: dict[str, str], judged: Judged, seen: list[st
 def _results(bench: Bench, known: list[dict[str, Any]], told: list[dict[str, Any]]) -> dict[str, Any]:
     candidates = [turn["candidate"] for turn in told if turn["candidate"]]
     names = ["base", *dict.fromkeys(candidates), "champion"]
-    changed = bench.compare(known, "champion", "base")["moved"]
-    improved = [change for change in changed if change["after"] > change["before"]][:_IMPROVED]
+    compared = bench.compare(known, "champion", "base")
+    improved = [change for change in compared["moved"] if change["after"] > change["before"]][:_IMPROVED]
     promoted = sum(turn["verdict"] == "promote" for turn in told)
     return {
         "models": {name: bench.evaluate(known, name) for name in names},
         "rounds": told,
         "promotions": promoted,
+        "gained": compared["differences"]["recall@10"]["all"],
         "improved": improved,
         "closed": bool(candidates) and all(turn["verdict"] and turn["reasons"] for turn in told),
     }
@@ -114,20 +116,18 @@ def _results(bench: Bench, known: list[dict[str, Any]], told: list[dict[str, Any
 
 def _show(result: dict[str, Any]) -> None:
     parts = ("all", "seen", "unseen")
-    columns = [f"{metric} {part}" for metric in METRICS for part in parts]
+    names = list(result["models"])
     rows = [
-        (name, *(_figure(scores[metric][part]) for metric in METRICS for part in parts))
-        for name, scores in result["models"].items()
+        (metric, part, *(_figure(result["models"][name][metric][part]) for name in names))
+        for metric in METRICS
+        for part in parts
     ]
-    table(("held-out questions", *columns), rows)
+    table(("held-out questions", "part", *names), rows)
+    told = ("round", "pages", "events", "messages_per_second", "candidate", "verdict")
     table(
-        ("round", "pages", "events", "messages/s", "candidate", "verdict", "reasons"),
-        [
-            (turn["round"], turn["pages"], turn["events"], turn["messages_per_second"], turn["candidate"],
-             turn["verdict"], "; ".join(turn["reasons"]))
-            for turn in result["rounds"]
-        ],
-    )  # fmt: skip
+        [name.replace("messages_per_second", "messages/s") for name in told],
+        [[turn[name] for name in told] for turn in result["rounds"]],
+    )
     for change in result["improved"]:
         click.echo(f"“{change['text']}”")
         click.echo(f"  before: {', '.join(change['ranked_before'][:3])}")
@@ -148,10 +148,16 @@ def _in_short(result: dict[str, Any]) -> str:
         )
     before, now = (result["models"][name]["recall@10"]["all"] for name in ("base", "champion"))
     return (
-        f"The champion finds {now:.1%} of the answers to questions that nobody searched, {before:.1%} before; the gate "
-        "took that for a significant gain on questions of its own, so the new model serves, and `rollback` takes it "
-        "back."
+        f"The champion finds {now:.1%} of the answers to questions that nobody searched, {before:.1%} before"
+        f"{_how_sure(result['gained'])}; the gate found a significant gain on questions of its own, so the new model "
+        "serves, and `rollback` takes it back."
     )
+
+
+def _how_sure(gained: dict[str, Any]) -> str:
+    if "low" not in gained:
+        return ""
+    return f" (with 95 % confidence {gained['low']:+.1%} to {gained['high']:+.1%})"
 
 
 def _next_steps(result: dict[str, Any]) -> list[str]:

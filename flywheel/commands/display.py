@@ -91,7 +91,8 @@ def text(value: Any) -> str:
         case float():
             return f"{value:.4g}" if math.isfinite(value) else "–"
         case list() | tuple():
-            return ", ".join(text(item) for item in value) or "–"
+            items = [text(item) for item in value]
+            return ("; " if any(", " in item for item in items) else ", ").join(items) or "–"
         case Mapping():
             return ", ".join(f"{key} {text(item)}" for key, item in value.items()) or "–"
         case _:

@@ -86,7 +86,8 @@ class Announcer:
         fresh = switch.decision_id not in self._known
         if fresh:
             self._send(b"champion", self._message(switch)).result(_DELIVERY_SECONDS)  # 2
-            log.info("announced %s of %s", switch.kind, switch.version)
+            ids = {"decision_id": switch.decision_id, "version": switch.version}
+            log.info("announced %s of %s", switch.kind, switch.version, extra=ids)
         self._outbox.mark_announced(switch.decision_id, self._now_ms())  # 3
         return fresh
 

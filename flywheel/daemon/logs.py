@@ -19,8 +19,12 @@ _BYTES, _KEPT = 10_000_000, 3
 _NOISY = ("kafka", "apscheduler")
 
 
+IDS = ("run_id", "version", "experiment_id", "decision_id", "verdict", "query_id")
+"""What a line can be found by, where it is about one of these; the same names as in the tables."""
+
+
 class JsonLines(logging.Formatter):
-    """A record as one JSON object: time, level, thread, logger, message, and what went wrong."""
+    """A record as one JSON object: time, level, thread, logger, message, ids, and what went wrong."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -30,6 +34,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= {name: record.__dict__[name] for name in IDS if record.__dict__.get(name) is not None}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

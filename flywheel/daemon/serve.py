@@ -176,7 +176,7 @@ class Daemon:
         self._announcing.wake()
         self._exploring.wake()
         beside = f", {live.challenger.version} beside it" if live.challenger else ""
-        log.info("champion is %s%s", live.version, beside)
+        log.info("champion is %s%s", live.version, beside, extra={"version": live.version})
 
     def _app(self) -> Any:
         config = self._in.config

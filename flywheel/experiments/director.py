@@ -15,6 +15,7 @@ from flywheel.experiments import ledger as verdicts
 from flywheel.experiments.stages import CONFIRMATION, DAY_MS, FROM, Stage
 from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.ramp import next_share
+from flywheel.gates.words import DONE, TAKEN_BACK, headline
 from flywheel.settings.load import ConfigError, Promotion
 from flywheel.stats.budget import ErrorBudget
 from flywheel.store.evaluation.decisions import CHAMPION
@@ -105,7 +106,7 @@ class Director:
         if trying:
             values["champion"] = row.champion
         self._store.experiments.begin(row.experiment_id, self._now_ms(), challenger=trying, **values)
-        log.info("%s of %s beside %s has begun", row.stage, row.version, row.champion)
+        log.info("%s of %s beside %s has begun", row.stage, row.version, row.champion, extra=_ids(row))
 
     def _entry(self, stage: str) -> dict[str, Any]:
         """The values that a stage begins with. Only the deciding stage takes its level from the error budget."""
@@ -158,7 +159,7 @@ class Director:
             share = next_share(share, self._settings.ramp, decision, since_ms=since_ms, until_ms=until_ms, hours=hours)
         if share != row.share:
             progress["ramp_since_ms"] = until_ms
-            log.info("%s: the split grows to %g", row.experiment_id, share)
+            log.info("%s: the split grows to %g", row.experiment_id, share, extra=_ids(row))
         with self._store.database.write():
             self._store.experiments.update(row.experiment_id, share=share, progress=progress)
             self._store.outcomes.record(self._stages[row.stage].outcomes(row, decision, self._now_ms()))
@@ -193,7 +194,8 @@ class Director:
                 switch = verdicts.confirmed(store, row, decision, now_ms)
             else:
                 switch = verdicts.concluded(store, row, decision, self._settings, now_ms)
-        log.info("%s: %s, %s", row.experiment_id, decision.verdict.value, "; ".join(decision.reasons))
+        words = headline(decision, (row.version, row.champion), TAKEN_BACK if row.stage == CONFIRMATION else DONE)
+        log.info("%s: %s", row.experiment_id, words, extra={**_ids(row), "verdict": decision.verdict.value})
         for tell in self.listeners if switch is not None else ():
             tell(str(switch))
 
@@ -221,7 +223,7 @@ class Director:
         with self._store.database.write():
             if self._end(row, decision, "stopped") and row.stage != CONFIRMATION:
                 verdicts.concluded(self._store, row, decision, self._settings, self._now_ms())
-        log.info("%s was stopped: %s", row.experiment_id, reason)
+        log.info("%s was stopped: %s", row.experiment_id, reason, extra=_ids(row))
         return True
 
     def _give_up(self) -> bool:
@@ -275,6 +277,11 @@ def problems(store: Store) -> dict[str, str]:
         last = [row for row in store.decisions.all() if row.alias == CHAMPION][-1]
         meanings["rollback"] = f"{last.previous} was taken back for {last.version}: {last.reasons[0]}"
     return meanings
+
+
+def _ids(row: Experiment) -> dict[str, str | None]:
+    """What a line of the log is found by."""
+    return {"experiment_id": row.experiment_id, "run_id": row.run_id, "version": row.version}
 
 
 def _root(row: Experiment) -> str:

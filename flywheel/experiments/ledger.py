@@ -6,6 +6,7 @@ It judges nothing itself.
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from flywheel.experiments.stages import CONFIRMATION
 from flywheel.gates.decision import GateDecision, Verdict
@@ -17,6 +18,8 @@ from flywheel.store.evaluation.decisions import Decision as Row
 from flywheel.store.evaluation.experiments import Experiment
 from flywheel.store.store import Store
 from flywheel.store.training.runs import TrainingRun
+
+log = logging.getLogger(__name__)
 
 ACTOR = "flywheel"
 # key in the evidence of a decision that passed a screen: the stage that the challenger waits for
@@ -55,6 +58,9 @@ def record(
         _write(store, run, decision, switch_to, now_ms, settings)
         if following is not None and decision.evidence.get(NEXT):
             _queue(store, run, following, now_ms)
+    ids = {"run_id": run.run_id, "version": run.version, "decision_id": decision_id(run)}
+    words = headline(decision, (str(run.version), str(run.parent)))
+    log.info("%s: %s", run.run_id, words, extra={**ids, "verdict": decision.verdict.value})
     return decision
 
 

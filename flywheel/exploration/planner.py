@@ -227,7 +227,8 @@ class Planner:
         return self._told(Report(0, 0, 0, 0.0, 0.0, note))
 
     def _told(self, report: Report) -> Report:
-        log.info("exploration: %s", asdict(report))
+        said = report.note or f"{report.slots} slots of {report.queries} queries, {report.share:.2%} of all"
+        log.info("exploration: %s; expected to cost %.2g of all clicks", said, report.ctr_cost)
         self._report = report
         return report
 

@@ -139,7 +139,7 @@ def _estimate(evidence: LiveEvidence, policy: PromotionPolicy) -> Estimate | Inc
         return log_ratio(*adjusted(evidence.metrics[policy.live_metric], policy))
     if evidence.preference is not None:
         return evidence.preference.compare()
-    return Inconclusive(f"no {policy.live_metric} and no preferences yet")
+    return Inconclusive("no page of this experiment has been counted yet")
 
 
 def _users(evidence: LiveEvidence, policy: PromotionPolicy) -> int:

@@ -117,7 +117,9 @@ class Learning:
             "gone_clicked_pairs": int((clicked & (cosines == 0)).sum()),
             "warnings": [*found.reasons, *model.warnings],
         }
-        log.info("run %s: %s", run.run_id, facts)
+        told = (run.run_id, facts["pairs_shown"], facts["positives"], new, found.reading, facts["excluded_users"])
+        words = "run %s: of %s pairs shown %s are positives, %s of them new, read by %s; %s people are left out"
+        log.info(words, *told, extra={"run_id": run.run_id})
         if not new:
             self._asked.clear()
             raise NothingToLearn(_why_nothing(facts), facts)

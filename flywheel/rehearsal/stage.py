@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,14 @@ _STOP_SECONDS = 30.0
 _LOOK_SECONDS = 0.2
 _BATCH = 1_000
 _MARKER = "rehearsal.json"
+_WATCH_SECONDS = 1.0
+# states of a run, as people read them; where there are no steps, the seconds so far stand beside them
+_DOING = {
+    "started": "clicks are weighed, seconds",
+    "evidence": "pairs are made, seconds",
+    "training": "the model trains",
+    "gate": "the challenger is judged, seconds",
+}
 
 
 class RehearsalFailed(Exception):  # noqa: N818 - reads as what happened
@@ -229,7 +238,7 @@ def perform(stage: RunningDaemon, script: Script, note: Note, progress: Progress
             )
             seconds = _settle(stage, played, before, started)
             note(f"round {number}: {len(played.pages)} pages, {len(played.events)} events, CTR {played.ctr:.3f}")
-            turns.append(_turn(stage, number, played, seconds, note))
+            turns.append(_turn(stage, number, played, seconds, note, progress))
     finally:
         search.close()
         producer.close()
@@ -258,10 +267,10 @@ def _settle(stage: RunningDaemon, played: Played, before: Mapping[str, int], sta
         time.sleep(_LOOK_SECONDS)
 
 
-def _turn(stage: RunningDaemon, number: int, played: Played, seconds: float, note: Note) -> Json:
+def _turn(stage: RunningDaemon, number: int, played: Played, seconds: float, note: Note, progress: Progress) -> Json:
     started = time.monotonic()
     try:
-        answer = stage.operations.cycle(wait=True)
+        answer = _watched(stage, f"round {number}", progress)
     except OperationError as error:
         raise RehearsalFailed(f"round {number}: the cycle failed: {error}") from error
     decision = answer["decision"]
@@ -277,6 +286,21 @@ def _turn(stage: RunningDaemon, number: int, played: Played, seconds: float, not
         "reasons": list(decision["reasons"]),
         "cycle_seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _watched(stage: RunningDaemon, label: str, progress: Progress) -> Json:
+    """A turn of the wheel, with what it is doing told meanwhile: steps of a training, else the seconds it has taken."""
+    with ThreadPoolExecutor(1) as pool:
+        turning = pool.submit(stage.operations.cycle, wait=True)
+        began = time.monotonic()
+        while not wait([turning], timeout=_WATCH_SECONDS).done:
+            with suppress(OperationError, ConnectionError):
+                status = stage.operations.status()
+                state = (status["cycle"]["running"] or {}).get("state", "started")
+                training = status.get("training") if state == "training" else None
+                done, total = (training["step"], training["steps"]) if training else (time.monotonic() - began, 0)
+                progress(f"{label}: {_DOING.get(state, state)}", int(done), int(total))
+        return turning.result()
 
 
 def _version(candidate: Any) -> str | None:

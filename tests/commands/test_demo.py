@@ -62,6 +62,7 @@ def test_the_table_has_every_model_and_what_improved(bench: Bench, capsys: pytes
     assert "flywheel --home here models" in printed
     assert "flywheel --home here rollback" in printed
     assert "finds 100.0% of the answers" in printed
+    assert max(len(line) for line in printed.splitlines() if "held-out" in line or "@10" in line) <= 80
     assert "No gain was significant" not in printed
 
 

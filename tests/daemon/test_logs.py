@@ -48,3 +48,12 @@ def test_a_line_is_an_object() -> None:
     assert (line["level"], line["logger"], line["message"]) == ("ERROR", "flywheel.x", "it failed")
     assert "FileNotFoundError" in line["error"]
     assert line["ts"].endswith("+00:00")
+
+
+def test_a_line_carries_the_ids_that_it_is_found_by() -> None:
+    """Run, version, experiment and decision stand beside the words, under the names of the tables; others do not."""
+    record = _record("v2 takes over from v1", logging.INFO)
+    record.__dict__ |= {"run_id": "run-7", "version": "v2", "experiment_id": None, "secret": "x"}
+    line = json.loads(JsonLines().format(record))
+    assert (line["run_id"], line["version"]) == ("run-7", "v2")
+    assert not {"experiment_id", "secret", "decision_id"} & line.keys()

@@ -37,6 +37,11 @@ def count(number: float | None) -> str:
     return "–" if number is None else f"{number:,.0f}"
 
 
+def many(number: float, noun: str) -> str:
+    """A count and its noun, in the singular for one."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def figure(value: float | None) -> str:
     """A measurement: whole numbers as such, others to three digits."""
     if value is None or not math.isfinite(value):

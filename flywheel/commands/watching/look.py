@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -70,8 +71,10 @@ def triggers(shell: Shell, as_json: bool, watch: bool) -> None:
 def _triggers(shell: Shell) -> list[str]:
     from flywheel.settings.home import Home
 
-    running = Home(shell.home).daemon() is not None
-    return screens.triggers(ask(shell, "triggers"), screens.utc_now(), running=running)
+    home = Home(shell.home)
+    running = home.daemon() is not None
+    began = datetime.fromtimestamp(home.daemon_file.stat().st_mtime, UTC) if running else None
+    return screens.triggers(ask(shell, "triggers"), screens.utc_now(), running=running, began=began)
 
 
 @click.command(epilog=examples("flywheel models", "flywheel models --json"))

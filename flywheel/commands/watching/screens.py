@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flywheel.commands.watching.layout import ago, columns, count, figure, lines, share, span
+from flywheel.commands.watching.layout import ago, columns, count, figure, lines, many, share, span
 
 Json = Mapping[str, Any]
 # checks that hold a training back instead of asking for one
 BRAKES = ("paused", "disabled", "running", "cooldown", "budget")
-_DAY = 86_400.0
+_WATCH = "confirmation"
 
 
 def status(answer: Json, now: datetime) -> list[str]:
@@ -56,13 +56,16 @@ def headline(answer: Json) -> str:
         return f"{serves}, and {names} {'needs' if len(problems) == 1 else 'need'} a look: see ! below."
     if answer["cycle"]["paused"]:
         return f"{serves}; learning is paused, and `flywheel resume` goes on."
-    if answer["experiment"]:
-        return f"All is well: {serves}, and {answer['experiment']['version']} is tried beside it."
+    live = answer["experiment"]
+    if live and live.get("stage") == _WATCH:
+        return f"All is well: {serves}, and some people keep {live['champion']} to see that it is better."
+    if live:
+        return f"All is well: {serves}, and {live['version']} is tried beside it."
     return f"All is well: {serves}."
 
 
 def _read(ingest: Json) -> str:
-    words = f"{count(ingest['queries'])} pages, {count(ingest['events'])} events"
+    words = f"{many(ingest['queries'], 'page')}, {many(ingest['events'], 'event')}"
     if ingest.get("dead_letters"):
         words += f", {count(ingest['dead_letters'])} that nobody could read"
     if ingest.get("stalled_seconds"):
@@ -86,21 +89,29 @@ def _learning(answer: Json, now: datetime) -> str:
 
 def _trying(answer: Json, now: datetime) -> str:
     live, queued = answer["experiment"], answer["experiments"]["queued"]
-    waits = f"; {count(queued)} wait" if queued else ""
+    waits = f"; {count(queued)} wait{'s' if queued == 1 else ''}" if queued else ""
     if not live:
         return f"nothing live{waits}"
     look = (live.get("progress") or {}).get("look") or {}
     seen = "; ".join(look.get("reasons") or ())
     share_of = f" with {share(live['share'])} of the people" if live.get("share") else ""
     begun = ago(live.get("started_at"), now)
+    if live["stage"] == _WATCH:
+        kept = share(live["share"]) if live.get("share") else "some"
+        kept = f"{live['champion']}, which {kept} of the people keep"
+        return f"whether {live['version']} is better than {kept}, since {begun}{waits}. {seen}"
     return f"{live['version']} beside {live['champion']}, {live['stage']}{share_of}, since {begun}{waits}. {seen}"
 
 
-def triggers(checks: Sequence[Json], now: datetime, *, running: bool) -> list[str]:
-    """A line for each threshold: value, threshold, when it last fired, why not now."""
+def triggers(checks: Sequence[Json], now: datetime, *, running: bool, began: datetime | None = None) -> list[str]:
+    """A line for each threshold: value, threshold, when it last fired, why not now.
+
+    `began` is when the daemon did: checks from before it are of another one, and what ran then may not run now.
+    """
+    fresh = running and (began is None or datetime.fromisoformat(checks[0]["ts"]) >= began)
     asks = [check for check in checks if check["name"] not in BRAKES]
     brakes = [
-        check for check in checks if check["name"] in BRAKES and check["fired"] and (running or not _passing(check))
+        check for check in checks if check["name"] in BRAKES and check["fired"] and (fresh or not _passing(check))
     ]
     rows = [
         (
@@ -112,7 +123,7 @@ def triggers(checks: Sequence[Json], now: datetime, *, running: bool) -> list[st
         )
         for check in asks
     ]
-    told = [_due(asks, brakes, running, checks, now), ""]
+    told = [_due(asks, brakes, running, now, None if fresh else checks[0]["ts"]), ""]
     told += columns(rows, ("trigger", "value", "fires at", "last fired", "now"))
     if brakes:
         told += ["", *(line for check in brakes for line in lines("held back", check["note"]))]
@@ -130,15 +141,19 @@ def _why_not(check: Json) -> str:
     return note if note.startswith("off: ") else note.partition(": ")[2] or note
 
 
-def _due(asks: Sequence[Json], brakes: Sequence[Json], running: bool, checks: Sequence[Json], now: datetime) -> str:
+def _due(asks: Sequence[Json], brakes: Sequence[Json], running: bool, now: datetime, old: str | None) -> str:
+    """`old` is when the checks were made, where that was before this daemon began."""
     if not running:
-        return f"No daemon runs, so nothing is checked; this is what was found {ago(checks[0]['ts'], now)}."
+        return f"No daemon runs, so nothing is checked; this is what was found {ago(old, now)}."
+    if old is not None:
+        return f"The daemon has just started and checks soon; this is what was found {ago(old, now)}."
     fired = [check["name"] for check in asks if check["fired"]]
     if not fired:
         return "Nothing asks for a training now."
+    asked = "asks" if len(fired) == 1 else "ask"
     if brakes:
-        return f"{', '.join(fired)} asks for a training, which is held back: {brakes[0]['note']}."
-    return f"{', '.join(fired)} asks for a training, which begins."
+        return f"{', '.join(fired)} {asked} for a training, which is held back: {brakes[0]['note']}."
+    return f"{', '.join(fired)} {asked} for a training, which begins."
 
 
 def models(versions: Sequence[Json], now: datetime) -> list[str]:
@@ -146,7 +161,7 @@ def models(versions: Sequence[Json], now: datetime) -> list[str]:
     serving = next((model["version"] for model in versions if model["alias"] == "champion"), None)
     tried = next((model["version"] for model in versions if model["alias"] == "challenger"), None)
     beside = f", and {tried} is tried beside it" if tried else ""
-    told = [f"{serving} serves{beside}; {count(len(versions))} versions." if serving else "No model serves yet.", ""]
+    told = [f"{serving} serves{beside}; {many(len(versions), 'version')}." if serving else "No model serves yet.", ""]
     rows = [
         (
             model["version"],
@@ -163,7 +178,11 @@ def models(versions: Sequence[Json], now: datetime) -> list[str]:
 def doctor(checks: Sequence[Json]) -> list[str]:
     """What is wrong first, then the rest."""
     wrong = [check for check in checks if not check["ok"]]
-    head = "All is as it should be." if not wrong else f"{count(len(wrong))} of {count(len(checks))} need a look."
+    head = (
+        "All is as it should be."
+        if not wrong
+        else f"{count(len(wrong))} of {count(len(checks))} need{'s' if len(wrong) == 1 else ''} a look."
+    )
     told = [head, ""]
     for check in [*wrong, *(check for check in checks if check["ok"])]:
         told += lines(f"{'ok' if check['ok'] else 'NO'}  {check['check']}", check["detail"], indent=16)

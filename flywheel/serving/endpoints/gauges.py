@@ -172,7 +172,7 @@ EXPOSED = (
     Exposed(
         "flywheel_error_budget_left_ratio",
         "gauge",
-        "That level beside the first of a fresh budget: 1 is an untouched one.",
+        "That level beside the first of a fresh budget: 1 is an untouched one, and promotions earn more.",
         _at("budget", "left"),
     ),
 )

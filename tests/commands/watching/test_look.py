@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,23 @@ def test_nothing_runs_after_the_daemon_ended() -> None:
     assert "retrain.enabled is false" in told, "a setting holds with and without a daemon"
 
 
+def test_checks_of_an_earlier_daemon_are_told_as_such() -> None:
+    """Just after a start nothing is said to be running that ran under the daemon before."""
+    began = NOW + timedelta(seconds=5)
+    told = " ".join(screens.triggers(CHECKS, NOW + timedelta(seconds=9), running=True, began=began))
+    assert told.startswith("The daemon has just started and checks soon; this is what was found 9 s ago.")
+    assert "a run is going on" not in told
+
+
+def test_a_watch_over_a_promotion_is_no_trial() -> None:
+    """Who serves is not "tried beside itself" while some people keep the one before it."""
+    live = {"stage": "confirmation", "version": "v3", "champion": "v2", "share": 0.1, "started_at": NOW.isoformat()}
+    told = screens.status({**STATUS, "experiment": live}, NOW)
+    _fits(told)
+    assert told[0] == "All is well: v3 serves, and some people keep v2 to see that it is better."
+    assert "whether v3 is better than v2, which 10.0 % of the people keep" in " ".join(" ".join(told).split())
+
+
 def test_models_and_doctor_begin_with_what_matters() -> None:
     """Who serves, and what is wrong, come first."""
     versions = [
@@ -125,7 +142,7 @@ def test_models_and_doctor_begin_with_what_matters() -> None:
     checks = [{"check": "home", "ok": True, "detail": "x"}, {"check": "broker", "ok": False, "detail": "a " * 120}]
     wrong = screens.doctor(checks)
     _fits(wrong)
-    assert wrong[0] == "1 of 2 need a look."
+    assert wrong[0] == "1 of 2 needs a look."
     assert wrong[2].startswith("NO  broker")
 
 
