@@ -45,6 +45,7 @@ from flywheel.serving.endpoints.app import create_app
 from flywheel.serving.engine import SearchEngine
 from flywheel.serving.server import HttpServer
 from flywheel.serving.services import Pages, Services
+from flywheel.serving.tracing import exported
 from flywheel.settings.home import Home, HomeError
 from flywheel.settings.load import Config
 from flywheel.settings.memory import MemoryBudget
@@ -190,6 +191,7 @@ class Daemon:
             registry=self._metrics,
             ready=self._health.not_ready,
             pages=self._pages,
+            spans=exported(config.traces),
         )
         return create_app(services, now_ms=self._now_ms)
 

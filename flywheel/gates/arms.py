@@ -70,27 +70,21 @@ def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
     policy, clicks_alone = _policy(test, reading)
     shares, unequal = _shares(test, reading)
     nobody = NO_USERS if any(arm.anonymous_pages for arm in test.arms.values()) else None
-    others = [name for name in test.arms if name != control]
+    others, over = [name for name in test.arms if name != control], reading.days is None
     estimates = {name: log_ratio(*_pair(test, policy, (control, name))) for name in others}
     losses = _stepped({name: _p_values(estimates[name], policy, reading)[1] for name in others}, reading.alpha)
     # Holm: the strongest evidence first, and every promotion leaves a larger level to the rest
     ranked = sorted(others, key=lambda name: _p_values(estimates[name], policy, reading)[0])
-    comparisons: dict[str, dict[str, Any]] = {}
     decisions: dict[str, GateDecision] = {}
-    remaining = len(others)
     for name in ranked:
+        remaining = len(others) - sum(decision.verdict is Verdict.PROMOTE for decision in decisions.values())
         levels = Levels(reading.alpha / max(1, remaining), losses[name], once=reading.once)
-        decision = decide_at(_evidence(test, reading, policy, (control, name), shares), policy, levels)
-        remaining -= decision.verdict is Verdict.PROMOTE
-        decision = replace(decision, headline=headline(decision, (name, control), ADVISED))
-        decisions[name] = decision
-        comparisons[name] = _comparison(name, policy, estimates[name], decision, over=reading.days is None)
-    promoted = [name for name in others if comparisons[name]["verdict"] == Verdict.PROMOTE]
-    best = max(promoted, key=lambda name: _gained(comparisons[name], policy), default=None)
-    for name in promoted:
-        if name != best:
-            behind = replace(ADVISED, promote=ALSO.format(best=best))
-            comparisons[name]["headline"] = headline(decisions[name], (name, control), behind)
+        decisions[name] = decide_at(_evidence(test, reading, policy, (control, name), shares), policy, levels)
+    best = _best(decisions, policy)
+    comparisons = {
+        name: _comparison(name, policy, estimates[name], _advised(decision, (name, control), best), over=over)
+        for name, decision in decisions.items()
+    }
     warnings = (nobody, guessed, clicks_alone, unequal, _shared_ids(test), *test.notes, _alone(test))
     return {
         "experiment": test.name,
@@ -107,9 +101,22 @@ def judge(test: LoggedTest, reading: LogRules) -> dict[str, Any]:
     }
 
 
-def _gained(comparison: Mapping[str, Any], policy: PromotionPolicy) -> float:
-    effect = float(comparison["effect"])
-    return -effect if policy.live_metric in policy.lower else effect
+def _best(decisions: Mapping[str, GateDecision], policy: PromotionPolicy) -> str | None:
+    """The promoted arm that gained most."""
+    effects = {
+        name: float(decision.evidence["primary"]["effect"])
+        for name, decision in decisions.items()
+        if decision.verdict is Verdict.PROMOTE
+    }
+    sign = -1 if policy.live_metric in policy.lower else 1
+    return max(effects, key=lambda name: sign * effects[name], default=None)
+
+
+def _advised(decision: GateDecision, names: tuple[str, str], best: str | None) -> GateDecision:
+    """The decision with its sentence; of several arms that beat the control only the best is to be taken."""
+    behind = decision.verdict is Verdict.PROMOTE and names[0] != best
+    acts = replace(ADVISED, promote=ALSO.format(best=best)) if behind else ADVISED
+    return replace(decision, headline=headline(decision, names, acts))
 
 
 def _p_values(found: Estimate | Inconclusive, policy: PromotionPolicy, reading: LogRules) -> tuple[float, float]:

@@ -6,7 +6,7 @@ It trains nothing. The snapshot is all that the trainer ever sees of the store.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,7 @@ class Learning:
             "gone_clicked_pairs": int((clicked & (cosines == 0)).sum()),
             "warnings": [*found.reasons, *model.warnings],
         }
-        told = (run.run_id, facts["pairs_shown"], facts["positives"], new, found.reading, facts["excluded_users"])
-        words = "run %s: of %s pairs shown %s are positives, %s of them new, read by %s; %s people are left out"
-        log.info(words, *told, extra={"run_id": run.run_id})
+        log.info("%s", _in_words(run, facts), extra={"run_id": run.run_id})
         if not new:
             self._asked.clear()
             raise NothingToLearn(_why_nothing(facts), facts)
@@ -304,6 +302,13 @@ def _labelled(pairs: pa.Table, source: str) -> pa.Table:
     """The trainer's columns. The table's `source` (clicks or explicit) becomes the trainer's `origin`."""
     labelled = pairs.select(_COLUMNS).append_column("source", pa.array([source] * len(pairs), pa.string()))
     return labelled.append_column("origin", pairs["source"].combine_chunks().cast(pa.string()))
+
+
+def _in_words(run: TrainingRun, facts: Mapping[str, Any]) -> str:
+    return (
+        f"run {run.run_id}: of {facts['pairs_shown']} pairs shown {facts['positives']} are positives, "
+        f"{facts['new_positives']} of them new, read by {facts['reading']}; {facts['excluded_users']} people left out"
+    )
 
 
 def _why_nothing(facts: dict[str, Any]) -> tuple[str, ...]:

@@ -36,6 +36,13 @@ _SAME = 1e-3  # how far two unit vectors may lie apart through rounding alone
 _PROBES = ("a", "copy a list", "How does one sort things? " * 40, "Ünïcode – naïve café", "")
 
 
+def knows(architecture: str) -> bool:
+    """Whether the library of models has this `model_type`; it loads none of them to say so."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+
+    return architecture in CONFIG_MAPPING_NAMES
+
+
 def has_bf16(device: str) -> bool:
     """Whether bfloat16 makes matrix products faster on this device; elsewhere it makes them slower."""
     import torch

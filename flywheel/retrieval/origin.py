@@ -117,9 +117,9 @@ def inspect(folder: Path) -> None:
 
 
 def _known(path: Path, kind: str) -> None:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+    from flywheel.retrieval.encoder import knows  # which reads from here where models come from
 
-    if kind not in CONFIG_MAPPING_NAMES:
+    if not knows(kind):
         raise ModelRefused(f"{path} names the architecture {kind!r}, which this transformers does not know")
 
 

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from flywheel.operations import Operations
 from flywheel.serving.ranking import Filters
 from flywheel.serving.served import Page, Ranker
+from flywheel.serving.tracing import Spans, none
 from flywheel.settings.load import Limits, Serving
 
 TopicKind = Literal["queries", "events"]
@@ -83,7 +84,7 @@ class Services:
 
     `judge` takes a record's kind, its bytes, and the time to take where it has none. `ready` returns the reasons why
     the daemon is not ready; an empty list means ready. `pages` are routes for people's browsers, answered beside the
-    API.
+    API. `spans` traces searches.
     """
 
     search: SearchService
@@ -95,3 +96,4 @@ class Services:
     registry: CollectorRegistry
     ready: Callable[[], list[str]]
     pages: Pages = ()
+    spans: Spans = none

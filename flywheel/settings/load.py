@@ -33,7 +33,7 @@ from flywheel.settings.sections import (
     Trainer,
 )
 from flywheel.settings.sources import Kafka, Mapping
-from flywheel.settings.watching import Logs, Webhooks
+from flywheel.settings.watching import Logs, Traces, Webhooks
 
 __all__ = [
     "FILE_NAME",
@@ -54,6 +54,7 @@ __all__ = [
     "Serving",
     "Signals",
     "Stage",
+    "Traces",
     "Tracking",
     "Trainer",
     "Webhooks",
@@ -90,6 +91,7 @@ class Config(Section):
     tracking: Tracking = Tracking()
     logs: Logs = Logs()
     webhooks: Webhooks = Webhooks()
+    traces: Traces = Traces()
 
     @model_validator(mode="after")
     def _judged_by_a_metric(self) -> Config:

@@ -1,4 +1,4 @@
-"""Settings of what tells people how it goes: the log and webhooks."""
+"""Settings of what tells people how it goes: the log, webhooks and traces."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ class Webhooks(Section):
     events: tuple[WebhookEvent, ...] = Field(get_args(WebhookEvent), description="which events are posted")
     stalled_seconds: float = Field(300.0, gt=0, description="how long ingestion stands still before that is an event")
     timeout_seconds: float = Field(10.0, gt=0, description="how long the receiver may take to answer")
+
+
+class Traces(Section):
+    enabled: bool = Field(False, description="record searches as OpenTelemetry spans (needs the extra otel)")
+    endpoint: str = Field(
+        "", description="OTLP over HTTP, as http://collector:4318/v1/traces; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
+    share: float = Field(0.01, ge=0, le=1, description="share of searches that begin a trace of their own")

@@ -27,6 +27,7 @@ from flywheel.serving.engine import SearchEngine
 from flywheel.serving.served import Live, Vectors
 from flywheel.serving.server import HttpServer
 from flywheel.serving.services import Judge, NotAcknowledged, Services, TooLarge
+from flywheel.serving.tracing import Spans, none
 from flywheel.settings.load import Limits, Serving, Signals
 
 DOCUMENTS = {
@@ -221,7 +222,12 @@ def make_engine(titles: MemoryTitles, live: Live | None) -> SearchEngine:
 
 @contextmanager
 def serve(
-    *, settings: Serving | None = None, limits: Limits | None = None, live: bool = True, judging: Judge | None = None
+    *,
+    settings: Serving | None = None,
+    limits: Limits | None = None,
+    live: bool = True,
+    judging: Judge | None = None,
+    spans: Spans = none,
 ):
     """The house over a real server on a free loopback port."""
     encoder = WordEncoder()
@@ -239,6 +245,7 @@ def serve(
         registry=CollectorRegistry(),
         ready=lambda: list(reasons),
         pages=ROUTES,
+        spans=spans,
     )
     app = create_app(services, now_ms=lambda: 1_700_000_000_123)
     with (

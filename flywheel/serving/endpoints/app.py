@@ -73,7 +73,7 @@ def create_app(services: Services, *, now_ms: Callable[[], int] = wall_clock_ms)
 
 def _routes(services: Services, log: PageLog, now_ms: Callable[[], int]) -> list[Route]:
     ubi = UbiEndpoints(services.publisher, services.judge, services.settings, services.limits, now_ms)
-    search = SearchEndpoint(services.search, log, services.settings, services.limits)
+    search = SearchEndpoint(services.search, log, services.settings, services.limits, services.spans)
     embeddings = EmbeddingEndpoint(services.search, services.operations, services.limits)
     control = ControlEndpoints(services.operations, services.limits)
     probes = Probes(services)

@@ -12,7 +12,9 @@ from flywheel.serving.endpoints import bodies
 from flywheel.serving.endpoints.bodies import Body
 from flywheel.serving.endpoints.pages import PageLog
 from flywheel.serving.ranking import Filters
+from flywheel.serving.served import Page
 from flywheel.serving.services import SearchService
+from flywheel.serving.tracing import Spans, none
 from flywheel.settings.load import Limits, Serving
 
 MOST_HITS = 1_000
@@ -43,25 +45,33 @@ class SearchRequest(Body):
 
 
 class SearchEndpoint:
-    def __init__(self, search: SearchService, log: PageLog, settings: Serving, limits: Limits) -> None:
+    def __init__(
+        self, search: SearchService, log: PageLog, settings: Serving, limits: Limits, spans: Spans = none
+    ) -> None:
         self._search = search
         self._log = log
         self._settings = settings
         self._limits = limits
+        self._spans = spans
         self._threads = CapacityLimiter(_SEARCHES_AT_ONCE)
 
     async def search(self, request: Request) -> JSONResponse:
         wish = await bodies.parse(request, SearchRequest, self._limits.request_bytes)
-        allowed = wish.filters.doc_ids if wish.filters else None
-        page = await anyio.to_thread.run_sync(
-            lambda: self._search.search(
-                wish.query,
-                wish.k or self._settings.default_k,
-                client_id=wish.client_id or None,
-                session_id=wish.session_id or None,
-                filters=Filters(doc_ids=None if allowed is None else tuple(allowed)),
-            ),
-            limiter=self._threads,
-        )
-        await self._log.log(page)
+        with self._spans("search", request.headers) as note:
+            with self._spans("rank", {}):
+                page = await anyio.to_thread.run_sync(lambda: self._page(wish), limiter=self._threads)
+            note(query_id=page.query_id, version=page.model_version, experiment_id=page.experiment_id, arm=page.arm)
+            note(hits=len(page.hits))
+            with self._spans("log page", {}) as noted:
+                noted(acknowledged=await self._log.log(page))
         return JSONResponse(page.answer())
+
+    def _page(self, wish: SearchRequest) -> Page:
+        allowed = wish.filters.doc_ids if wish.filters else None
+        return self._search.search(
+            wish.query,
+            wish.k or self._settings.default_k,
+            client_id=wish.client_id or None,
+            session_id=wish.session_id or None,
+            filters=Filters(doc_ids=None if allowed is None else tuple(allowed)),
+        )
