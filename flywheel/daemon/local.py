@@ -115,7 +115,7 @@ class LocalOperations:
             "budget": self._budget(),
             "frozen": frozen.report(store, self._in.config.promotion),
             "erasure": self._in.eraser.status(),
-            "memory": self._memory(champion["version"]),
+            "memory": self._memory(champion["index_id"]),
             "training": None if run is None else read_progress(self._in.registry.path(str(run.version))),
         }
         return report | live | {"problems": {**live.get("problems", {}), **experiment.problems(store)}}
@@ -251,9 +251,8 @@ class LocalOperations:
         self._in.store.analytics.outdate()
         return changed
 
-    def _memory(self, champion: str) -> Json:
-        index = self._in.indexers.of(champion).index
-        shares = {"index": 4 * len(index) * index.dimension, "database": self._in.store.database.memory_bytes()}
+    def _memory(self, index_id: str) -> Json:
+        shares = {"index": self._in.indexers.memory_bytes(index_id), "database": self._in.store.database.memory_bytes()}
         return dict(MemoryBudget(self._in.config.limits.memory_gb).status(shares))
 
     def _champion(self) -> Json:

@@ -161,6 +161,11 @@ class Indexers:
         saved = saved_count(self._folder / index_id)
         return {"documents": saved, "pending": max(0, self._documents.count() - saved)}
 
+    def memory_bytes(self, index_id: str) -> int:
+        """What the vectors of an index take; 0 while it is not open. It opens none: that loads a model."""
+        indexer = self._open.get(index_id)
+        return 0 if indexer is None else 4 * len(indexer.index) * indexer.index.dimension
+
     def of(self, version: str) -> Indexer:
         """The indexer of the space of this version's document vectors."""
         encoder = self._encoders.encoder(version)
