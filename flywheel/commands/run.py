@@ -18,6 +18,7 @@ def init(shell: Shell, as_json: bool) -> None:
 
     flywheel.toml explains every setting and has its default; what is there already stays as it is.
     """
+    from flywheel.retrieval.encoder import knows
     from flywheel.retrieval.origin import ModelMissing, inspect, names_the_hub, resolve_base_model
     from flywheel.settings.home import Home
     from flywheel.settings.load import FILE_NAME, load
@@ -27,7 +28,7 @@ def init(shell: Shell, as_json: bool) -> None:
     missing = None
     try:
         if not names_the_hub(base):  # what the hub has is looked at when it is fetched
-            inspect(Path(resolve_base_model(base)))
+            inspect(Path(resolve_base_model(base)), knows)
     except ModelMissing as problem:
         if base != "auto":
             raise

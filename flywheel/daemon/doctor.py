@@ -10,6 +10,7 @@ from pathlib import Path
 from flywheel.broker import admin as broker
 from flywheel.broker.codecs import missing_codecs
 from flywheel.operations import Json
+from flywheel.retrieval.encoder import knows
 from flywheel.retrieval.origin import ModelMissing, inspect
 from flywheel.retrieval.registry import IncompleteModel, Registry, read_manifest
 from flywheel.settings.home import Home
@@ -83,7 +84,7 @@ def _champion(store: Store, registry: Registry) -> str:
         raise _Wrong("none yet; the first `flywheel run` registers the base model")
     try:
         read_manifest(registry.path(model.version))
-        inspect(registry.path(model.version))
+        inspect(registry.path(model.version), knows)
     except (IncompleteModel, ModelMissing) as problem:
         raise _Wrong(f"{problem}; `flywheel rollback` goes to the one before") from problem
     return f"{model.version} ({model.tier}), index {model.index_id}"

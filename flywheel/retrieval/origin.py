@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,10 @@ def examine(folder: Path) -> None:
         raise ModelRefused(f"{folder} cannot be the base model: {reason}")
 
 
-def inspect(folder: Path) -> None:
+def inspect(folder: Path, knows: Callable[[str], bool]) -> None:
     """Find what would keep a model folder from being loaded, from its files alone: a model library takes seconds.
+
+    `knows` says whether the library has an architecture, as `flywheel.retrieval.encoder.knows` does.
 
     Raises:
         ModelRefused: what `examine` refuses, a file that is cut short or no JSON, or an architecture that nobody knows.
@@ -108,19 +110,14 @@ def inspect(folder: Path) -> None:
         except (OSError, ValueError) as error:
             raise ModelRefused(f"{path} cannot be read: {error}") from error
         if path.name == "config.json" and isinstance(found, dict) and "architectures" in found:
-            _known(path, str(found.get("model_type")))
+            kind = str(found.get("model_type"))
+            if not knows(kind):
+                raise ModelRefused(f"{path} names the architecture {kind!r}, which this transformers does not know")
     weights = sorted(folder.rglob("*.safetensors"))
     if not weights:
         raise ModelRefused(f"{folder} holds no weights (*.safetensors)")
     for path in weights:
         _measure(path)
-
-
-def _known(path: Path, kind: str) -> None:
-    from flywheel.retrieval.encoder import knows  # which reads from here where models come from
-
-    if not knows(kind):
-        raise ModelRefused(f"{path} names the architecture {kind!r}, which this transformers does not know")
 
 
 def _measure(path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks import families
 from flywheel.cli import main
+from flywheel.retrieval.encoder import knows
 from flywheel.retrieval.origin import ModelMissing, ModelRefused, examine, inspect, resolve_base_model
 
 COMMIT = "a" * 40
@@ -170,7 +171,7 @@ def test_a_name_that_no_hub_gives_says_what_to_do(tmp_path: Path, monkeypatch: p
 
 def test_files_alone_tell_that_a_model_cannot_be_loaded(copy: Path) -> None:
     """Weights cut short, no JSON, an unknown architecture, no weights: each is named with its file, in no time."""
-    inspect(copy)
+    inspect(copy, knows)
     weights = next(copy.rglob("*.safetensors"))
     whole = weights.read_bytes()
     for broken, words in (
@@ -181,16 +182,16 @@ def test_files_alone_tell_that_a_model_cannot_be_loaded(copy: Path) -> None:
         weights.unlink()
         weights.write_bytes(broken)
         with pytest.raises(ModelRefused, match=words):
-            inspect(copy)
+            inspect(copy, knows)
     weights.unlink()
     with pytest.raises(ModelRefused, match="no weights"):
-        inspect(copy)
+        inspect(copy, knows)
     (copy / "tokenizer.json").write_text("{")
     with pytest.raises(ModelRefused, match="cannot be read"):
-        inspect(copy)
+        inspect(copy, knows)
     _change(copy / "config.json", model_type="frobnicator")
     with pytest.raises(ModelRefused, match="architecture 'frobnicator'"):
-        inspect(copy)
+        inspect(copy, knows)
 
 
 def test_init_finds_a_base_model_that_is_not_there(
