@@ -68,19 +68,34 @@ def import_annotations(shell: Shell, file: Path, as_json: bool) -> int:
     return _records(shell, "annotations", file, read_annotations, batch_size=None, as_json=as_json)
 
 
-@import_.command("feedback", epilog=examples("flywheel import feedback ubi.ndjson.gz --json"))
+@import_.command(
+    "feedback",
+    epilog=examples(
+        "flywheel import feedback ubi.ndjson.gz --json", "flywheel import feedback events.parquet --format ga4"
+    ),
+)
 @click.argument("file", type=_FILE)
+@click.option(
+    "--format",
+    "dialect",
+    type=click.Choice(["ubi", "ga4", "snowplow", "segment"]),
+    default="ubi",
+    show_default=True,
+    help="Who wrote it: UBI, or an export of Google Analytics 4, Snowplow or Segment.",
+)
 @as_json
 @pass_shell
-def import_feedback(shell: Shell, file: Path, as_json: bool) -> int:
-    """Recorded UBI queries and events.
+def import_feedback(shell: Shell, file: Path, dialect: str, as_json: bool) -> int:
+    """Recorded queries and events.
 
-    JSON lines, tables, OpenSearch's bulk form and dumps. A file may be imported again, also after a kill in the middle:
+    JSON lines, tables, OpenSearch's bulk form and dumps. In an export of web analytics, lists, clicks and purchases are
+    put to the search before them in their session. A file may be imported again, also after a kill in the middle:
     what is stored is not stored twice, however old it is.
     """
-    from flywheel.files.readers import read_feedback
+    from flywheel.files import dialects, readers
 
-    return _records(shell, "feedback", file, read_feedback, batch_size=5_000, as_json=as_json)
+    read: Reader = readers.read_feedback if dialect == "ubi" else dialects.reader(dialect)
+    return _records(shell, "feedback", file, read, batch_size=5_000, as_json=as_json)
 
 
 @import_.command(epilog=examples("flywheel import golden judged/ --split test"))

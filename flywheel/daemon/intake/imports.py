@@ -126,13 +126,15 @@ def _feedback(place: Importer, given: list[Json], refused: _LeftOut) -> Json:
         ignored.update(f"{note.field} {note.reason}" for note in read.ignored)
     fresh, known = place.store.stored.without(batch)
     done = place.store.feedback.ingest(fresh, IMPORTED, now_ms)
-    if known + done.duplicates:
-        refused.reasons["stored already"] += known + done.duplicates
-    if done.merged:
-        refused.reasons["put together with another record of its query_id"] += done.merged
+    completed = place.store.feedback.complete(known.pages, now_ms)
+    merged, repeated = done.merged + completed, known.records - completed + done.duplicates
+    if repeated:
+        refused.reasons["stored already"] += repeated
+    if merged:
+        refused.reasons["put together with another record of its query_id"] += merged
     return {
         "stored": done.queries + done.events,
-        "merged": done.merged,
+        "merged": merged,
         "ignored": dict(ignored),
         "unknown_actions": dict(+unknown),
     }

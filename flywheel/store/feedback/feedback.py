@@ -161,6 +161,17 @@ class Feedback:
         self._totals = totals
         return ingested
 
+    def complete(self, pages: list[_Page], now_ms: int) -> int:
+        """Give stored pages that have no hits those of further records of them. Returns how many pages changed.
+
+        Raises:
+            StoreError: nothing was written.
+        """
+        if not pages:
+            return 0
+        with self._database.write() as con:
+            return self._fill(con, _Repeats(stored=pages), now_ms)
+
     def offsets(self, cluster_id: str) -> dict[tuple[str, int], int]:
         """(topic, partition) -> the offset at which reading goes on."""
         with self._database.read() as con:

@@ -6,10 +6,11 @@ Ingestion remembers the ids of the last hours (`flywheel.store.feedback.recent`)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-from flywheel.events import Batch
+from flywheel.events import Batch, Coordinates, Query
 from flywheel.store.feedback.rows import clamp_ms
 from flywheel.store.schema.database import Database
 
@@ -21,6 +22,14 @@ _STORED = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What of a batch is stored: how many records, and of those the pages that bring hits, which may be news."""
+
+    records: int
+    pages: list[tuple[Coordinates, Query]]
+
+
 class StoredRecords:
     """`dedupe_hours` is the window of event time in which one id is one record, as in ingestion."""
 
@@ -28,15 +37,16 @@ class StoredRecords:
         self._database = database
         self._window_ms = int(dedupe_hours * 3_600_000)
 
-    def without(self, batch: Batch) -> tuple[Batch, int]:
-        """The batch without the queries and events that are stored, and how many those are."""
+    def without(self, batch: Batch) -> tuple[Batch, Known]:
+        """The batch without the queries and events that are stored, and those."""
         pages = self._places("queries", "query_id", [(q.query_id, q.timestamp_ms) for _, q in batch.queries])
         events = self._places("feedback", "event_id", [(e.event_id, e.timestamp_ms) for _, e in batch.events])
         fresh = Batch(
             queries=[record for place, record in enumerate(batch.queries) if place not in pages],
             events=[record for place, record in enumerate(batch.events) if place not in events],
         )
-        return fresh, len(pages) + len(events)
+        again = [batch.queries[place] for place in sorted(pages) if batch.queries[place][1].hit_ids]
+        return fresh, Known(len(pages) + len(events), again)
 
     def _places(self, table: str, identity: str, records: Sequence[tuple[str, int]]) -> set[int]:
         if not records:
