@@ -78,9 +78,13 @@ lock: setup ## bring requirements.lock up to pyproject.toml: one file, hashed, f
 	@$(BIN)/uv pip compile pyproject.toml $(EXTRAS) --python-version 3.11 --universal --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
+.PHONY: sbom
+sbom: setup ## write the bill of materials of a release, flywheel.cdx.json (CycloneDX), from the lock
+	@$(BIN)/python scripts/sbom >flywheel.cdx.json
+
 .PHONY: clean
 clean: ## remove .venv and every cache; homes and the broker's data stay
-	@rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist flywheel.cdx.json ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is younger than what it was made from: a second `make setup` does nothing, a changed lock installs again.

@@ -41,7 +41,7 @@ ELSEWHERE = {
     r"flywheel dead-letters show .*": ("tests/commands/test_records.py", '"dead-letters", "show"'),
     r"flywheel gate --model .*": ("tests/commands/proving/test_gate.py", '"gate", "--model"'),
     r"flywheel restore .*": ("tests/commands/test_backup.py", '"restore"'),
-    r"make (setup|format|check|clean|soak|hooks)": ("Makefile", "{0}: "),
+    r"make (setup|format|check|clean|soak|hooks|sbom)": ("Makefile", "{0}: "),
     r"scripts/kafka (\w+)": ("tests/test_kafka_script.py", 'kafka_script("{0}"'),
     r"flywheel simulate --beir DIR.*": ("tests/rehearsal/test_stage.py", '"simulate", "--beir"'),
     r"python -m (benchmarks)\.report": ("tests/test_figures.py", "report.page("),
