@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from flywheel.operations import Operations
     from flywheel.settings.load import Config
 
-_POINT = 0.01
-# the usual standard deviation of a query's difference after fine-tuning on clicks, until a verdict has measured it
-_USUAL_SPREAD = 0.16
-
 
 def feedback(shell: Shell, model: str) -> list[dict[str, Any]]:
     """What the offline gate found on held-out feedback for a model (alias or version), by part.
@@ -81,19 +77,19 @@ def _next_alpha(operations: Operations, config: Config, now_ms: int) -> float:
 
 def _judged(operations: Operations, config: Config, alpha: float) -> dict[str, Any]:
     """How many judged queries a gain of one point needs, and the smallest gain that the present ones can show."""
-    from flywheel.stats.power import judged_queries, smallest_gain
+    from flywheel.stats.power import POINT, USUAL_SPREAD, judged_queries, smallest_gain
     from flywheel.store.published.questions import OFFLINE_SPREADS
 
     metrics = config.promotion.metrics
     measured = {row["metric"]: row for row in operations.sql(OFFLINE_SPREADS).to_pylist()}
     answer = {}
     for metric in metrics:
-        spread, queries = float(_USUAL_SPREAD), 0
+        spread, queries = USUAL_SPREAD, 0
         if metric in measured:
             spread, queries = float(measured[metric]["spread"]), int(measured[metric]["queries"])
         level = alpha / len(metrics)  # Bonferroni: a gain in one of the metrics is enough
         answer[metric] = {
-            "queries_for_a_point": judged_queries(spread, _POINT, alpha=level),
+            "queries_for_a_point": judged_queries(spread, POINT, alpha=level),
             "queries": queries,
             "smallest_gain": smallest_gain(spread, queries, alpha=level) if queries > 1 else None,
             "spread": spread,
@@ -106,14 +102,7 @@ def _need(sums: dict[str, float], column: str, effect: float, alpha: float, expe
     from flywheel.stats.power import users_per_arm
     from flywheel.stats.ratio import ArmSums
 
-    arm = ArmSums(
-        users=int(sums["users"]),
-        pages=sums["pages"],
-        pages_squared=sums["pages_squared"],
-        value=sums[column],
-        value_squared=sums[f"{column}_squared"],
-        value_pages=sums[f"{column}_pages"],
-    )
+    arm = ArmSums.of_people(sums, column)
     try:
         users = users_per_arm(arm, effect, alpha=alpha, expected=expected)
     except ValueError as error:

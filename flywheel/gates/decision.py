@@ -38,12 +38,13 @@ GUARDRAILS = (
 class PromotionPolicy:
     """`[promotion]` of the configuration, filled in by `flywheel.gates.judged.policy_of`, and constants below it.
 
-    `loss_level` is the chance of holding back a challenger that changes nothing, for each guarded part (all, unseen,
-    each anchor set, each live guardrail). `feedback_level` is that chance for held-out feedback, all its parts
-    together. `screens`: live stages follow and decide. `expected_gain` (relative) and `expected_preference` are the
-    live effects that are found soonest; any value keeps the error rate. `looks` are shares of `max_days` at which a
-    live gain is tested, by group-sequential bounds; without them it is tested at any time, by e-values. `cuped` takes
-    what users did before out of the live metric, where that is known. `lower` are metrics of which less is better.
+    From `exact_from` judged queries on, below `min_queries`, an exact test decides. `loss_level` is the chance of
+    holding back a challenger that changes nothing, for each guarded part (all, unseen, each anchor set, each live
+    guardrail). `feedback_level` is that chance for held-out feedback, all its parts together. `screens`: live stages
+    follow and decide. `expected_gain` (relative) and `expected_preference` are the live effects that are found soonest;
+    any value keeps the error rate. `looks` are shares of `max_days` at which a live gain is tested, by group-sequential
+    bounds; without them it is tested at any time, by e-values. `cuped` takes what users did before out of the live
+    metric, where that is known. `lower` are metrics of which less is better.
     """
 
     metrics: tuple[str, ...]
@@ -61,6 +62,7 @@ class PromotionPolicy:
     looks: tuple[float, ...]
     cuped: bool
     live_metric: str
+    exact_from: int = 15
     loss_level: float = 0.16
     feedback_level: float = 0.05
     expected_gain: float = 0.03

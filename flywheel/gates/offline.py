@@ -5,6 +5,7 @@ It reads no clock, no store and no model. The live verdict is in `flywheel.gates
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,8 +31,9 @@ from flywheel.gates.scores import (
     measure,
     where,
 )
-from flywheel.gates.words import told
+from flywheel.gates.words import told, wanting
 from flywheel.stats.estimate import Estimate, Inconclusive, holm
+from flywheel.stats.power import POINT, POWER, USUAL_SPREAD, judged_queries, smallest_gain, spread_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,10 @@ class OfflineEvidence:
 def decide_offline(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: float) -> GateDecision:
     """Promote on a significant gain without a loss elsewhere.
 
-    1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent.
-       Yet a loss on held-out feedback rejects, and without any golden set a screen passes what loses nothing there.
+    1. Too few judged queries (groups of them), over all or on unseen documents: inconclusive, and nothing is spent; how
+       many more a gain needs is in `needed` of the evidence. Yet a loss on held-out feedback rejects, and without any
+       golden set a screen passes what loses nothing there. Below `min_queries`, from `exact_from` on, the gain of 3. is
+       tested by flipping signs, unless so few queries moved that no signs could reach the level: then nothing is spent.
     2. A loss beyond the margins (`lost`) over all, on unseen documents, on an anchor set or held-out feedback: reject.
     3. A gain over all queries: promote. The test is one-sided and paired; the primary metrics share `alpha` by Holm
        (1979). The gain is at least `policy.min_effect`, and where `alpha` is small the bootstrap must confirm it.
@@ -75,18 +79,22 @@ def _decide(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: float) ->
     if absent or not policy.metrics:
         raise ValueError(f"no scores for the primary metrics {absent or 'of the policy, which names none'}")
     rng = np.random.default_rng(0)  # of the bootstrap, which may hold back a gain: the same scores, the same answer
-    parts = {part: measure(metrics, groups, rng) for part, metrics, groups in _parts(evidence)}
+    exact = {ALL: (policy.exact_from, policy.min_queries)}
+    parts = {part: measure(metrics, groups, rng, exact.get(part)) for part, metrics, groups in _parts(evidence)}
     facts = {
         "alpha": alpha,
         "primary": list(policy.metrics),
         "parts": {
             part: {name: measured.as_dict() for name, measured in metrics.items()} for part, metrics in parts.items()
         },
+        "needed": needed(parts[ALL], policy, alpha),
     }
     feedback = _guard_feedback(parts, policy, evidence.feedback)
     losses, unharmed = _guards(parts, policy)
-    missing = _missing(parts, policy)
+    missing = _missing(parts, policy) or _powerless(parts[ALL], policy, alpha)
+    wanted = (wanting(facts["needed"]),)
     if missing:
+        missing = (*missing, *wanted)
         passes = policy.screens and _unjudged(parts, policy) and not losses
         return _without_judgements(missing, feedback, facts, passes=passes)
     losses = (*losses, *feedback.worse)
@@ -95,9 +103,8 @@ def _decide(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: float) ->
         return GateDecision(Verdict.REJECT, (*losses, *gains), facts, alpha)
     if gains:
         return GateDecision(Verdict.PROMOTE, (*gains, *unharmed, *feedback.said), facts, alpha)
-    return GateDecision(
-        Verdict.REJECT if hopeless else Verdict.INCONCLUSIVE, (*shortfalls, *feedback.said), facts, alpha
-    )
+    verdict = Verdict.REJECT if hopeless else Verdict.INCONCLUSIVE
+    return GateDecision(verdict, (*shortfalls, *(() if hopeless else wanted), *feedback.said), facts, alpha)
 
 
 _Parts = Mapping[str, Mapping[str, Measured]]
@@ -123,7 +130,11 @@ def _parts(evidence: OfflineEvidence) -> Iterator[tuple[str, Mapping[str, Pair],
 def _missing(parts: _Parts, policy: PromotionPolicy) -> tuple[str, ...]:
     """Why nothing can be said yet: too few judged queries, or an anchor set too small to have a spread."""
     reasons = []
-    for part, least in ((ALL, policy.min_queries), (UNSEEN, policy.min_unseen)):
+    all_judged = min(parts[ALL][name].sums.groups for name in policy.metrics)
+    least_judged = min(policy.exact_from, policy.min_queries)
+    # few queries need the same share of unseen ones as the least for a verdict has
+    share = min(1.0, max(all_judged, least_judged) / policy.min_queries)
+    for part, least in ((ALL, least_judged), (UNSEEN, math.ceil(policy.min_unseen * share))):
         judged = min(parts[part][name].sums.groups for name in policy.metrics)
         if judged < least:
             what = "judged queries" if part == ALL else "judged queries whose relevant documents training never touched"
@@ -135,6 +146,43 @@ def _missing(parts: _Parts, policy: PromotionPolicy) -> tuple[str, ...]:
             ]
             reasons.extend(f"{part}: {reason}" for reason in small[:1])
     return tuple(reasons)
+
+
+def _powerless(metrics: Mapping[str, Measured], policy: PromotionPolicy, alpha: float) -> tuple[str, ...]:
+    """Why the exact test cannot win whatever the signs are; it is then not made, and spends nothing."""
+    flips = [metrics[name].flips for name in policy.metrics]
+    best = min((found for found in flips if found is not None), key=lambda found: found.least, default=None)
+    level = alpha / len(policy.metrics)
+    if best is None or None in flips or best.least <= level:
+        return ()
+    judged = min(metrics[name].sums.groups for name in policy.metrics)
+    why = f"{best.moved} of {judged} judged queries moved: even if all of them gained, p would be {best.least:.2g}"
+    return (f"{why}, above the {level:.2g} that is needed; nothing was tested or spent",)
+
+
+def needed(metrics: Mapping[str, Measured], policy: PromotionPolicy, alpha: float) -> dict[str, Any]:
+    """How many judged queries find the smallest gain that matters, on the primary metric that needs the fewest.
+
+    Lachin (1981) at alpha shared among the metrics, with the upper 80 % limit of the spread that was seen (Browne
+    1995). `assumed`: nothing varied yet, so it is the usual spread. `smallest`: the gain that the present ones find.
+    """
+    effect, level = policy.min_effect or POINT, alpha / len(policy.metrics)
+    plans = []
+    for name in policy.metrics:
+        measured = metrics[name]
+        seen, groups = measured.spread, measured.sums.groups
+        spread = USUAL_SPREAD if seen is None else spread_limit(seen, groups - 1)
+        queries = judged_queries(spread, effect, alpha=level, power=POWER)
+        plan = {
+            "metric": name,
+            "effect": effect,
+            "queries": queries,
+            "judged": groups,
+            "more": max(0, queries - groups),
+        }
+        smallest = smallest_gain(spread, groups, alpha=level) if groups > 1 else None
+        plans.append({**plan, "spread": spread, "assumed": seen is None, "power": POWER, "smallest": smallest})
+    return min(plans, key=lambda plan: (plan["assumed"], plan["queries"]))
 
 
 def _guards(parts: _Parts, policy: PromotionPolicy) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -199,15 +247,17 @@ def _gains(
     """Gains that count, lines for metrics without one, and whether every metric is significantly short of a gain."""
     estimates = {name: metrics[name].estimate for name in policy.metrics}
     tested = {name: estimate for name, estimate in estimates.items() if isinstance(estimate, Estimate)}
-    won = holm({name: estimate.p_gain() for name, estimate in tested.items()}, alpha)
-    ranked = sorted(tested, key=lambda name: tested[name].p_gain())
+    chances = {name: metrics[name].p_gain for name in tested}
+    won = holm(chances, alpha)
+    ranked = sorted(tested, key=lambda name: chances[name])
     gains, shortfalls = [], []
     for name, estimate in tested.items():
         line = f"{name} on all queries: {figures(estimate, metrics[name].sums)}"
         # Holm: each gain leaves a larger level to the rest, and the first that falls short ends it for all of them
-        needed = alpha / (len(tested) - min(ranked.index(name), len(won)))
+        level = alpha / (len(tested) - min(ranked.index(name), len(won)))
         shared = f" for one of {len(tested)} metrics" if len(tested) > 1 else ""
-        share = f"p {beside(estimate.p_gain(), needed)} at most needed: alpha {alpha:.2g}{shared}"
+        exact = "" if metrics[name].flips is None else ", by the exact sign-flip test"
+        share = f"p {beside(chances[name], level)} at most needed: alpha {alpha:.2g}{shared}{exact}"
         bootstrap = metrics[name].bootstrap
         # the lower end of a 95 % interval is a test at 0.025: it may doubt only what was tested at that level or below
         if (

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.stats.estimate import Estimate, Inconclusive
-from flywheel.stats.paired import PairedSums, bootstrap_interval
+from flywheel.stats.paired import PairedSums, SignFlips, bootstrap_interval, flip_signs
 
 Scores = npt.NDArray[np.float64]
 Pair = tuple[Scores, Scores]
@@ -42,11 +42,26 @@ class HeldOutScores:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One metric on one part of the queries."""
+    """One metric on one part of the queries. `flips`: few queries, so that the exact test says whether it is a gain."""
 
     sums: PairedSums
     estimate: Estimate | Inconclusive
     bootstrap: tuple[float, float] | Inconclusive
+    flips: SignFlips | None = None
+
+    @property
+    def p_gain(self) -> float:
+        """One-sided p-value of a gain, by the exact test where that decides; 1 where there is no estimate."""
+        if self.flips is not None:
+            return self.flips.p_gain
+        return self.estimate.p_gain() if isinstance(self.estimate, Estimate) else 1.0
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of one group's difference, as the error of the mean has it; None where nothing varied."""
+        if not isinstance(self.estimate, Estimate) or self.estimate.standard_error <= 0:
+            return None
+        return self.estimate.standard_error * float(np.sqrt(self.sums.groups))
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values: sums, and effect with its intervals or the reason why there is none."""
@@ -61,7 +76,8 @@ class Measured:
             "high": high,
             "bootstrap_low": self.bootstrap[0],
             "bootstrap_high": self.bootstrap[1],
-            "p_gain": self.estimate.p_gain(),
+            "p_gain": self.p_gain,
+            "test": "t" if self.flips is None else "sign-flip",
         }
 
 
@@ -78,13 +94,22 @@ def lost(estimate: Estimate, margin: float, level: float) -> bool:
 
 
 def measure(
-    metrics: Mapping[str, Pair], groups: npt.NDArray[np.int64] | None, rng: np.random.Generator
+    metrics: Mapping[str, Pair],
+    groups: npt.NDArray[np.int64] | None,
+    rng: np.random.Generator,
+    exact_from: tuple[int, int] | None = None,
 ) -> dict[str, Measured]:
-    """Each metric's (champion, challenger) paired by query, float64 (queries,); `groups` (queries,) say who asked."""
+    """Each metric's (champion, challenger) paired by query, float64 (queries,); `groups` (queries,) say who asked.
+
+    From as many groups as the first of `exact_from` and below the second, signs are flipped too.
+    """
     measured = {}
     for name, (before, after) in metrics.items():
         sums = PairedSums.of(before, after, groups)
-        measured[name] = Measured(sums, sums.compare(), bootstrap_interval(before, after, rng, groups=groups))
+        bootstrap = bootstrap_interval(before, after, rng, groups=groups)
+        few = exact_from is not None and exact_from[0] <= sums.groups < exact_from[1]
+        flips = flip_signs(before, after, groups, np.random.default_rng(0)) if few else None
+        measured[name] = Measured(sums, sums.compare(), bootstrap, flips)
     return measured
 
 

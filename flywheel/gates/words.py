@@ -6,7 +6,7 @@ It takes every figure from the decision's own evidence and decides nothing, so t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,7 +116,8 @@ def _offline(decision: GateDecision, openings: tuple[str, str, str], new: str) -
     if decision.verdict is Verdict.REJECT:
         return f"{keep}: {_first(decision)}; only a better version would change that"
     if decision.verdict is Verdict.INCONCLUSIVE:
-        return f"{wait}: {_first(decision)}; more judged queries, or a clearer gain, would change that"
+        more = found_with(facts["needed"]) if "needed" in facts else "more judged queries would change that"
+        return f"{wait}: {_first(decision)}; {more}"
     if decision.spent == 0.0 or not measured:
         return f"{new} goes on: {_first(decision)}"
     name, best = min(measured.items(), key=lambda item: float(item[1]["p_gain"]))
@@ -125,6 +126,44 @@ def _offline(decision: GateDecision, openings: tuple[str, str, str], new: str) -
     return (
         f"{promote}: {moved}, and without a gain the chance of that is {chance}; only a loss in use would change that"
     )
+
+
+def found_with(needed: Facts) -> str:
+    """How many judged queries would find a gain that matters, from `needed` of an offline decision."""
+    gain = f"a gain of {needed['effect']:g} in {needed['metric']}"
+    if not needed["more"]:
+        return f"the {needed['judged']} judged queries would have shown {gain} four times in five, so more may not help"
+    return (
+        f"about {rounded(needed['queries'])} judged queries, {needed['judged']} so far, would find {gain} "
+        "four times in five"
+    )
+
+
+def wanting(needed: Facts) -> str:
+    """The same as a reason of its own, with the spread that it goes by and what the present queries find."""
+    by = "the usual spread" if needed["assumed"] else "the upper 80 % limit of the spread seen"
+    more = f", {rounded(needed['more'])} more" if needed["more"] and needed["judged"] else ""
+    smallest = needed["smallest"]
+    present = "" if smallest is None else f"; the present ones find {smallest:.2g}"
+    return f"{found_with(needed)}{more} (a query's difference varies by {needed['spread']:.2g}, {by}){present}"
+
+
+def live_could(outlooks: Sequence[Facts], people: int, max_days: float) -> str:
+    """Which live stage could decide at the traffic there is; `outlooks` are `{stage, effect, people, weeks}`."""
+    if not outlooks:
+        return "no live stage can be planned: too few people so far, or none of them ever clicked"
+    told, within = [], [seen for seen in outlooks if 7 * seen["weeks"] <= max_days]
+    for seen in outlooks:
+        what = "a preference" if seen["stage"] == "interleaving" else "a gain"
+        told.append(
+            f"{seen['stage']} needs about {rounded(seen['people'])} people for {what} of "
+            f"{percent(seen['effect']).lstrip('+')}, {rounded(seen['weeks'])} weeks"
+        )
+    facts = f"at {people:,} people a week {' and '.join(told)}"
+    if not within:
+        return f"no live stage could decide within promotion.max_days ({max_days:g}): {facts}"
+    best = min(within, key=lambda seen: float(seen["weeks"]))
+    return f"{best['stage']} could decide instead (promotion.stages): {facts}"
 
 
 def percent(share: float) -> str:

@@ -16,6 +16,7 @@ from flywheel.experiments import ledger as verdicts
 from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.judged import DEPTH, JudgedSet, judge, policy_of
 from flywheel.learning import heldout
+from flywheel.learning.measure import live_outlook
 from flywheel.learning.snapshot import Learning, NothingToLearn, scores
 from flywheel.operations import Json
 from flywheel.retrieval.indexer import Indexer, Stopped
@@ -232,7 +233,10 @@ class Cycle:
                 self._store, self._parts.config, run, self._scorer(str(run.parent)), self._scorer(str(run.version))
             ),
         )
-        return dataclasses.replace(decision, reasons=(*decision.reasons, *self._store.golden.problems()))
+        reasons = (*decision.reasons, *self._store.golden.problems())
+        if decision.verdict is Verdict.INCONCLUSIVE and not self._screens:
+            reasons = (*reasons, live_outlook(self._store, self._parts.config, alpha))
+        return dataclasses.replace(decision, reasons=reasons)
 
     def judged_sets(self) -> list[JudgedSet]:
         """The current golden and anchor sets, without the queries that the collection cannot decide."""

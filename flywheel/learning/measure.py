@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from flywheel.experiments.metric import METRIC, fixed
-from flywheel.gates.judged import JudgedSet
+from flywheel.gates.judged import JudgedSet, policy_of
 from flywheel.gates.triggers import Measurements
+from flywheel.gates.words import live_could
 from flywheel.settings.load import Config
 from flywheel.stats.drift import query_drift
 from flywheel.stats.metrics import parse_metric
+from flywheel.stats.power import preferring_users, users_per_arm
+from flywheel.stats.ratio import ArmSums
 from flywheel.store.feedback.traffic import PageRates
+from flywheel.store.published.questions import SIGNALS, people_sums
 from flywheel.store.store import Store
 from flywheel.store.training.novelty import Novelty
 from flywheel.store.training.runs import TrainingRun
@@ -119,3 +123,24 @@ def _judged_by(metric: Mapping[str, Any], rates: PageRates) -> float | None:
 
 def _last_finished(runs: Sequence[TrainingRun]) -> int | None:
     return max((run.finished_at_ms for run in runs if run.finished_at_ms is not None), default=None)
+
+
+def live_outlook(store: Store, config: Config, alpha: float) -> str:
+    """Which live stage could decide at the traffic so far, and in how many weeks: the arithmetic of `flywheel power`.
+
+    `alpha` is what a live verdict may use. An interleaving counts people who click, a split all people in two arms.
+    """
+    sums = store.sql.query(people_sums(satisfied_ms=config.signals.satisfied_ms)).to_pylist()[0]
+    policy, column = policy_of(config), SIGNALS.get(config.promotion.live_metric, "clicked")
+    weekly, clickers = int(sums["weekly_users"] or 0), int(sums["weekly_clickers"] or 0)
+    column = column if sums[column] else "clicked"
+    if int(sums["users"] or 0) < 2 or not sums[column] or not clickers:
+        return live_could((), weekly, config.promotion.max_days)
+    preference, gain = policy.expected_preference, policy.expected_gain
+    prefer = preferring_users(preference, alpha=alpha, expected=preference)
+    stages = [{"stage": "interleaving", "effect": preference, "people": prefer, "weeks": prefer / clickers}]
+    arm = ArmSums.of_people(sums, column)
+    if arm.spread() > 0:
+        both = 2 * users_per_arm(arm, gain, alpha=alpha, expected=gain)
+        stages.append({"stage": "split", "effect": gain, "people": both, "weeks": both / weekly})
+    return live_could(stages, weekly, config.promotion.max_days)

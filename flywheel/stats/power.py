@@ -9,6 +9,10 @@ from scipy import special
 from flywheel.stats.ratio import ArmSums
 from flywheel.stats.sequential import z_to_win
 
+POINT = 0.01
+"""The gain that is planned for where nobody has set a smallest one that matters."""
+USUAL_SPREAD = 0.16
+"""The usual standard deviation of a query's difference after fine-tuning on clicks, until a verdict has measured it."""
 POWER = 0.8  # chance to find the effect if it is there: the usual one (Cohen 1988, "Statistical power analysis", 2.4)
 
 
@@ -28,10 +32,12 @@ def users_per_arm(
     fixed-size z. `expected` is the effect that the e-value is tuned to (None: this one).
 
     Raises:
-        ValueError: no effect, or an arm without pages or clicks.
+        ValueError: no effect, an arm without pages or clicks, or one in which everybody did the same.
     """
     if effect <= 0 or arm.users < 2 or arm.value <= 0:
         raise ValueError("planning needs an effect above 0 and an arm with at least two users and a value above 0")
+    if arm.spread() <= 0:
+        raise ValueError("everybody did the same share so far, so nothing says how much people vary")
     spread = math.sqrt(arm.spread() * 2) / arm.ratio
     return _units(spread, math.log1p(effect), alpha, power, (expected or effect) if watched else None)
 
@@ -96,3 +102,16 @@ def smallest_gain(standard_deviation: float, queries: int, *, alpha: float, powe
     if queries < 2 or standard_deviation <= 0:
         raise ValueError("planning needs two queries at least, and a standard deviation above 0")
     return float((special.ndtri(1 - alpha) + special.ndtri(power)) * standard_deviation / math.sqrt(queries))
+
+
+def spread_limit(standard_deviation: float, degrees: float, *, confidence: float = 0.8) -> float:
+    """The one-sided upper limit of a standard deviation that `degrees` degrees of freedom have measured.
+
+    By the chi-square distribution of a variance. A size that is planned with it is enough in `confidence` of cases;
+    with the standard deviation itself it is too small in half of them: Browne (1995), "On the use of a pilot sample for
+    sample size determination". Scores with many ties have longer tails, and make it a guide.
+    """
+    if standard_deviation <= 0 or degrees < 1 or not 0 < confidence < 1:
+        raise ValueError("a limit needs a standard deviation above 0, a degree of freedom, and 0 < confidence < 1")
+    # chdtri is the inverse of the upper tail
+    return float(standard_deviation * math.sqrt(degrees / special.chdtri(degrees, confidence)))

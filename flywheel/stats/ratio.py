@@ -59,6 +59,18 @@ class ArmSums:
         columns = {f.name: sums[f.name] for f in fields(cls) if f.name in sums and f.name != "users"}
         return cls(users=int(sums["users"]), **columns)
 
+    @classmethod
+    def of_people(cls, sums: Mapping[str, float], column: str) -> ArmSums:
+        """From one row of sums over all people, where the value's sums begin with the name of its `column`."""
+        return cls(
+            users=int(sums["users"]),
+            pages=sums["pages"],
+            pages_squared=sums["pages_squared"],
+            value=sums[column],
+            value_squared=sums[f"{column}_squared"],
+            value_pages=sums[f"{column}_pages"],
+        )
+
     def __add__(self, other: ArmSums) -> ArmSums:
         return ArmSums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 

@@ -10,6 +10,7 @@ from flywheel.gates.offline import OfflineEvidence, decide_offline
 from flywheel.gates.scores import lost
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.paired import PairedSums
+from flywheel.stats.power import judged_queries, spread_limit
 from tests import defaults
 
 POLICY = defaults.policy(metrics=("ndcg@10",))
@@ -76,7 +77,7 @@ def test_worse_challenger_is_rejected() -> None:
     assert _verdicts(seen=-0.10, unseen=-0.10, runs=40)[Verdict.REJECT] == 1.0
 
 
-@pytest.mark.parametrize(("n", "seen", "words"), [(40, 0, "40 judged queries"), (160, 150, "10 judged queries whose")])
+@pytest.mark.parametrize(("n", "seen", "words"), [(14, 0, "14 judged queries"), (160, 150, "10 judged queries whose")])
 def test_too_few_queries_spend_nothing(n: int, seen: int, words: str) -> None:
     """Too few judged queries, over all or unseen: inconclusive, with the number, and no alpha spent."""
     pair = _pair(np.random.default_rng(0), n, 0.5)
@@ -148,3 +149,56 @@ def test_gain_that_the_bootstrap_doubts_is_none() -> None:
     assert decision.evidence["parts"]["all"]["ndcg@10"]["p_gain"] < 0.02
     assert decision.verdict is Verdict.INCONCLUSIVE
     assert "not to the bootstrap" in decision.reasons[0]
+
+
+def _small(n: int, gain: float, moving: int | None = None) -> OfflineEvidence:
+    champion, challenger = _pair(np.random.default_rng(7), n, gain)
+    moved = np.arange(n) < (n if moving is None else moving)
+    challenger = np.where(moved, challenger, champion)
+    return OfflineEvidence({"ndcg@10": (champion, challenger)}, np.arange(n) % 2 == 0, np.arange(n))
+
+
+def test_few_queries_may_decide_by_the_exact_test() -> None:
+    """On 23 judged queries a large gain is promoted, by the sign-flip test, and alpha is spent."""
+    decision = decide_offline(_small(23, 0.3), POLICY, 0.05)
+    assert (decision.verdict, decision.spent) == (Verdict.PROMOTE, 0.05)
+    assert "sign-flip" in decision.reasons[0]
+    assert decision.evidence["parts"]["all"]["ndcg@10"]["test"] == "sign-flip"
+
+
+def test_few_queries_without_a_gain_say_how_many_are_needed() -> None:
+    """On 23 judged queries without a clear gain the verdict has a number, by the upper limit of the spread."""
+    decision = decide_offline(_small(23, 0.0), POLICY, 0.05)
+    assert decision.verdict is Verdict.INCONCLUSIVE
+    plan, measured = decision.evidence["needed"], decision.evidence["parts"]["all"]["ndcg@10"]
+    spread = spread_limit(measured["standard_error"] * np.sqrt(23), 22)
+    assert plan["queries"] == judged_queries(spread, 0.01, alpha=0.05) == plan["more"] + 23
+    assert any(f"{plan['judged']} so far, would find a gain of 0.01" in reason for reason in decision.reasons)
+    worth = decide_offline(_small(23, 0.0), defaults.policy(metrics=("ndcg@10",), min_effect=0.03), 0.05)
+    assert worth.evidence["needed"]["effect"] == 0.03
+
+
+def test_a_test_that_cannot_win_is_not_made() -> None:
+    """Where so few queries moved that even all gains would not reach alpha, nothing is tested and nothing spent."""
+    decision = decide_offline(_small(23, 0.3, moving=5), POLICY, 0.01)
+    assert (decision.verdict, decision.spent) == (Verdict.INCONCLUSIVE, 0.0)
+    assert "even if all of them gained" in decision.reasons[0]
+
+
+def test_no_golden_set_has_a_number_too() -> None:
+    """Without any judged query the number goes by the usual spread, and says that it does."""
+    decision = decide_offline(_small(0, 0.0), POLICY, 0.05)
+    assert decision.evidence["needed"]["assumed"]
+    assert any("the usual spread" in reason for reason in decision.reasons)
+
+
+def test_challengers_without_a_gain_keep_the_level_on_few_queries() -> None:
+    """Of 200 challengers that change nothing, judged on 30 queries, at most alpha are promoted."""
+    rng = np.random.default_rng(8)
+    promoted = 0
+    for _ in range(200):
+        champion = rng.beta(1.2, 0.7, 30)
+        moved = np.where(rng.random(30) < 0.4, rng.choice((0.131, 0.369, 0.5), 30) * rng.choice((-1, 1), 30), 0.0)
+        evidence = OfflineEvidence({"ndcg@10": (champion, champion + moved)}, np.arange(30) % 2 == 0, np.arange(30))
+        promoted += decide_offline(evidence, POLICY, 0.05).verdict is Verdict.PROMOTE
+    assert promoted / 200 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)

@@ -13,7 +13,7 @@ from flywheel.stats.estimate import Estimate
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look, bound, bounds, due
 from flywheel.stats.paired import PairedSums
-from flywheel.stats.power import judged_queries, preferring_users, smallest_gain, users_per_arm
+from flywheel.stats.power import judged_queries, preferring_users, smallest_gain, spread_limit, users_per_arm
 from flywheel.stats.ratio import ArmSums, compare, log_ratio
 from flywheel.stats.sequential import (
     SCALES,
@@ -200,3 +200,11 @@ def test_z_to_win_is_the_boundary() -> None:
     """A gain of just so many standard errors reaches 1/alpha."""
     z = z_to_win(0.01, expected=0.03, alpha=0.01)
     assert e_gain(Estimate(z * 0.01, 0.01), expected=0.03) == pytest.approx(100, rel=1e-6)
+
+
+def test_spread_limit_is_above_the_truth_in_four_of_five_pilots() -> None:
+    """The limit from 23 normal differences covers the true spread in 80 % of pilots; it is scipy's limit."""
+    rng = np.random.default_rng(12)
+    seen = rng.normal(0, 0.16, (4_000, 23)).std(axis=1, ddof=1)
+    assert np.mean([spread_limit(float(sd), 22) > 0.16 for sd in seen]) == pytest.approx(0.8, abs=0.02)
+    assert spread_limit(0.1, 22) == pytest.approx(0.1 * np.sqrt(22 / stats.chi2.ppf(0.2, 22)))

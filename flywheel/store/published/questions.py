@@ -128,6 +128,7 @@ select count(*) as users, sum(x) as pages, sum(x * x) as pages_squared,
        sum(satisfied) as satisfied, sum(satisfied * satisfied) as satisfied_squared,
        sum(satisfied * x) as satisfied_pages,
        count(*) filter (last_seen > (select max(ts) from pages) - interval 7 days) as weekly_users,
+       count(*) filter (clicked > 0 and last_seen > (select max(ts) from pages) - interval 7 days) as weekly_clickers,
        (select epoch_ms(max(ts)) from pages) as now_ms
 from people
 """
