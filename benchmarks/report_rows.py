@@ -214,6 +214,16 @@ EVALUATOR = (
         ),
     ),
     Row(
+        "field",
+        "1,000 turns that judge the best of six, none better",
+        "python -m benchmarks.field",
+        (
+            Figure("false promotions", "promoted", COUNT),
+            Figure("that the levels allow on average", "allowed", DECIMAL),
+            Figure("false promotions, if chosen by the gate's own queries", "leaked/promoted", COUNT),
+        ),
+    ),
+    Row(
         "evaluator-scale",
         "shadow and verdict over 1,000,000 stored pages",
         f"{ASK} scale",

@@ -41,7 +41,9 @@ def _show_turn(answer: dict[str, Any]) -> None:
     decision = answer.get("decision") or {}
     names = ("trigger", "training_run", "candidate")
     head: dict[str, Any] = {name: answer[name] for name in names if name in answer}
-    facts(head or answer)
+    facts(head or {name: value for name, value in answer.items() if name != "warning"})
+    if answer.get("warning"):
+        note(answer["warning"])
     if decision:
         facts({"verdict": decision.get("verdict"), "spent": decision.get("spent")})
         for reason in decision.get("reasons", ()):

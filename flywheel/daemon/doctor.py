@@ -13,6 +13,7 @@ from flywheel.operations import Json
 from flywheel.retrieval.encoder import knows
 from flywheel.retrieval.origin import ModelMissing, inspect
 from flywheel.retrieval.registry import IncompleteModel, Registry, read_manifest
+from flywheel.retrieval.windows import beyond_window
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
 from flywheel.store.store import Store
@@ -29,6 +30,7 @@ def run(home: Home, config: Config, store: Store, registry: Registry) -> list[Js
         ("champion", lambda: _champion(store, registry)),
         ("golden set", lambda: _golden(store, config.promotion.min_queries)),
         ("documents", lambda: _documents(store)),
+        ("long documents", lambda: _long_documents(store, registry)),
         ("processor", _processor),
     ]
     return list(_ask(checks))
@@ -106,6 +108,19 @@ def _documents(store: Store) -> str:
     if not count:
         raise _Wrong("none; `flywheel import documents FILE`, or send them to the documents topic")
     return f"{count} documents"
+
+
+def _long_documents(store: Store, registry: Registry) -> str:
+    model = store.models.champion()
+    if model is None or not store.documents.count():
+        return "no documents or no model yet"
+    try:
+        beyond = beyond_window(registry.encoder(model.version), store.documents)
+    except (IncompleteModel, ModelMissing):
+        return "not counted: the champion cannot be loaded"
+    if beyond.titles > 0:
+        raise _Wrong(f"{beyond.sentence}; shorten those titles, or let the tokenizer cut texts at their end")
+    return beyond.sentence
 
 
 def _processor() -> str:

@@ -12,12 +12,22 @@ from flywheel.settings.load import Retrain
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """A run that went the same way and did not change the champion, how it ended, and the pairs that are new since."""
+
+    run_id: str
+    outcome: str
+    new_pairs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Measurements:
     """What is known now. `None` means not measurable yet; such a check never fires.
 
     `satisfied_ctr`, `satisfied_ctr_before` and `ctr` are shares of pages in [0, 1], `drift` is a Jensen-Shannon
     distance in [0, 1], `golden_now` and `golden_at_promotion` are mean nDCG@10. `waiting_pages` came after the
-    watermark and are counted nowhere yet. Times are epoch milliseconds.
+    watermark and are counted nowhere yet. `tried`: a run like the next one was made, to no effect. Times are epoch
+    milliseconds.
     """
 
     new_pairs: int = 0
@@ -33,6 +43,7 @@ class Measurements:
     runs_last_day: int = 0
     running: bool = False
     paused: bool = False
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,8 @@ class Answer:
 def check(measured: Measurements, thresholds: Retrain, *, now_ms: int, cron_due: bool = False) -> Answer:
     """Compare every value with its threshold; any one that fires asks for a retrain, unless a brake holds.
 
-    The brakes are: paused, disabled, already running, cooldown, and the daily budget of runs.
+    The brakes are: paused, disabled, already running, cooldown, the daily budget of runs, and that the same run was
+    made on the same evidence and cannot end otherwise.
     """
     checks = (
         _new_pairs(measured, thresholds),
@@ -127,7 +139,23 @@ def _brakes(measured: Measurements, thresholds: Retrain, now_ms: int) -> Sequenc
         Check("running", None, None, measured.running, "a run is going on" if measured.running else "no run going on"),
         Check("cooldown", since, thresholds.cooldown_minutes, cooling, _cooldown_note(since, thresholds, cooling)),
         Check("budget", runs, budget, spent, f"{measured.runs_last_day} of {budget:.0f} runs in 24 hours"),
+        _repeat(measured.tried, thresholds.min_new_pairs),
     )
+
+
+def repeated(tried: Tried | None, least: int) -> str | None:
+    """Why a run would only repeat one that was made, and what the next one needs; None where it would not."""
+    if tried is None or tried.new_pairs >= least:
+        return None
+    same = f"same evidence as {tried.run_id}, which {tried.outcome}"
+    more = f"{least - tried.new_pairs} more new pairs ({tried.new_pairs} of {least})"
+    return f"not repeated: {same}; the next run needs {more}, another tier, other settings, or other judged queries"
+
+
+def _repeat(tried: Tried | None, least: int) -> Check:
+    value, why = None if tried is None else float(tried.new_pairs), repeated(tried, least)
+    note = why or ("this way is untried" if tried is None else f"new evidence since {tried.run_id}")
+    return Check("repeat", value, float(least), why is not None, note)
 
 
 def _cooldown_note(since: float | None, thresholds: Retrain, cooling: bool) -> str:

@@ -15,12 +15,15 @@ from typing import Any, Protocol
 from flywheel.experiments import ledger as verdicts
 from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.judged import DEPTH, JudgedSet, judge, policy_of
+from flywheel.gates.triggers import repeated
 from flywheel.learning import heldout
 from flywheel.learning.measure import live_outlook
 from flywheel.learning.snapshot import Learning, NothingToLearn, scores
+from flywheel.learning.tried import remember, tried
 from flywheel.operations import Json
 from flywheel.retrieval.indexer import Indexer, Stopped
 from flywheel.retrieval.registry import BASE, MANIFEST, Registry
+from flywheel.retrieval.windows import beyond_window
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
 from flywheel.settings.memory import MemoryBudget
@@ -102,10 +105,21 @@ class Cycle:
             raise
         except Exception:  # an old run that cannot be finished must not stop the new one
             log.exception("a run that was left could not be finished")
-        answer = self._drive(self._begin(trigger, tier))
+        warning = self._repeats(tier) if trigger == "manual" else None
+        answer = self._drive(self._begin(trigger, tier)) | ({"warning": warning} if warning else {})
         kept = [run.run_id for run in self._store.runs.all()[-_SNAPSHOTS_KEPT:]]
         self._parts.home.prune_snapshots(kept)
         return answer
+
+    def _repeats(self, tier: str | None) -> str | None:
+        """Why this turn cannot end otherwise than one before it; somebody who asks for it gets it, and is told."""
+        config = self._parts.config
+        before = tried(self._store, config, tier or config.trainer.tier, self._store.feedback.latest_ms())
+        why = repeated(before, config.retrain.min_new_pairs)
+        warning = None if why is None else f"it was asked for, else it would be {why}"
+        if warning:
+            log.warning("%s", warning)
+        return warning
 
     def _begin(self, trigger: str, tier: str | None) -> TrainingRun:
         parts, feedback = self._parts, self._store.feedback
@@ -122,6 +136,7 @@ class Cycle:
             seed=parts.config.trainer.seed + number,
             until_ms=feedback.latest_ms() if trigger == "manual" else feedback.watermark_ms(),
         )
+        remember(self._store, parts.config, run, run.started_at_ms)  # before its row: no run is without its way
         self._store.runs.start(run, parts.owner)  # 1
         return run
 
@@ -162,7 +177,7 @@ class Cycle:
             runs.update(run.run_id, state="training", snapshot=snapshot.name)
             self._train(run, snapshot.name)  # 4
             self._parts.registry.adopt(str(run.version))  # 5
-            runs.update(run.run_id, state="gate", report=read_report(self._parts.registry.path(str(run.version))))
+            runs.update(run.run_id, state="gate", report=self._report(run))
             decision = self._gate(run)  # 6
             decision = self._decide(run, decision)  # 7
         if self._store.models.aliases()["champion"] == run.version:
@@ -211,6 +226,13 @@ class Cycle:
             report = read_report(out) or {}
             cause = report.get("error") or f"it ended with {process.returncode}; see {out.name}.log in models/"
             raise TrainingFailed(f"training {run.version} failed: {cause}")
+
+    def _report(self, run: TrainingRun) -> dict[str, Any] | None:
+        """The trainer's report, with what of the documents the model does not read."""
+        registry = self._parts.registry
+        report = read_report(registry.path(str(run.version)))
+        beyond = beyond_window(registry.encoder(str(run.version)), self._store.documents)
+        return None if report is None else {**report, "beyond_window": beyond.as_dict()}
 
     def _gate(self, run: TrainingRun) -> GateDecision:
         policy, settings = policy_of(self._parts.config), self._parts.config.promotion

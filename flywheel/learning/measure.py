@@ -14,6 +14,7 @@ from flywheel.experiments.metric import METRIC, fixed
 from flywheel.gates.judged import JudgedSet, policy_of
 from flywheel.gates.triggers import Measurements
 from flywheel.gates.words import live_could
+from flywheel.learning.tried import tried
 from flywheel.settings.load import Config
 from flywheel.stats.drift import query_drift
 from flywheel.stats.metrics import parse_metric
@@ -72,6 +73,7 @@ class Meter:
             runs_last_day=sum(run.started_at_ms > now_ms - DAY_MS for run in runs),
             running=self._store.runs.active() is not None,
             paused=self._paused(),
+            tried=tried(self._store, self._config, self._config.trainer.tier, until),
         )
 
     def overtaken(self, measured: Measurements) -> bool:

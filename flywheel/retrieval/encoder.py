@@ -32,6 +32,7 @@ _DEFAULT = Trainer()
 _NOT_THE_VECTORS = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
 # before the length limit and the prompts were the folder's own: what every model was cut to where no setting said
 _EARLIER_LIMIT = 256
+_COUNTED = 20_000  # characters of a text whose tokens are counted
 _SAME = 1e-3  # how far two unit vectors may lie apart through rounding alone
 _PROBES = ("a", "copy a list", "How does one sort things? " * 40, "Ünïcode – naïve café", "")
 
@@ -151,6 +152,30 @@ class Encoder:
     ) -> Vectors:
         """Vectors (n, d) of documents, by the model's document side; `progress(done, total)` after each batch."""
         return self._encode(texts, "document", batch_size=batch_size, progress=progress)
+
+    @property
+    def keeps_the_end(self) -> bool:
+        """Whether a document that is too long loses its beginning, as its folder's tokenizer may say."""
+        return str(getattr(self._document_tokenizer(), "truncation_side", "right")) == "left"
+
+    def token_counts(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Tokens (n,) of documents if nothing were cut, with the prompt and special tokens.
+
+        Of a text above 20,000 characters those are counted, and the rest is taken to be alike. Zeros where the model
+        has no tokenizer of the usual kind.
+        """
+        tokenizer, prompt = self._document_tokenizer(), prompt_of(self._model, "document") or ""
+        if tokenizer is None or not texts:
+            return np.zeros(len(texts), np.int64)
+        with self._tokenizing:
+            heads = [prompt + text[:_COUNTED] for text in texts]
+            found = tokenizer(heads, truncation=False, padding=False, return_attention_mask=False, verbose=False)
+        counts = np.array([len(ids) for ids in found["input_ids"]], np.float64)
+        return np.rint(counts * [max(1.0, len(text) / _COUNTED) for text in texts]).astype(np.int64)
+
+    def _document_tokenizer(self) -> Any:
+        found = getattr(route(self._model, "document")[0], "tokenizer", None)
+        return found if callable(found) else None
 
     def check(self) -> None:
         """Hold some vectors of both sides against the library's own.

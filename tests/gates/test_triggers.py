@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flywheel.gates.triggers import Measurements, check
+from flywheel.gates.triggers import Measurements, Tried, check
 from flywheel.settings.load import Retrain
 
 HOUR = 3_600_000
@@ -75,3 +75,22 @@ def test_what_is_off_says_that_it_is_off() -> None:
     notes = {item.name: item.note for item in check(Measurements(), Retrain(enabled=False), now_ms=0).checks}
     assert notes["cron"] == "off: retrain.cron is not set"
     assert "only `flywheel cycle` retrains" in notes["disabled"]
+
+
+@pytest.mark.parametrize("name", ["satisfied_ctr_drop", "drift", "golden_drop"])
+def test_a_run_that_cannot_end_otherwise_is_not_repeated(name: str) -> None:
+    """A figure that the evidence did not mend asks again, and is held back until the evidence or the way is another."""
+    same = replace(LOUD[name], tried=Tried("run-0007", "ended as reject (no gain)", 13))
+    answer = check(same, Retrain(), now_ms=HOUR)
+    assert not answer.retrain
+    assert "not repeated: same evidence as run-0007, which ended as reject (no gain)" in answer.trigger
+    assert "187 more new pairs (13 of 200), another tier" in answer.trigger
+    enough = replace(same, tried=Tried("run-0007", "ended as reject", 200))
+    assert check(enough, Retrain(), now_ms=HOUR).retrain
+    assert check(replace(same, tried=None), Retrain(), now_ms=HOUR).retrain
+
+
+def test_cron_does_not_repeat_a_run_either() -> None:
+    """A due cron time starts no run that was made already."""
+    same = replace(QUIET, tried=Tried("run-0001", "ended as inconclusive", 0))
+    assert not check(same, Retrain(), now_ms=HOUR, cron_due=True).retrain

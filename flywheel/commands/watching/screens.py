@@ -10,7 +10,7 @@ from flywheel.commands.watching.layout import ago, columns, count, figure, lines
 
 Json = Mapping[str, Any]
 # checks that hold a training back instead of asking for one
-BRAKES = ("paused", "disabled", "running", "cooldown", "budget")
+BRAKES = ("paused", "disabled", "running", "cooldown", "budget", "repeat")
 _WATCH = "confirmation"
 
 
@@ -84,6 +84,9 @@ def _learning(answer: Json, now: datetime) -> str:
     if not last:
         return "nothing yet; `flywheel triggers` says what it waits for"
     ended = last.get("finished_at") or last.get("started_at")
+    brake = next((check for check in answer.get("triggers", ()) if check["name"] == "repeat" and check["fired"]), None)
+    if brake:
+        return f"last {ago(ended, now)}: {last['state']}; {brake['note']}"
     return f"last {ago(ended, now)}: {last['state']}; `flywheel triggers` says what it waits for"
 
 

@@ -57,6 +57,14 @@ class Documents:
         """doc_id -> what an encoder reads. Unknown and deleted documents are left out."""
         return {doc_id: _content(title, text) for doc_id, title, text, deleted in self._pick(doc_ids) if not deleted}
 
+    def sample(self, size: int) -> list[tuple[str, str]]:
+        """(title, what an encoder reads) of at most `size` documents that are not deleted, the same ones each time."""
+        with self._database.read() as con:
+            rows = con.execute(
+                "SELECT title, text FROM documents WHERE NOT deleted ORDER BY hash(doc_id), doc_id LIMIT ?", [size]
+            ).fetchall()
+        return [(title, _content(title, text)) for title, text in rows]
+
     def ids(self) -> list[str]:
         """Every document that is not deleted, ordered by id."""
         with self._database.read() as con:
