@@ -81,7 +81,7 @@ def _decide(evidence: OfflineEvidence, policy: PromotionPolicy, alpha: float) ->
     rng = np.random.default_rng(0)  # of the bootstrap, which may hold back a gain: the same scores, the same answer
     exact = {ALL: (policy.exact_from, policy.min_queries)}
     parts = {part: measure(metrics, groups, rng, exact.get(part)) for part, metrics, groups in _parts(evidence)}
-    facts = {
+    facts: dict[str, Any] = {
         "alpha": alpha,
         "primary": list(policy.metrics),
         "parts": {
