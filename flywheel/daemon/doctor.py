@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flywheel.broker import admin as broker
 from flywheel.broker.codecs import missing_codecs
+from flywheel.gates.decision import too_few
 from flywheel.operations import Json
 from flywheel.retrieval.encoder import knows
 from flywheel.retrieval.origin import ModelMissing, inspect
@@ -97,9 +98,10 @@ def _golden(store: Store, least: int) -> str:
     queries = sum(len(coverage[judged.version].decidable) for judged in sets)
     problems = [f"{coverage[judged.version].problem()} ({judged.name})" for judged in sets
                 if coverage[judged.version].problem()]  # fmt: skip
-    if queries < least:
+    few = too_few(queries, least)
+    if few:
         advice = "; ".join(problems) or "`flywheel import golden DIR`"
-        raise _Wrong(f"{queries} judged queries that can decide; below {least} nothing is promoted: {advice}")
+        raise _Wrong(f"{queries} judged queries that can decide; {few}: {advice}")
     return "; ".join([f"{queries} judged queries in {len(sets)} sets", *problems])
 
 

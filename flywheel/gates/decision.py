@@ -34,6 +34,21 @@ GUARDRAILS = (
 )
 
 
+EXACT_FROM = 15
+"""Judged queries from which on an exact test may decide; below, even a gain on most of them may be luck."""
+
+
+def too_few(judged: int, least: int) -> str | None:
+    """What so few judged queries cannot do, where `least` are the least for the usual test; None where they can."""
+    if judged >= least:
+        return None
+    fewest = min(EXACT_FROM, least)
+    below = f"below {least} in all golden sets (promotion.min_queries)"
+    if fewest == least:
+        return f"{below} nothing is promoted"
+    return f"{below} only a large gain is promoted, and below {fewest} nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class PromotionPolicy:
     """`[promotion]` of the configuration, filled in by `flywheel.gates.judged.policy_of`, and constants below it.
@@ -62,7 +77,7 @@ class PromotionPolicy:
     looks: tuple[float, ...]
     cuped: bool
     live_metric: str
-    exact_from: int = 15
+    exact_from: int = EXACT_FROM
     loss_level: float = 0.16
     feedback_level: float = 0.05
     expected_gain: float = 0.03

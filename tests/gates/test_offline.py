@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from flywheel.gates.decision import GateDecision, Verdict
+from flywheel.gates.decision import GateDecision, Verdict, too_few
 from flywheel.gates.offline import OfflineEvidence, decide_offline
 from flywheel.gates.scores import lost
 from flywheel.stats.estimate import Estimate
@@ -202,3 +202,10 @@ def test_challengers_without_a_gain_keep_the_level_on_few_queries() -> None:
         evidence = OfflineEvidence({"ndcg@10": (champion, champion + moved)}, np.arange(30) % 2 == 0, np.arange(30))
         promoted += decide_offline(evidence, POLICY, 0.05).verdict is Verdict.PROMOTE
     assert promoted / 200 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+
+
+def test_what_few_queries_can_do_is_said_as_the_gate_does_it() -> None:
+    """Doctor and imports speak of the gate's own limits: enough, a large gain only, or nothing."""
+    assert too_few(50, 50) is None
+    assert "only a large gain is promoted, and below 15 nothing" in str(too_few(23, 50))
+    assert str(too_few(3, 4)).endswith("nothing is promoted")

@@ -10,6 +10,7 @@ from typing import Protocol
 from consumers.decode import Decoder, Undecodable, attempt
 from flywheel.daemon.intake import sampled
 from flywheel.events import Batch, Coordinates, Document, Event, Query
+from flywheel.gates.decision import too_few
 from flywheel.operations import Json, JudgedKind, RecordKind
 from flywheel.settings.load import Config
 from flywheel.store.store import Store
@@ -84,12 +85,10 @@ def _decides(place: Importer, kind: str, version: str) -> Json:
     found = place.store.golden.coverage().get(version)
     if found is None:
         return {"decidable": 0, "problems": []}
-    least, problems = place.config.promotion.min_queries, [problem] if (problem := found.problem()) else []
-    if kind == "golden" and len(found.decidable) < least:
-        problems.append(
-            f"{len(found.decidable)} queries of this set can decide; below {least} in all golden sets "
-            "(promotion.min_queries) nothing is promoted"
-        )
+    problems = [problem] if (problem := found.problem()) else []
+    few = too_few(len(found.decidable), place.config.promotion.min_queries) if kind == "golden" else None
+    if few:
+        problems.append(f"{len(found.decidable)} queries of this set can decide; {few}")
     return {"decidable": len(found.decidable), "problems": problems}
 
 
