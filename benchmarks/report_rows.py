@@ -68,6 +68,8 @@ FULL = tuple(
     )
     for name in ("scifact", "cranfield")
 )
+TITLED = (Figure("nDCG@10 of the base model", "base", POINTS), Figure("gain, the library's", "gain/stock", POINTS))
+TITLES = (Row("titles", "one document a query", "python -m benchmarks.titles --beir scifact", TITLED),)
 
 HABITS = ("pbm", "cascade", "trust", "random", "low", "popular")
 CLICK = "python -m benchmarks.clicks --beir scifact"
@@ -338,7 +340,7 @@ REAL = (
 
 GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     ("Clicks of real people", REAL),
-    ("What is learned", LEARNING_CLICKS + LEARNING_OTHER + FORGETTING + FULL + PAIRS),
+    ("What is learned", LEARNING_CLICKS + LEARNING_OTHER + FORGETTING + FULL + TITLES + PAIRS),
     ("The whole loop", LOOP),
     ("What a verdict is worth", EVALUATOR),
     ("Speed", SPEED),
