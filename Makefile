@@ -9,6 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 TORCH ?=
+ONLY ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -82,6 +83,10 @@ lock: setup ## bring requirements.lock up to pyproject.toml: one file, hashed, f
 sbom: setup ## write the bill of materials of a release, flywheel.cdx.json (CycloneDX), from the lock
 	@$(BIN)/python scripts/sbom >flywheel.cdx.json
 
+.PHONY: image-check
+image-check: ## build the image, start it, search in it, stop it; with Docker, else as root on Debian with its own packages
+	@scripts/image-check
+
 .PHONY: clean
 clean: ## remove .venv and every cache; homes and the broker's data stay
 	@rm -rf $(VENV) build dist flywheel.cdx.json ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -89,4 +94,4 @@ clean: ## remove .venv and every cache; homes and the broker's data stay
 
 # The stamp is younger than what it was made from: a second `make setup` does nothing, a changed lock installs again.
 $(INSTALLED): requirements.lock pyproject.toml scripts/install
-	@scripts/install "$(PYTHON)" "$(VENV)" "$(TORCH)"
+	@scripts/install "$(PYTHON)" "$(VENV)" "$(TORCH)" "$(ONLY)"

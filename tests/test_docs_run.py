@@ -29,6 +29,7 @@ SHOWN = list(dict.fromkeys(line for page in PAGES for line in command_lines(page
 # What nobody can run here, and why: it is parsed alone.
 ABSENT = {
     "docker compose": "Docker",
+    "make image-check": "Docker, or root on Debian and several GB",
     "make setup TORCH=cpu": "another package index",
     "mlflow ui": "MLflow's server, which the client does not carry",
     "wandb sync": "an account with Weights & Biases",
