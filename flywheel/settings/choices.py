@@ -8,4 +8,5 @@ from typing import Literal
 Tier = Literal["adapter", "query_tower", "full"]
 LiveMetric = Literal["satisfied_ctr", "ctr"]
 Habit = Literal["pbm", "cascade", "trust", "random", "poison"]
+ModelForm = Literal["sentence-transformers", "onnx", "openvino", "triton", "tei"]
 FILE_NAME = "flywheel.toml"
