@@ -18,9 +18,9 @@ import numpy.typing as npt
 from scipy import special
 
 from benchmarks.harness import print_result
-from flywheel.gates.arms import LogRules, judge
 from flywheel.gates.judged import policy_of
-from flywheel.gates.logs import LoggedTest, arm_of
+from flywheel.gates.logged.arms import LogRules, judge
+from flywheel.gates.logged.logs import LoggedTest, arm_of
 from flywheel.settings.load import Config
 from flywheel.stats.ratio import ArmSums, compare
 

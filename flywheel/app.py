@@ -29,13 +29,13 @@ from flywheel.gates.judged import policy_of
 from flywheel.learning.cycle import Cycle, Parts
 from flywheel.learning.snapshot import Learning
 from flywheel.operations import Operations
+from flywheel.retrieval.bm25_shared import Words
 from flywheel.retrieval.indexer import Indexers
 from flywheel.retrieval.registry import BASE, Registry
 from flywheel.retrieval.titles import TitleCache
-from flywheel.retrieval.words import Words
 from flywheel.serving.endpoints.access.tokens import first_of
+from flywheel.settings.erased import Ledger, key_file
 from flywheel.settings.home import Home, HomeError
-from flywheel.settings.ledger import Ledger, key_file
 from flywheel.settings.load import Config, load
 from flywheel.store.evaluation.decisions import CHAMPION, Decision
 from flywheel.store.feedback.sessions import hash_sessions

@@ -14,15 +14,15 @@ from flywheel.commands.shell import Shell
 from flywheel.settings.choices import LiveMetric
 
 if TYPE_CHECKING:
-    from flywheel.gates.arms import LogRules
-    from flywheel.gates.logs import Arm, LoggedTest
+    from flywheel.gates.logged.arms import LogRules
+    from flywheel.gates.logged.logs import Arm, LoggedTest
     from flywheel.operations import Operations
 
 
 def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[LoggedTest]:
     """The tests that stored pages are tagged with, by `experiment_id` and `arm` (else `model_version`). At most `cap`
     pages of one person count in each test."""
-    from flywheel.gates.logs import LoggedTest
+    from flywheel.gates.logged.logs import LoggedTest
     from flywheel.store.published.questions import SIGNALS, arm_notes, arm_sums
 
     rows = operations.sql(arm_sums(satisfied_ms=satisfied_ms, cap=cap)).to_pylist()
@@ -46,7 +46,7 @@ def tagged(operations: Operations, *, satisfied_ms: int, cap: int) -> list[Logge
 
 def _notes(row: Mapping[str, Any]) -> Iterator[str]:
     """What was merged into an arm, or left out of the test."""
-    from flywheel.gates.logs import APART, merged, stray
+    from flywheel.gates.logged.logs import APART, merged, stray
 
     if row["stray"]:
         yield stray(row["name"], row["people"])
@@ -64,7 +64,7 @@ def _notes(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _arm(parts: Mapping[bool, Mapping[str, Any]], told: Sequence[str]) -> Arm:
-    from flywheel.gates.logs import Arm
+    from flywheel.gates.logged.logs import Arm
     from flywheel.stats.ratio import ArmSums
 
     def sums(row: Mapping[str, Any], metric: str) -> ArmSums:
@@ -80,10 +80,10 @@ def read(
 ) -> tuple[list[LoggedTest], dict[str, Any]]:
     """The tests of a file, and how many rows were read and skipped. Arms in `keep` are arms however small.
 
-    `own` are columns that are metrics of the product's own; see `flywheel.gates.logs.Log`.
+    `own` are columns that are metrics of the product's own; see `flywheel.gates.logged.logs.Log`.
     """
     from flywheel.files.readers import ImportCount, rows
-    from flywheel.gates.logs import Log
+    from flywheel.gates.logged.logs import Log
 
     log, tally = Log(own, winsorise=winsorise), ImportCount()
     with progress(f"reading {file.name}") as report:
@@ -108,7 +108,7 @@ def verdicts(shell: Shell, options: Mapping[str, Any], *, as_json: bool) -> None
     Raises:
         click.ClickException: nothing to judge, an unknown arm, or a share that is no number.
     """
-    from flywheel.gates.arms import judge, summary
+    from flywheel.gates.logged.arms import judge, summary
 
     tests, counts = _tests(shell, options)
     reading = _reading(shell, options)
@@ -157,9 +157,9 @@ def _tests(shell: Shell, options: Mapping[str, Any]) -> tuple[list[LoggedTest], 
 
 
 def _reading(shell: Shell, options: Mapping[str, Any]) -> LogRules:
-    from flywheel.gates.arms import LogRules
     from flywheel.gates.decision import Guardrail
     from flywheel.gates.judged import policy_of
+    from flywheel.gates.logged.arms import LogRules
     from flywheel.settings.load import load
 
     config = load(shell.home, shell.environ)

@@ -18,9 +18,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Histogram
 
 from consumers.batch import Topics
+from consumers.disk_space import room_on_disk
 from consumers.ingest import Ingest
 from consumers.kafka import KafkaSource
-from consumers.room import room_on_disk
 from flywheel.broker.admin import ensure_topics
 from flywheel.broker.connection import BrokerUnavailable
 from flywheel.broker.producer import Producer

@@ -15,7 +15,7 @@ from flywheel.experiments import ledger as verdicts
 from flywheel.experiments.stages import CONFIRMATION, DAY_MS, FROM, Stage
 from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.ramp import next_share
-from flywheel.gates.words import DONE, TAKEN_BACK, headline
+from flywheel.gates.sentences import DONE, TAKEN_BACK, headline
 from flywheel.settings.load import ConfigError, Promotion
 from flywheel.stats.budget import ErrorBudget
 from flywheel.store.evaluation.decisions import CHAMPION

@@ -10,7 +10,7 @@ import logging
 
 from flywheel.experiments.stages import CONFIRMATION
 from flywheel.gates.decision import GateDecision, Verdict
-from flywheel.gates.words import DONE, TAKEN_BACK, Acts, headline
+from flywheel.gates.sentences import DONE, TAKEN_BACK, Acts, headline
 from flywheel.settings.load import Promotion
 from flywheel.store.evaluation import outcomes
 from flywheel.store.evaluation.decisions import CHAMPION

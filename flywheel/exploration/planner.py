@@ -27,10 +27,10 @@ from flywheel.exploration.candidates import (
     scores,
 )
 from flywheel.exploration.plan import Bools, ExplorationPolicy, Floats, Ints, Pool, SlotPlan, believe, plan, state
+from flywheel.retrieval.bm25_shared import Words
 from flywheel.retrieval.index import Index
 from flywheel.retrieval.indexer import Indexers, Stopped
 from flywheel.retrieval.registry import BASE, Registry
-from flywheel.retrieval.words import Words
 from flywheel.serving.explorer import PlannedExplorer, Slot
 from flywheel.settings.load import Config, Exploration
 from flywheel.store.evaluation.decisions import CHAMPION

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flywheel.files.cells import BadCell, mended
-from flywheel.files.tally import ImportCount
+from flywheel.files.skipped import ImportCount
 
 Record = dict[str, Any]
 What = Literal["search", "list", "click", "add_to_cart", "purchase", "other"]

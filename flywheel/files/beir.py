@@ -17,7 +17,7 @@ from typing import Any
 
 from flywheel.files import cells
 from flywheel.files.cells import BadCell
-from flywheel.files.tally import ImportCount, ImportFailed
+from flywheel.files.skipped import ImportCount, ImportFailed
 from flywheel.files.texts import opened
 
 _NAMES = {"corpus": "corpus.jsonl", "queries": "queries.jsonl"}

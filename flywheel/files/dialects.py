@@ -17,8 +17,8 @@ from flywheel.files import cells, readers, texts
 from flywheel.files.analytics import Dialect, Happening, Item, Record, Rows, What, read
 from flywheel.files.cells import BadCell
 from flywheel.files.lines import bounded
+from flywheel.files.skipped import ImportCount, ImportFailed
 from flywheel.files.snowplow import COLUMNS
-from flywheel.files.tally import ImportCount, ImportFailed
 
 _QUERY_IDS = ("query_id", "queryID", "queryId", "search_id", "searchId")  # what a product may send along by itself
 _GA4: dict[str, What] = {

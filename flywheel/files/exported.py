@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flywheel.files.tally import ImportCount
+from flywheel.files.skipped import ImportCount
 from flywheel.files.texts import Placed
 
 _ACTIONS = frozenset({"index", "create", "update", "delete"})

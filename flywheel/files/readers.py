@@ -21,7 +21,7 @@ from flywheel.files.annotations import judgements
 from flywheel.files.cells import BadCell
 from flywheel.files.exported import Source
 from flywheel.files.lines import LineTooLong
-from flywheel.files.tally import ImportCount, ImportFailed
+from flywheel.files.skipped import ImportCount, ImportFailed
 from flywheel.files.texts import Placed
 
 __all__ = ["BATCH", "ImportCount", "ImportFailed", "batches", "read_annotations", "read_documents", "read_feedback"]

@@ -19,7 +19,7 @@ from flywheel.files import answers
 from flywheel.files.cells import UnreadableCell
 from flywheel.files.lines import MOST_CHARACTERS
 from flywheel.files.lines import whole as read_whole
-from flywheel.files.tally import ImportCount, ImportFailed
+from flywheel.files.skipped import ImportCount, ImportFailed
 
 Placed = tuple[str, Any]
 """Where a value stands, as FILE:LINE, and the value; `None` for one that was counted as skipped."""

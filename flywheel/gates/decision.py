@@ -91,7 +91,7 @@ class GateDecision:
     """A verdict, its reasons, the sums that reproduce it as plain values, and the alpha that it spent.
 
     `final` is false only where the challenger's way goes on: nothing is told yet, and nothing is spent. `headline` says
-    it in one sentence for people who decide; see `flywheel.gates.words`.
+    it in one sentence for people who decide; see `flywheel.gates.sentences`.
     """
 
     verdict: Verdict

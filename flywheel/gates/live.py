@@ -14,7 +14,7 @@ from typing import Any
 from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.doubts import adjusted, guardrails, rests_on_busiest
 from flywheel.gates.levels import Levels, Tested, at_a_look, at_any_time, at_the_end, planned
-from flywheel.gates.words import told
+from flywheel.gates.sentences import told
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look, due

@@ -31,7 +31,7 @@ from flywheel.gates.scores import (
     measure,
     where,
 )
-from flywheel.gates.words import told, wanting
+from flywheel.gates.sentences import told, wanting
 from flywheel.stats.estimate import Estimate, Inconclusive, holm
 from flywheel.stats.power import POINT, POWER, USUAL_SPREAD, judged_queries, smallest_gain, spread_limit
 

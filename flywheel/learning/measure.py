@@ -12,8 +12,8 @@ import numpy as np
 
 from flywheel.experiments.metric import METRIC, fixed
 from flywheel.gates.judged import JudgedSet, policy_of
+from flywheel.gates.sentences import live_could
 from flywheel.gates.triggers import Measurements
-from flywheel.gates.words import live_could
 from flywheel.learning.tried import tried
 from flywheel.settings.load import Config
 from flywheel.stats.drift import query_drift

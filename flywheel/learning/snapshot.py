@@ -21,10 +21,10 @@ from flywheel.clicks.pairs import Rules
 from flywheel.clicks.sessions import Chains
 from flywheel.events import normalise_query
 from flywheel.learning.reading import ChainScores, JudgedEvidence, Read, Seen, read
+from flywheel.retrieval.bm25_shared import Words
 from flywheel.retrieval.index import Index
 from flywheel.retrieval.indexer import Indexers
 from flywheel.retrieval.registry import BASE, Registry
-from flywheel.retrieval.words import Words
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config, Signals
 from flywheel.store.store import Store

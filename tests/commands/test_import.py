@@ -14,7 +14,7 @@ import pytest
 from flywheel.app import open_local
 from flywheel.cli import main
 from flywheel.commands.files.carry import Carrier
-from flywheel.files.tally import ImportCount
+from flywheel.files.skipped import ImportCount
 from flywheel.operations import OperationError
 
 

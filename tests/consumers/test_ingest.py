@@ -10,8 +10,8 @@ from typing import Any
 
 from consumers.batch import Message, Topics
 from consumers.decode import Decoder
+from consumers.disk_space import room_on_disk
 from consumers.ingest import Ingest, LogReset, Place, SourceUnavailable
-from consumers.room import room_on_disk
 from flywheel.settings.load import Kafka, Signals
 from tests.consumers.memory import MemorySink
 from tests.consumers.test_batch import Record

@@ -13,10 +13,10 @@ import pytest
 from flywheel.events import Document, Event, Kind, Query
 from flywheel.exploration.planner import Planner
 from flywheel.rehearsal.people import SILENT, People
+from flywheel.retrieval.bm25_shared import Words
 from flywheel.retrieval.index import Index
 from flywheel.retrieval.registry import BASE
 from flywheel.retrieval.titles import TitleCache
-from flywheel.retrieval.words import Words
 from flywheel.serving.engine import SearchEngine
 from flywheel.serving.served import Live
 from flywheel.settings.load import Config

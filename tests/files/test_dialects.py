@@ -16,8 +16,8 @@ from consumers.decode import Decoder
 from flywheel.app import open_local
 from flywheel.cli import main
 from flywheel.files.dialects import FORMATS, reader
+from flywheel.files.skipped import ImportCount
 from flywheel.files.snowplow import COLUMNS
-from flywheel.files.tally import ImportCount
 from flywheel.settings.load import Mapping, Signals
 
 START_MS = 1_612_069_510_766

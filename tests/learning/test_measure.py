@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flywheel.gates.judged import policy_of
-from flywheel.gates.words import live_could, rounded
+from flywheel.gates.sentences import live_could, rounded
 from flywheel.learning.measure import Meter, live_outlook
 from flywheel.settings.load import Config
 from flywheel.stats.power import preferring_users

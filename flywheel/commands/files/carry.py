@@ -14,7 +14,7 @@ from flywheel.commands.display import note, print_json, progress
 from flywheel.operations import OperationError
 
 if TYPE_CHECKING:
-    from flywheel.files.tally import ImportCount
+    from flywheel.files.skipped import ImportCount
     from flywheel.operations import Operations, RecordKind
 
 Record = dict[str, Any]
@@ -74,7 +74,7 @@ def _sum(before: Any, more: Any) -> Any:
 
 def bring(operations: Operations, kind: RecordKind, file: Path, read: Reader, *, size: int | None) -> Carrier:
     """Read a file and store its records in batches of `size`; None: in one."""
-    from flywheel.files.tally import ImportCount
+    from flywheel.files.skipped import ImportCount
 
     tally = ImportCount()
     carrier = Carrier(operations, kind, tally)

@@ -103,7 +103,7 @@ class Rankers:
         """The first `DEPTH` documents of each judged query, best first."""
         ids, queries = list(loaded.documents), loaded.judged.queries
         if name == BM25:
-            from flywheel.retrieval.lexical import Lexical
+            from flywheel.retrieval.bm25 import Lexical
 
             return Lexical(ids, list(loaded.documents.values())).search(queries, DEPTH)[0]
         self.load(name)

@@ -10,7 +10,7 @@ from flywheel.files.verdicts.report import Claim, Outcome, Suite, VerdictReport
 from flywheel.gates.decision import PromotionPolicy, Verdict
 from flywheel.gates.proving.collections import Compared, Proof
 from flywheel.gates.scores import Measured, figures
-from flywheel.gates.words import ADVISED, headline
+from flywheel.gates.sentences import ADVISED, headline
 from flywheel.stats.estimate import Estimate, Inconclusive
 
 OUTCOMES: Mapping[Verdict, Outcome] = {

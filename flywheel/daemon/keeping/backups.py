@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flywheel.operations import Json, OperationError
+from flywheel.settings.erased import FILE_NAME as LEDGER
+from flywheel.settings.erased import Ledger
 from flywheel.settings.home import Home, write_atomically
-from flywheel.settings.ledger import FILE_NAME as LEDGER
-from flywheel.settings.ledger import Ledger
 from flywheel.store.schema.database import Database
 from flywheel.store.store import Store
 

@@ -20,10 +20,10 @@ from flywheel.clicks.pages import ClickLog
 from flywheel.clicks.pairs import COUNTS
 from flywheel.clicks.sessions import Chains
 from flywheel.settings.load import Signals
+from flywheel.store.clicks.bots import EXCLUDED, idle_clickers
 from flywheel.store.clicks.dwells import judge_dwells
-from flywheel.store.clicks.shown import ACTS, ONLY, PAGES
-from flywheel.store.clicks.suspects import EXCLUDED, idle_clickers
-from flywheel.store.clicks.witnesses import sampled_pages, session_chains
+from flywheel.store.clicks.pages import sampled_pages, session_chains
+from flywheel.store.clicks.teaching_pages import ACTS, ONLY, PAGES
 from flywheel.store.schema.database import Database
 from flywheel.store.schema.times import moment
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flywheel.gates.cells import MISSING
-from flywheel.gates.logs import STRAY, TAIL
+from flywheel.gates.logged.cells import MISSING
+from flywheel.gates.logged.logs import STRAY, TAIL
 
 TASKS = 500
 """Nobody grades more in one go."""

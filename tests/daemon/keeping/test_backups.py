@@ -10,8 +10,8 @@ import pytest
 
 from flywheel.daemon.keeping.backups import MANIFEST, backup, check, put_back, repeat_erasures
 from flywheel.operations import OperationError
+from flywheel.settings.erased import Ledger, key_file
 from flywheel.settings.home import Home
-from flywheel.settings.ledger import Ledger, key_file
 from flywheel.settings.load import ConfigError
 from flywheel.store.store import Store
 from tests.daemon.erasing_world import PERSON, eraser, found, furnish, ingest, needles

@@ -1,6 +1,6 @@
 """Gathers logs of tests that somebody else ran: rows by arm in, sums by experiment and arm out.
 
-It reads no file and judges nothing; `flywheel.gates.arms` does. A log may hold any number of experiments and arms,
+It reads no file and judges nothing; `flywheel.gates.logged.arms` does. A log may hold any number of experiments and arms,
 with users or without. Spellings of one arm are one arm, a missing id is nobody, what did not run side by side is left
 out, and what was merged or left out is said.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.files.cells import BadCell
-from flywheel.gates.cells import cell, count, day_of, first, identity, named, number
+from flywheel.gates.logged.cells import cell, count, day_of, first, identity, named, number
 from flywheel.stats.ratio import ArmSums
 from flywheel.stats.winsor import winsorised
 

@@ -47,7 +47,7 @@ def test_a_session_chains_its_queries_and_no_other_does(shop: Shop) -> None:
 
 def test_of_many_pages_whole_queries_are_drawn(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries whose people can be compared come first, and a query that is drawn has all of its pages."""
-    monkeypatch.setattr("flywheel.store.clicks.witnesses.MOST_PAGES", 4)
+    monkeypatch.setattr("flywheel.store.clicks.pages.MOST_PAGES", 4)
     for number in range(3):
         for person in ("anna", "ben"):
             shop.page(f"often {number}", "ab", user=person)

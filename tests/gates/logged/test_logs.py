@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.gates.arms import NO_SATISFIED, NO_USERS, LogRules, judge, summary
 from flywheel.gates.decision import PromotionPolicy
-from flywheel.gates.logs import Log
+from flywheel.gates.logged.arms import NO_SATISFIED, NO_USERS, LogRules, judge, summary
+from flywheel.gates.logged.logs import Log
 from flywheel.stats.estimate import Estimate
 from flywheel.stats.ratio import ArmSums, compare
 from tests import defaults

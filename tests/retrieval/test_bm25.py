@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from flywheel.retrieval.lexical import Lexical
+from flywheel.retrieval.bm25 import Lexical
 
 TEXTS = {
     "a": "Shallow copy of a list",
@@ -55,7 +55,7 @@ def test_a_word_that_stands_everywhere_counts_for_nothing() -> None:
 
 def test_a_pairs_score_is_what_a_search_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pair is asked for apart: the formula's score, however many go at once; 0 for a document not held."""
-    monkeypatch.setattr("flywheel.retrieval.lexical._PAIRS_AT_ONCE", 4)
+    monkeypatch.setattr("flywheel.retrieval.bm25._PAIRS_AT_ONCE", 4)
     queries = ["copy a LIST", "unheard", "zebra list"]
     pairs = [(number, doc) for doc in [*"abcde", "elsewhere"] for number in range(3)]
     lexical = Lexical(list(TEXTS), list(TEXTS.values()))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from flywheel.clicks.evidence import Evidence, Floats
-from flywheel.retrieval.lexical import Lexical
+from flywheel.retrieval.bm25 import Lexical
 
 
 class Texts(Protocol):

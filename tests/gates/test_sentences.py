@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flywheel.gates.arms import LogRules, judge
 from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.levels import Levels, beside
 from flywheel.gates.live import decide_at, decide_live
-from flywheel.gates.logs import Log
+from flywheel.gates.logged.arms import LogRules, judge
+from flywheel.gates.logged.logs import Log
 from flywheel.gates.offline import OfflineEvidence, decide_offline
-from flywheel.gates.words import headline, percent
+from flywheel.gates.sentences import headline, percent
 from tests import defaults
 from tests.gates.test_live import POLICY, _evidence
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from flywheel.gates.arms import NO_USERS, LogRules, judge
-from flywheel.gates.logs import Log
-from tests.gates.test_logs import ANYTIME, _judged
+from flywheel.gates.logged.arms import NO_USERS, LogRules, judge
+from flywheel.gates.logged.logs import Log
+from tests.gates.logged.test_logs import ANYTIME, _judged
 
 
 def _proportions(counts: dict[str, tuple[int, int]], **more: Any) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from flywheel.retrieval.words import Words
+from flywheel.retrieval.bm25_shared import Words
 
 
 @dataclass
