@@ -27,7 +27,9 @@ from benchmarks.harness import print_result
 from benchmarks.references import ONE_SCALE, expected_for
 from flywheel.gates.decision import Verdict
 from flywheel.gates.judged import policy_of
-from flywheel.gates.live import SRM_LEVEL, LiveEvidence, decide_live
+from flywheel.gates.live import LiveEvidence, decide_live
+from flywheel.gates.shadow import MIN_COVERAGE, MIN_EFFECTIVE
+from flywheel.gates.void import SRM_LEVEL
 from flywheel.settings.load import Config, Promotion
 from flywheel.stats.counterfactual import RankWeights, self_normalised
 from flywheel.stats.estimate import Estimate, Inconclusive
@@ -247,7 +249,11 @@ def _rate(click: Column, propensity: Column, aimed: Column) -> Estimate | Inconc
 
     nobody = sums(np.ones(len(click)), np.zeros(len(click)))
     answer = self_normalised(np.ones((len(click), 1)), nobody, sums(aimed / propensity, click))
-    return answer if isinstance(answer, Inconclusive) else answer.estimate()
+    return (
+        answer
+        if isinstance(answer, Inconclusive)
+        else answer.estimate(min_effective=MIN_EFFECTIVE, min_coverage=MIN_COVERAGE)
+    )
 
 
 BanditLog = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]

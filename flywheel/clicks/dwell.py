@@ -1,7 +1,7 @@
 """When a dwell satisfies and when it is a bounce: thresholds by segment, from the dwells themselves.
 
 It refuses to split dwells that form one heap: then the longest quarter and the shortest one are named, and whether they
-mean anything is for `flywheel.clicks.relevance` to find out. The caller says what a segment is.
+mean anything is for `flywheel.clicks.ends` to find out. The caller says what a segment is.
 """
 
 from __future__ import annotations

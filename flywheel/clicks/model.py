@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import expit, logit
 
+from flywheel.clicks.ends import Ends
 from flywheel.clicks.evidence import Evidence, Floats, ScoreFeatures, sums
 from flywheel.clicks.examination import (
     CONTEXTS,
@@ -27,7 +28,7 @@ from flywheel.clicks.examination import (
     pulled,
 )
 from flywheel.clicks.kinds import CLEAR, advantage
-from flywheel.clicks.relevance import Ends, design, logistic
+from flywheel.clicks.prior import design, logistic
 
 __all__ = ["CONTEXTS", "ClickModel", "Curve", "Evidence", "NoEvidenceError", "Options", "ScoreFeatures", "fit"]
 

@@ -15,25 +15,18 @@ from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.doubts import adjusted, guardrails, rests_on_busiest
 from flywheel.gates.levels import Levels, Tested, at_a_look, at_any_time, at_the_end, planned
 from flywheel.gates.sentences import told
+from flywheel.gates.void import IMPLAUSIBLE, broken_split
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.interleaving import PreferenceSums
 from flywheel.stats.looks import Look, due
 from flywheel.stats.ratio import ArmSums, compare, log_ratio
 from flywheel.stats.sequential import sequence
-from flywheel.stats.srm import sample_ratio
 
 Arms = tuple[ArmSums, ArmSums]
 # the chance that a harmless challenger is ended for a loss, and as much for its guardrails together
 GUARD_LEVEL = 0.05
-# with more users than this in both arms the split is not sticky
-CROSSED_SHARE = 0.05
-# looked at every day for four weeks, it voids fewer than one clean split in a hundred
-SRM_LEVEL = 0.0005
 # Kish's effective size sinks to about this where one user has a fifth of an arm's pages
 LEAST_EFFECTIVE = 25.0
-# Twyman's law (Kohavi, Tang & Xu 2020, "Trustworthy Online Controlled Experiments", ch. 3): what looks too good is a
-# fault. No ranking has made people click ten times as often or as seldom; an arm that logs otherwise has
-IMPLAUSIBLE = math.log(10.0)
 GOES_ON = "the experiment goes on"
 # what one metric's test says, before doubts, guardrails and `min_effect` make a verdict of it
 BETTER, WORSE, UNDECIDED = "better", "worse", "inconclusive"
@@ -93,7 +86,7 @@ def decide_at(evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels) -
 
 def _decide(evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels) -> GateDecision:
     facts, alpha = _facts(evidence, levels.gain), levels.gain
-    void = _void(evidence)
+    void = broken_split(evidence.users, evidence.shares, evidence.crossed)
     if void:
         return GateDecision(Verdict.INCONCLUSIVE, (void,), facts | {"void": void}, alpha)
     tripped, unsure = guardrails(evidence.metrics, policy, levels, facts)
@@ -119,18 +112,6 @@ def _decide(evidence: LiveEvidence, policy: PromotionPolicy, levels: Levels) -> 
             alpha,
         )
     return GateDecision(Verdict.INCONCLUSIVE, (reason, *holds, GOES_ON), facts, 0.0, final=False)
-
-
-def _void(evidence: LiveEvidence) -> str | None:
-    if evidence.shares:
-        asked = {arm: count for arm, count in evidence.users.items() if arm in evidence.shares}
-        ratio = sample_ratio(asked, evidence.shares, level=SRM_LEVEL)
-        if ratio.mismatch:
-            return ratio.reason
-    total = max(evidence.crossed, sum(evidence.users.values()))
-    if evidence.crossed > CROSSED_SHARE * total:
-        return f"{evidence.crossed} of {total} users met both arms: the split is not sticky, nothing can be told apart"
-    return None
 
 
 def _estimate(evidence: LiveEvidence, policy: PromotionPolicy) -> Estimate | Inconclusive:

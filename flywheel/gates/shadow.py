@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.gates.decision import GUARDRAILS, GateDecision, Guardrail, Verdict
-from flywheel.stats.counterfactual import MIN_COVERAGE, MIN_EFFECTIVE, Contrast, RankWeights, robust, self_normalised
+from flywheel.stats.counterfactual import Contrast, RankWeights, robust, self_normalised
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.paired import PairedSums
 
 Column = npt.NDArray[np.float64]
+# what a log must be worth before a shadow believes an estimate: pages, and the share of what would be shown
+MIN_EFFECTIVE, MIN_COVERAGE = 100.0, 0.8
 LATENCY = next(guard for guard in GUARDRAILS if guard.metric == "latency_ms")
 
 

@@ -14,8 +14,6 @@ from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.paired import PairedSums
 
 Column = npt.NDArray[np.float64]
-MIN_EFFECTIVE = 100.0
-MIN_COVERAGE = 0.8
 MIN_GROUPS = 20
 
 
@@ -33,7 +31,7 @@ class Contrast:
     coverage: float
 
     def estimate(
-        self, *, min_effective: float = MIN_EFFECTIVE, min_coverage: float = MIN_COVERAGE, min_groups: int = MIN_GROUPS
+        self, *, min_effective: float, min_coverage: float, min_groups: int = MIN_GROUPS
     ) -> Estimate | Inconclusive:
         """Challenger minus champion by page, or why there is no answer."""
         refused = _refusal(self.effective, self.coverage, min_effective, min_coverage)

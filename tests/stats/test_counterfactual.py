@@ -10,8 +10,11 @@ from obp.ope import (  # type: ignore[import-untyped]
     SlateIndependentIPS,
 )
 
+from flywheel.gates.shadow import MIN_COVERAGE, MIN_EFFECTIVE
 from flywheel.stats.counterfactual import Contrast, RankWeights, robust, self_normalised
 from flywheel.stats.estimate import Estimate, Inconclusive
+
+LEAST = {"min_effective": MIN_EFFECTIVE, "min_coverage": MIN_COVERAGE}
 
 
 def _log(seed: int, n: int = 5_000, actions: int = 6, rate: float = 0.02) -> tuple[np.ndarray, ...]:
@@ -72,7 +75,7 @@ def test_users_widen_the_interval() -> None:
     apart = self_normalised(np.ones((5 * len(reward), 1)), *repeated)
     grouped = self_normalised(np.full((len(reward), 1), 5.0), *alike)
     assert _value(alone) == pytest.approx(_value(apart)) == pytest.approx(_value(grouped))
-    errors = [answer.estimate().standard_error for answer in (apart, grouped)]  # type: ignore[union-attr]
+    errors = [answer.estimate(**LEAST).standard_error for answer in (apart, grouped)]  # type: ignore[union-attr]
     assert errors[1] > 1.8 * errors[0]
 
 
@@ -91,7 +94,7 @@ def test_outside_the_support_it_refuses() -> None:
         ):
             contrast = estimator(pages, plain, _one_place(np.ones(2_000), weights))
             assert isinstance(contrast, Contrast)
-            found = contrast.estimate()
+            found = contrast.estimate(**LEAST)
             assert isinstance(found, Inconclusive)
             assert reason in found.reason
 
@@ -131,7 +134,7 @@ def test_differences_by_rank_cover_the_truth(estimator: Callable[..., Contrast |
         *log, truth = _logged(seed)
         contrast = estimator(*log)
         assert isinstance(contrast, Contrast)
-        found = contrast.estimate()
+        found = contrast.estimate(**LEAST)
         assert isinstance(found, Estimate)
         low, high = found.interval()
         inside.append(low <= truth <= high)
@@ -169,4 +172,4 @@ def test_a_rank_without_support_is_refused() -> None:
     assert "rank 3" in found.reason
     thin = robust(slots, ours, theirs)
     assert isinstance(thin, Contrast)
-    assert isinstance(thin.estimate(), Inconclusive)
+    assert isinstance(thin.estimate(**LEAST), Inconclusive)

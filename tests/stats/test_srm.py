@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gbstats.utils import check_srm  # type: ignore[import-untyped]
 
-from flywheel.gates.live import SRM_LEVEL
+from flywheel.gates.void import SRM_LEVEL
 from flywheel.stats.srm import sample_ratio
 
 

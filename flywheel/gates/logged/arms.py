@@ -10,9 +10,10 @@ from typing import Any
 
 from flywheel.gates.decision import GateDecision, PromotionPolicy, Verdict
 from flywheel.gates.levels import Levels
-from flywheel.gates.live import GOES_ON, SRM_LEVEL, LiveEvidence, decide_at, effects
+from flywheel.gates.live import GOES_ON, LiveEvidence, decide_at, effects
 from flywheel.gates.logged.logs import Arm, LoggedTest
 from flywheel.gates.sentences import ADVISED, headline
+from flywheel.gates.void import SRM_LEVEL
 from flywheel.stats.estimate import Estimate, Inconclusive
 from flywheel.stats.ratio import ArmSums, log_ratio
 from flywheel.stats.sequential import e_gain, e_loss

@@ -1,8 +1,8 @@
 """Gathers logs of tests that somebody else ran: rows by arm in, sums by experiment and arm out.
 
-It reads no file and judges nothing; `flywheel.gates.logged.arms` does. A log may hold any number of experiments and arms,
-with users or without. Spellings of one arm are one arm, a missing id is nobody, what did not run side by side is left
-out, and what was merged or left out is said.
+It reads no file and judges nothing; `flywheel.gates.logged.arms` does. A log may hold any number of experiments and
+arms, with users or without. Spellings of one arm are one arm, a missing id is nobody, what did not run side by side is
+left out, and what was merged or left out is said.
 """
 
 from __future__ import annotations
