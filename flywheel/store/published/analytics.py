@@ -118,7 +118,10 @@ class PublishedFolder:
             leftover.unlink(missing_ok=True)
         target = duckdb.connect(partial, config={"storage_compatibility_version": STORAGE_VERSION, "threads": 1})
         try:
+            # in one transaction, because hundreds of them take several times as long
+            target.execute("BEGIN TRANSACTION")
             self._fill(target)
+            target.execute("COMMIT")
         finally:
             target.close()
         # an analyst who wrote to the old file left it; it does not belong to the new one
@@ -136,36 +139,39 @@ class PublishedFolder:
                 select = _LATEST.format(select)
             target.execute(f"CREATE VIEW {source.table} AS {select}")
         with self._database.read() as con:
-            for macro in _MACROS:
-                _copy_macro(con, target, macro)
-            for table in _TABLES:
-                _copy(con, target, table)
+            _copy_macros(con, target)
+            _copy_tables(con, target)
             for view in _VIEWS:
                 definition = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = ?", [view]).fetchall()
                 target.execute(definition[0][0])
             _copy_comments(con, target)
 
 
-def _copy_macro(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection, macro: str) -> None:
-    parameters, definition, comment = con.execute(
-        "SELECT parameters, macro_definition, comment FROM duckdb_functions() WHERE function_name = ? AND NOT internal",
-        [macro],
-    ).fetchall()[0]
-    target.execute(f"CREATE MACRO {macro}({', '.join(parameters)}) AS {definition}")
-    target.execute(f"COMMENT ON MACRO {macro} IS {_text(comment)}")
-
-
-def _copy(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection, table: str) -> None:
-    columns = con.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", [table]
+def _copy_macros(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection) -> None:
+    macros = con.execute(
+        "SELECT function_name, parameters, macro_definition, comment FROM duckdb_functions() "
+        "WHERE NOT internal AND list_contains(?::VARCHAR[], function_name)",
+        [list(_MACROS)],
     ).fetchall()
-    definitions = ", ".join(f'"{name}" {kind}' for name, kind in columns)
-    target.execute(f"CREATE TABLE {table} ({definitions})")
-    # through Arrow, because the daemon's database may attach no other file
-    rows = con.sql(_SELECT.get(table, f"SELECT * FROM {table}")).to_arrow_table()  # noqa: S608 - one of _TABLES
-    target.register("incoming", rows)
-    target.execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - one of _TABLES
-    target.unregister("incoming")
+    for name, parameters, definition, comment in macros:
+        target.execute(f"CREATE MACRO {name}({', '.join(parameters)}) AS {definition}")
+        target.execute(f"COMMENT ON MACRO {name} IS {_text(comment)}")
+
+
+def _copy_tables(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection) -> None:
+    definitions: dict[str, list[str]] = {table: [] for table in _TABLES}
+    columns = "SELECT table_name, column_name, data_type FROM duckdb_columns() ORDER BY table_name, column_index"
+    for table, name, kind in con.execute(columns).fetchall():
+        if table in definitions:
+            definitions[table].append(f'"{name}" {kind}')
+    target.execute(";".join(f"CREATE TABLE {table} ({', '.join(own)})" for table, own in definitions.items()))
+    for table in _TABLES:
+        # through Arrow, because the daemon's database may attach no other file
+        rows = con.sql(_SELECT.get(table, f"SELECT * FROM {table}")).to_arrow_table()  # noqa: S608 - one of _TABLES
+        if rows.num_rows:
+            target.register("incoming", rows)
+            target.execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - one of _TABLES
+            target.unregister("incoming")
 
 
 def _copy_comments(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection) -> None:
@@ -178,15 +184,16 @@ def _copy_comments(con: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnec
         "SELECT table_name, comment FROM duckdb_tables() UNION ALL "
         "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
     ).fetchall()
-    for table, comment in tables:
-        if table in kinds:
-            target.execute(f"COMMENT ON {kinds[table]} {table} IS {_text(comment)}")
+    told = [f"COMMENT ON {kinds[table]} {table} IS {_text(comment)}" for table, comment in tables if table in kinds]
     columns = con.execute(
         "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal AND comment IS NOT NULL"
     ).fetchall()
-    for table, column, comment in columns:
-        if table in kinds:
-            target.execute(f'COMMENT ON COLUMN {table}."{column}" IS {_text(comment)}')
+    told += [
+        f'COMMENT ON COLUMN {table}."{column}" IS {_text(comment)}'
+        for table, column, comment in columns
+        if table in kinds
+    ]
+    target.execute(";".join(told))
 
 
 def _list(paths: list[str]) -> str:

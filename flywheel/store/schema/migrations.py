@@ -70,8 +70,7 @@ def _apply(database: Database, name: str) -> None:
     script = resources.files("flywheel.store.schema").joinpath(f"{name}.sql").read_text("utf-8")
     with database.write() as con:
         _run(con, script)
-        for statement in comments(script):
-            con.execute(statement)
+        con.execute(";".join(comments(script)))
         con.execute("INSERT INTO migrations VALUES (?, ?)", [name, datetime.now(UTC).replace(tzinfo=None)])
 
 
