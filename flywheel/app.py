@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from consumers.decode import Decoder
-from flywheel.client import RemoteOperations
 from flywheel.daemon.keeping import backups
 from flywheel.daemon.keeping.erasing import Eraser
 from flywheel.daemon.keeping.expiring import Retention
@@ -28,12 +27,10 @@ from flywheel.experiments.stages import live_stages
 from flywheel.gates.judged import policy_of
 from flywheel.learning.cycle import Cycle, Parts
 from flywheel.learning.snapshot import Learning
-from flywheel.operations import Operations
 from flywheel.retrieval.bm25_shared import Words
 from flywheel.retrieval.indexer import Indexers
 from flywheel.retrieval.registry import BASE, Registry
 from flywheel.retrieval.titles import TitleCache
-from flywheel.serving.endpoints.access.tokens import first_of
 from flywheel.settings.erased import Ledger, key_file
 from flywheel.settings.home import Home, HomeError
 from flywheel.settings.load import Config, load
@@ -47,29 +44,6 @@ from flywheel.tracking.wandb import Diary
 def now_ms() -> int:
     """Wall clock, epoch milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-@contextmanager
-def connect(home: Path, environ: Mapping[str, str]) -> Iterator[Operations]:
-    """Operations on a home: through its daemon if one runs, else on the home itself.
-
-    Raises:
-        HomeError: the folder is no home.
-        ConfigError: settings that cannot be used.
-        StoreLocked: another process, which is no known daemon, has the database open.
-    """
-    place = Home(home)
-    config = load(home, environ)
-    daemon = place.daemon()
-    if daemon is not None:
-        remote = RemoteOperations(str(daemon["url"]), first_of(config.serving, "operate"))
-        try:
-            yield remote
-        finally:
-            remote.close()
-        return
-    with open_local(home, environ) as local:
-        yield local
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import logsumexp
-from scipy.stats import betabinom, binom
+from scipy.special import betaln, logsumexp, xlog1py, xlogy
 
 from flywheel.clicks.evidence import Counts, Floats, sums
 
@@ -45,14 +44,28 @@ def idleness(company: Company, documents: int) -> Floats:
         return np.zeros(documents)
     cells, which = np.unique(np.stack([company.pages, company.active]), axis=1, return_inverse=True)
     people = sums(which, company.people.astype(np.float64), cells.shape[1])
-    usual = betabinom.logpmf(cells[1], cells[0], *_habits(cells, people))
-    ratio = binom.logpmf(cells[1], cells[0], STRAY) - usual
+    usual = log_betabinomial(*cells, *_habits(cells, people))
+    ratio = log_binomial(*cells, STRAY) - usual
     odds = []
     for share in SHARES:
         each = np.logaddexp(np.log1p(-share), np.log(share) + ratio)[which] * company.people
         odds.append(sums(company.document, each, documents))
     log_odds: Floats = np.clip(logsumexp(np.stack(odds), axis=0) - np.log(len(SHARES)), 0.0, MOST_ODDS)
     return log_odds
+
+
+def log_binomial(trials: Counts, hits: Counts, chance: float) -> Floats:
+    """Log chances of so many `hits` in so many `trials`. `scipy.stats` says the same, and takes a second to load."""
+    choices = -np.log1p(trials) - betaln(trials - hits + 1, hits + 1)
+    chances: Floats = choices + xlogy(hits, chance) + xlog1py(trials - hits, -chance)
+    return chances
+
+
+def log_betabinomial(trials: Counts, hits: Counts, a: float, b: float) -> Floats:
+    """Log chances of so many `hits` in so many `trials` where each row's own chance is Beta(a, b)."""
+    choices = -np.log1p(trials) - betaln(trials - hits + 1, hits + 1)
+    chances: Floats = choices + betaln(hits + a, trials - hits + b) - betaln(a, b)
+    return chances
 
 
 def _habits(cells: Counts, people: Floats) -> tuple[float, float]:
@@ -62,7 +75,7 @@ def _habits(cells: Counts, people: Floats) -> tuple[float, float]:
 
     def unlikely(log_parameters: Floats) -> float:
         a, b = np.exp(log_parameters)
-        return float(-(people * betabinom.logpmf(cells[1], cells[0], a, b)).sum())
+        return float(-(people * log_betabinomial(*cells, a, b)).sum())
 
     # bounded: where people differ no more than by chance, the likelihood rises towards infinite parameters
     fitted = minimize(unlikely, start, method="L-BFGS-B", bounds=[(-5.0, 8.0)] * 2)

@@ -41,10 +41,36 @@ class Shell:
                 f"{self.home} is no Flywheel home; make one with `flywheel --home {self.home} init`, "
                 "or name another with --home or FLYWHEEL_HOME"
             )
-        from flywheel.app import connect
-
-        with connect(self.home, self.environ) as operations:
+        with _beside_daemon(self) if Home(self.home).daemon() else _on_home(self) as operations:
             yield operations
+
+
+@contextmanager
+def _beside_daemon(shell: Shell) -> Iterator[Operations]:
+    """The daemon answers; nothing is loaded that learning and searching need."""
+    from flywheel.client import RemoteOperations
+    from flywheel.serving.endpoints.access.tokens import first_of
+    from flywheel.settings.home import Home
+    from flywheel.settings.load import load
+
+    config, daemon = load(shell.home, shell.environ), Home(shell.home).daemon()
+    if daemon is None:  # it ended meanwhile
+        with _on_home(shell) as local:
+            yield local
+        return
+    remote = RemoteOperations(str(daemon["url"]), first_of(config.serving, "operate"))
+    try:
+        yield remote
+    finally:
+        remote.close()
+
+
+@contextmanager
+def _on_home(shell: Shell) -> Iterator[Operations]:
+    from flywheel.app import open_local
+
+    with open_local(shell.home, shell.environ) as local:
+        yield local
 
 
 pass_shell = click.make_pass_decorator(Shell)

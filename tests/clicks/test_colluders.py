@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy import stats
 
-from flywheel.clicks.colluders import MOST_ODDS, Company, idleness
+from flywheel.clicks.colluders import MOST_ODDS, Company, idleness, log_betabinomial, log_binomial
 from flywheel.clicks.evidence import Counts
 
 DOCUMENTS, CLICKERS = 300, 12
@@ -61,3 +63,11 @@ def test_without_other_pages_or_with_few_people_nothing_is_said() -> None:
     pages, active = honest(rng)
     pages[0], active[0] = 30, 0
     assert idleness(company(pages, active), DOCUMENTS).max() == MOST_ODDS
+
+
+def test_the_two_distributions_are_those_of_scipy() -> None:
+    """Log chances equal those of `scipy.stats`, at the ends too."""
+    trials = np.array([0, 1, 7, 7, 7, 2_000])
+    hits = np.array([0, 1, 0, 7, 3, 40])
+    assert log_binomial(trials, hits, 0.02) == pytest.approx(stats.binom.logpmf(hits, trials, 0.02))
+    assert log_betabinomial(trials, hits, 0.3, 4.0) == pytest.approx(stats.betabinom.logpmf(hits, trials, 0.3, 4.0))

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, log_expit
-from scipy.stats import norm
+from scipy.special import expit, log_expit, ndtri
 
 from flywheel.clicks.evidence import sums
 from flywheel.clicks.pages import Bools, Floats, Ints, PairCounts
@@ -129,7 +128,7 @@ def promise(chance: Floats, relevant: Floats, query: Ints, asked: float, rng: np
         return None
     pairs, true = int(shown[:, at].sum()), float(right[:, at].sum() / shown[:, at].sum())
     level = min(asked, float(np.floor(1000 * bound[at]) / 1000))
-    margin = (critical + float(norm.ppf(POWER))) * error[at]
+    margin = (critical + float(ndtri(POWER))) * error[at]
     needed = None if len(enough) or true <= asked else pairs * (margin / (true - asked)) ** 2
     return Promise(
         asked, level, float(steps[at]), true, pairs, int((shown[:, at] > 0).sum()),
@@ -171,7 +170,7 @@ def pairs_needed(asked: float, true: float) -> int:
 
     With a chance of 80 %, by the normal approximation: ((z₀.₉ + z₀.₈) √(true (1 - true)) / (true - asked))².
     """
-    margin = float(norm.ppf(CONFIDENCE) + norm.ppf(POWER)) * np.sqrt(true * (1 - true))
+    margin = float(ndtri(CONFIDENCE) + ndtri(POWER)) * np.sqrt(true * (1 - true))
     return int(np.ceil((margin / (true - asked)) ** 2))
 
 
