@@ -45,7 +45,9 @@ def test_every_command_line_parses(page: Path, call: str) -> None:
     """Commands, options and choices in the docs are those that the command has."""
     folders = {"DIR", "judged/", "general/", "new-model/", "live-model/"}
     arguments = [str(ROOT) if word in folders else word for word in shlex.split(call)]
-    existing = dict.fromkeys(("corpus.jsonl", "history.jsonl", "done.json", "log.csv", "archive.csv"), "README.md")
+    brought = ("corpus.jsonl", "history.jsonl", "done.json", "log.csv", "archive.csv")
+    brought += ("events.parquet", "part-00000.gz")
+    existing = dict.fromkeys(brought, "README.md")
     arguments = [str(ROOT / existing[word]) if word in existing else word for word in arguments]
     if call in COMMANDS:  # a command that is only named
         return

@@ -41,6 +41,7 @@ ELSEWHERE = {
     r"flywheel (demo)": ("Makefile", "flywheel {0}"),
     r"flywheel dead-letters show .*": ("tests/commands/test_records.py", '"dead-letters", "show"'),
     r"flywheel gate --model .*": ("tests/commands/proving/test_gate.py", '"gate", "--model"'),
+    r"flywheel import feedback .* --format (ga4|snowplow)": ("tests/files/test_dialects.py", '"{0}"'),
     r"flywheel restore .*": ("tests/commands/test_backup.py", '"restore"'),
     r"make (setup|format|check|clean|soak|hooks|sbom)": ("Makefile", "{0}: "),
     r"scripts/kafka (\w+)": ("tests/test_kafka_script.py", 'kafka_script("{0}"'),

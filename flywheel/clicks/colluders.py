@@ -44,8 +44,9 @@ def idleness(company: Company, documents: int) -> Floats:
         return np.zeros(documents)
     cells, which = np.unique(np.stack([company.pages, company.active]), axis=1, return_inverse=True)
     people = sums(which, company.people.astype(np.float64), cells.shape[1])
-    usual = log_betabinomial(*cells, *_habits(cells, people))
-    ratio = log_binomial(*cells, STRAY) - usual
+    pages, active = cells
+    usual = log_betabinomial(pages, active, *_habits(cells, people))
+    ratio = log_binomial(pages, active, STRAY) - usual
     odds = []
     for share in SHARES:
         each = np.logaddexp(np.log1p(-share), np.log(share) + ratio)[which] * company.people
@@ -57,15 +58,13 @@ def idleness(company: Company, documents: int) -> Floats:
 def log_binomial(trials: Counts, hits: Counts, chance: float) -> Floats:
     """Log chances of so many `hits` in so many `trials`. `scipy.stats` says the same, and takes a second to load."""
     choices = -np.log1p(trials) - betaln(trials - hits + 1, hits + 1)
-    chances: Floats = choices + xlogy(hits, chance) + xlog1py(trials - hits, -chance)
-    return chances
+    return np.asarray(choices + xlogy(hits, chance) + xlog1py(trials - hits, -chance), np.float64)
 
 
 def log_betabinomial(trials: Counts, hits: Counts, a: float, b: float) -> Floats:
     """Log chances of so many `hits` in so many `trials` where each row's own chance is Beta(a, b)."""
     choices = -np.log1p(trials) - betaln(trials - hits + 1, hits + 1)
-    chances: Floats = choices + betaln(hits + a, trials - hits + b) - betaln(a, b)
-    return chances
+    return np.asarray(choices + betaln(hits + a, trials - hits + b) - betaln(a, b), np.float64)
 
 
 def _habits(cells: Counts, people: Floats) -> tuple[float, float]:
@@ -75,7 +74,7 @@ def _habits(cells: Counts, people: Floats) -> tuple[float, float]:
 
     def unlikely(log_parameters: Floats) -> float:
         a, b = np.exp(log_parameters)
-        return float(-(people * log_betabinomial(*cells, a, b)).sum())
+        return float(-(people * log_betabinomial(cells[0], cells[1], float(a), float(b))).sum())
 
     # bounded: where people differ no more than by chance, the likelihood rises towards infinite parameters
     fitted = minimize(unlikely, start, method="L-BFGS-B", bounds=[(-5.0, 8.0)] * 2)

@@ -57,7 +57,8 @@ def export(shell: Shell, /, what: str, file: Path, limit: int | None, **options:
     if file.is_dir():
         raise click.UsageError(f"{file} is a folder; name a file, such as {file / what}.parquet")
     from flywheel.files.writers import label_tasks, write
-    from flywheel.store.published.questions import TASKS, exported
+    from flywheel.store.published.labelling import TASKS
+    from flywheel.store.published.questions import exported
     from flywheel.store.published.sampling import sample
 
     if options["sample"] and what != "labels":
