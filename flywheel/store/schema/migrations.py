@@ -33,6 +33,7 @@ STEPS = (
     "019_fair_pairs",
     "020_readings",
     "021_own_metrics",
+    "022_clear",
 )
 
 _CREATE = re.compile(r"((?:^--[^\n]*\n)+)CREATE (TABLE|VIEW) (\w+) \(\n(.*?)^\)", re.M | re.S)

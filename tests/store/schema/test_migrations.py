@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,9 @@ def test_a_step_that_fails_leaves_nothing_behind(path: Path, monkeypatch: pytest
     monkeypatch.setattr(migrations, "_run", real)
     assert migrations.migrate(database) == list(migrations.STEPS)
     database.close()
+
+
+def test_no_step_is_forgotten() -> None:
+    """Every file of SQL in the folder is a step, so that a new one cannot lie there unused."""
+    folder = Path(str(resources.files("flywheel.store.schema")))
+    assert sorted(path.stem for path in folder.glob("*.sql")) == sorted(migrations.STEPS)
