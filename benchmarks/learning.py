@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -41,8 +41,12 @@ from flywheel.app import now_ms, open_installation
 from flywheel.clicks.pairs import Pairs
 from flywheel.daemon.local import DaemonHooks, Installation, LocalOperations
 from flywheel.files.beir import Judged
+from flywheel.learning.field import Fields
+from flywheel.learning.folds import AUTO
 from flywheel.learning.snapshot import NothingToLearn
+from flywheel.learning.training import Training
 from flywheel.rehearsal.people import HABITS
+from flywheel.settings.choices import TierChoice
 from flywheel.settings.home import Home
 from flywheel.settings.load import load
 from flywheel.stats.metrics import parse_metric
@@ -94,6 +98,8 @@ class Line:
         """Snapshot, training process, promotion; returns the trainer's report."""
         parts, version = self.parts, str(run.version)
         folder, out = parts.learning.snapshot(run), parts.registry.path(version)
+        if run.tier == AUTO:
+            return self._train_field(run, folder)
         process = launch(folder, out, replace(ResourceBudget.of(parts.config.limits), threads=2))
         code, report = process.wait(), read_report(out) or {}
         if code == NOTHING:
@@ -103,6 +109,16 @@ class Line:
             raise RuntimeError(f"training failed: {report.get('error')}")
         parts.registry.adopt(version)
         self.operations.promote(version, "the next of its line", "benchmark")
+        return report
+
+    def _train_field(self, run: TrainingRun, folder: Path) -> dict[str, Any]:
+        fields = Fields(self.parts.learning, Training(self.parts.config.limits, threading.Event()))
+        report = fields.train(run, folder)
+        fields.clear(run)
+        for way in report["field"]["ways"]:
+            say(f"  {way}")
+        self.parts.registry.adopt(str(run.version))
+        self.operations.promote(str(run.version), "the next of its line", "benchmark")
         return report
 
     def finish(self, run: TrainingRun, state: str) -> None:
@@ -288,7 +304,7 @@ def main() -> None:
     parser.add_argument("--clicks", choices=HABITS, default="pbm")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--sessions", type=int, default=8000, help="in each round")
-    parser.add_argument("--tier", choices=("query_tower", "adapter", "full"), default="query_tower")
+    parser.add_argument("--tier", choices=get_args(TierChoice), default="query_tower")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--arms", default=",".join(ARMS), help="lines to train; champion always is")

@@ -71,5 +71,5 @@ def training(**changes: Any) -> TrainingBudget:
 
 def header(**changes: Any) -> Header:
     """Whom a training run serves."""
-    made = Header("r", "v", "p", "", "", "i", seed=CONFIG.trainer.seed, tier=CONFIG.trainer.tier)
+    made = Header("r", "v", "p", "", "", "i", seed=CONFIG.trainer.seed, tier="query_tower")
     return replace(made, **changes)

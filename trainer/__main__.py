@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from flywheel.settings.choices import Tier
 from trainer.data.dataset import Snapshot, read_snapshot
 from trainer.outcome import FAILED, LEARNED, NOTHING, NothingLearned
 from trainer.process.launch import checkpoint_path, read_report, report_path, threads_of
@@ -32,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=Path, required=True, help="folder that write_snapshot made")
     parser.add_argument("--out", type=Path, required=True, help="model directory to make; its report goes beside it")
     parser.add_argument("--parent", type=int, help="process to end with; without it the run outlives its starter")
+    parser.add_argument("--tier", choices=get_args(Tier), help="train this tier instead of the snapshot's")
+    parser.add_argument("--average", type=Path, nargs="+", help="train nothing: the mean of these models' weights")
+    parser.add_argument("--minutes", type=float, help="wall time at most, instead of the snapshot's")
     for name, words in (
         ("rank", "its number among"),
         ("count", "the processes of a run"),
@@ -44,9 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.rank:
         report_path(options.out).unlink(missing_ok=True)  # an earlier run's must not pass for this one's
     try:
-        snapshot = read_snapshot(options.snapshot)
+        snapshot = _asked(read_snapshot(options.snapshot), options)
         with _processes(options, snapshot) as processes:
-            report = train(snapshot, options.out, processes)
+            report = train(snapshot, options.out, processes, average=options.average or ())
     except NothingLearned as answer:
         if options.rank:  # the main process tells it
             return LEARNED
@@ -62,6 +68,16 @@ def main(arguments: list[str] | None = None) -> int:
     return LEARNED
 
 
+def _asked(snapshot: Snapshot, options: argparse.Namespace) -> Snapshot:
+    """The snapshot with what the command line says instead."""
+    header, budget = snapshot.header, snapshot.budget
+    if options.tier:
+        header = dataclasses.replace(header, tier=options.tier)
+    if options.minutes is not None:
+        budget = dataclasses.replace(budget, minutes=options.minutes)
+    return dataclasses.replace(snapshot, header=header, budget=budget)
+
+
 def _processes(options: argparse.Namespace, snapshot: Snapshot) -> contextlib.AbstractContextManager[Processes]:
     """This process among those of its run; the first of them starts the others."""
     from flywheel.retrieval.encoder import pick_device
@@ -74,11 +90,17 @@ def _processes(options: argparse.Namespace, snapshot: Snapshot) -> contextlib.Ab
     if count == 1:
         return contextlib.nullcontext(ALONE)
     command = [sys.executable, "-m", "trainer", "--snapshot", str(options.snapshot), "--out", str(options.out)]
+    command += ["--tier", snapshot.header.tier, "--minutes", str(snapshot.budget.minutes)]
     return led(command, options.out, count, device=device, failed=lambda words: _write_failure(options.out, words))
 
 
-def train(snapshot: Snapshot, out: Path, processes: Processes | None = None) -> dict[str, Any]:
-    """Train `snapshot` in this process, one of `processes`; returns the report, which the main one writes by `out`."""
+def train(
+    snapshot: Snapshot, out: Path, processes: Processes | None = None, *, average: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Train `snapshot` in this process, one of `processes`; returns the report, which the main one writes by `out`.
+
+    With `average` nothing is trained; see `trainer.tiers.average`.
+    """
     import torch
 
     from trainer.process.processes import ALONE
@@ -91,8 +113,11 @@ def train(snapshot: Snapshot, out: Path, processes: Processes | None = None) -> 
     torch.manual_seed(snapshot.header.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     run = Run(out, snapshot.snapshot_id, snapshot.budget, processes=processes)
-    tier = importlib.import_module(f"trainer.tiers.{snapshot.header.tier}")
-    metrics: dict[str, Any] = tier.train(snapshot, run)
+    metrics: dict[str, Any]
+    if average:
+        metrics = importlib.import_module("trainer.tiers.average").average(snapshot, run, average)
+    else:
+        metrics = importlib.import_module(f"trainer.tiers.{snapshot.header.tier}").train(snapshot, run)
     header = snapshot.header
     report = {"version": header.version, "run_id": header.run_id, "tier": header.tier, "error": None, **metrics}
     run.finish(report)

@@ -8,9 +8,9 @@ import click
 
 from flywheel.commands.display import facts, following, note, print_json, waiting
 from flywheel.commands.shell import Shell, actor, as_json, examples, pass_shell
-from flywheel.settings.choices import Tier
+from flywheel.settings.choices import TierChoice
 
-_TIERS = click.Choice(get_args(Tier))
+_TIERS = click.Choice(get_args(TierChoice))
 
 
 @click.command(

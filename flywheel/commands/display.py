@@ -192,7 +192,7 @@ def _follow(models: Path, since: float, report: Report, stop: threading.Event) -
 
 def training_step(models: Path, since: float) -> tuple[int, int] | None:
     """(step, steps) of the training that wrote its progress after `since` (epoch seconds); None if there is none."""
-    files = [(path.stat().st_mtime, path) for path in models.glob("*.progress.json")]
+    files = [(path.stat().st_mtime, path) for path in models.glob("**/*.progress.json")]
     recent = [path for moment, path in sorted(files) if moment >= since]
     if not recent:
         return None

@@ -134,6 +134,7 @@ class LocalOperations:
     def models(self) -> list[Json]:
         store = self._in.store
         roles = {version: alias for alias, version in store.models.aliases().items()}
+        fields = {run.run_id: (run.report or {}).get("field") for run in store.runs.all()}
         return [
             {
                 "version": model.version,
@@ -145,6 +146,7 @@ class LocalOperations:
                 "index_id": model.index_id,
                 "created_at": _iso(model.created_at_ms),
                 "metrics": dict(model.metrics),
+                "field": fields.get(str(model.run_id)),
             }
             for model in store.models.all()
         ]
@@ -263,7 +265,10 @@ class LocalOperations:
 
     def _last_run(self) -> Json | None:
         run = self._in.store.runs.last()
-        return None if run is None else {key: value for key, value in _plain(run).items() if key != "report"}
+        if run is None:
+            return None
+        field = (run.report or {}).get("field")
+        return {**{key: value for key, value in _plain(run).items() if key != "report"}, "field": field}
 
     def _switch(self, kind: str, version: str, champion: str, reasons: tuple[str, ...], actor: str) -> Json:
         store = self._in.store

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from flywheel.experiments import ledger as verdicts
@@ -17,12 +18,15 @@ from flywheel.gates.decision import GateDecision, Verdict
 from flywheel.gates.judged import DEPTH, JudgedSet, judge, policy_of
 from flywheel.gates.triggers import repeated
 from flywheel.learning import heldout
+from flywheel.learning.field import Fields
+from flywheel.learning.folds import AUTO
 from flywheel.learning.measure import live_outlook
 from flywheel.learning.snapshot import Learning, NothingToLearn, scores
+from flywheel.learning.training import Training
 from flywheel.learning.tried import remember, tried
 from flywheel.operations import Json
 from flywheel.retrieval.indexer import Indexer, Stopped
-from flywheel.retrieval.registry import BASE, MANIFEST, Registry
+from flywheel.retrieval.registry import BASE, Registry
 from flywheel.retrieval.windows import beyond_window
 from flywheel.settings.home import Home
 from flywheel.settings.load import Config
@@ -31,19 +35,10 @@ from flywheel.stats.budget import ErrorBudget
 from flywheel.store.state import PAUSED
 from flywheel.store.store import Store
 from flywheel.store.training.runs import ENDED, TrainingRun
-from trainer.data.recipe import ResourceBudget as TrainingBudget
-from trainer.process.launch import launch, read_report
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.1
-# how long a stop may come after the trainer's death where one signal reached both
-_FAREWELL_SECONDS = 1.0
 _SNAPSHOTS_KEPT = 3
-
-
-class TrainingFailed(Exception):  # noqa: N818 - reads as what happened
-    """The training subprocess ended without a model; the message is its own reason."""
 
 
 class Indexers(Protocol):
@@ -78,6 +73,8 @@ class Cycle:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._store = parts.store
+        self._training = Training(parts.config.limits, parts.stop)
+        self._fields = Fields(parts.learning, self._training)
         self.listeners: list[Callable[[str], None]] = []
         """Told the new champion, after the decision stands in the database."""
         self.watchers: list[Callable[[TrainingRun], None]] = []
@@ -155,7 +152,10 @@ class Cycle:
             return self._steps(run)
         except NothingToLearn as reason:
             decision = GateDecision(Verdict.INCONCLUSIVE, reason.reasons, reason.evidence, 0.0)
+            if "field" in reason.evidence:
+                runs.update(run.run_id, report=reason.evidence)
             verdicts.record(self._store, run, decision, None, now_ms())
+            self._fields.clear(run)
             runs.finish(run.run_id, "refused", now_ms(), error="; ".join(reason.reasons))
             return self._answer(run, decision)
         except Stopped:
@@ -175,14 +175,15 @@ class Cycle:
                 runs.update(run.run_id, state="evidence", pairs_new=gathered.new, pairs_replay=gathered.replay)
             snapshot = self._parts.learning.snapshot(run)  # 3
             runs.update(run.run_id, state="training", snapshot=snapshot.name)
-            self._train(run, snapshot.name)  # 4
+            report = self._train(run, snapshot)  # 4
             self._parts.registry.adopt(str(run.version))  # 5
-            runs.update(run.run_id, state="gate", report=self._report(run))
+            runs.update(run.run_id, state="gate", report=self._with_windows(run, report))
             decision = self._gate(run)  # 6
             decision = self._decide(run, decision)  # 7
         if self._store.models.aliases()["champion"] == run.version:
             for tell in self.listeners:
                 tell(str(run.version))  # 8
+        self._fields.clear(run)
         learned = self._store.models.get(str(run.version)) is not None
         runs.finish(run.run_id, "done" if learned else "refused", now_ms())  # 9
         return self._answer(run, decision)
@@ -206,33 +207,18 @@ class Cycle:
         """Whether live stages decide; the offline gate, if there is one, then only keeps out what is worse."""
         return self._parts.config.promotion.stages != ("offline",)
 
-    def _train(self, run: TrainingRun, snapshot: str) -> None:
-        out = self._parts.registry.path(str(run.version))
-        if (out / MANIFEST).exists():
-            return
-        process = launch(self._parts.home.snapshots / snapshot, out, TrainingBudget.of(self._parts.config.limits))
-        try:
-            while process.poll() is None:
-                if self._parts.stop.wait(_POLL_SECONDS):
-                    raise Stopped("stopping; training goes on from its checkpoint next time")
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        if not (out / MANIFEST).exists():
-            # a signal to the whole group ends the trainer too, perhaps before this process notices the signal
-            if process.returncode < 0 and self._parts.stop.wait(_FAREWELL_SECONDS):
-                raise Stopped("stopping; training goes on from its checkpoint next time")
-            report = read_report(out) or {}
-            cause = report.get("error") or f"it ended with {process.returncode}; see {out.name}.log in models/"
-            raise TrainingFailed(f"training {run.version} failed: {cause}")
+    def _train(self, run: TrainingRun, snapshot: Path) -> Json:
+        if run.tier == AUTO:
+            return self._fields.train(run, snapshot)
+        report = self._training.run(snapshot, self._parts.registry.path(str(run.version)))
+        if report.get("nothing"):
+            raise NothingToLearn((f"nothing better was found: {report['nothing']}",), {"tried": report.get("tried")})
+        return report
 
-    def _report(self, run: TrainingRun) -> dict[str, Any] | None:
+    def _with_windows(self, run: TrainingRun, report: Json) -> Json:
         """The trainer's report, with what of the documents the model does not read."""
-        registry = self._parts.registry
-        report = read_report(registry.path(str(run.version)))
-        beyond = beyond_window(registry.encoder(str(run.version)), self._store.documents)
-        return None if report is None else {**report, "beyond_window": beyond.as_dict()}
+        beyond = beyond_window(self._parts.registry.encoder(str(run.version)), self._store.documents)
+        return {**report, "beyond_window": beyond.as_dict()}
 
     def _gate(self, run: TrainingRun) -> GateDecision:
         policy, settings = policy_of(self._parts.config), self._parts.config.promotion

@@ -14,12 +14,12 @@ from flywheel.clicks.evidence import Collected, Evidence, Floats, ScoreFeatures
 from flywheel.clicks.model import NoEvidenceError, Options, fit
 from flywheel.clicks.pairs import Rules, build
 from flywheel.gates.scores import HeldOutScores
+from flywheel.learning.folds import AUTO, Folds
 from flywheel.learning.snapshot import rules_of
 from flywheel.settings.load import Config
 from flywheel.stats.metrics import ndcg
 from flywheel.store.store import Store
 from flywheel.store.training.runs import TrainingRun
-from trainer.data.dataset import held_out
 
 DEPTH = 10
 # one rank for all pairs, worse than any at which a pair was shown, so that `relevance.design` takes it for each
@@ -51,16 +51,20 @@ def held_out_scores(
     if share <= 0:
         return _nothing("trainer.dev_share is 0, nothing is held out")
     golden = store.golden.query_keys()
-    keys = {key for key in store.heldout.query_keys(until_ms) if held_out(key, share, kind="query")} - set(golden)
+    folds = Folds.of(run, share)
+    keys = {key for key in store.heldout.query_keys(until_ms) if folds.query(key) == "guard"} - set(golden)
     collected = store.evidence.collect(
         until_ms, config.signals, exclude_keys=golden, only_keys=keys, served_by=run.parent
     )
     trained = store.heldout.trained_documents(keys)
+    # what a run holds out may have been trained by an earlier one, if either is a field
+    others = [past.tier for past in store.runs.all() if past.run_id != run.run_id]
+    never = AUTO not in others and (run.tier != AUTO or not others)
     signals = config.signals
     reading = HeldOutRules(
         rules_of(signals),
         Options(session_context=signals.session_context),
-        {doc_id for doc_id in trained if not held_out(doc_id, share, kind="document")},
+        {doc_id for doc_id in trained if not (never and folds.document(doc_id))},
         store.heldout.askers(keys, until_ms),
     )
     evidence = collected.evidence

@@ -23,6 +23,8 @@ CARRIED = 0.25
 """Positives by posterior that carry a smaller share of the clicks leave too much unread. `benchmarks/clicks.py` and
 `benchmarks.real week` print the share: for simulated people, whom the click model describes, and for 3,000 pages of a
 web search log, of whose clicked pairs nine in ten are relevant though hardly any is a positive."""
+SAME = 0.8
+"""Two readings that share this part of their positives teach the same, so that only one of them is trained."""
 ChainScores = Callable[[Chains], Floats]
 """The champion's score of each chain's query and document; 0 for a document that is not indexed."""
 
@@ -86,15 +88,44 @@ def read(
     carried = _carried(pairs, evidence) if reading == "posterior" else None
     if carried is not None and carried < CARRIED:
         reading = "clicks"
-        pairs = build(collected, model, rules, reading)
     if reading == "clicks":
-        clicked = cosines[evidence.pair_clicks() > 0]
-        close = near(of_chains(seen.chains), clicked[clicked != 0])
-        texts = dict(zip(evidence.queries, collected.texts, strict=True))
-        pairs = chained(pairs, seen.chains.only(close), texts)
+        pairs = _by_clicks(seen, model, cosines, of_chains, rules)
     relevant = grades_of(judged.evidence, judged.judgements, RELEVANT_FROM)
     verified = verify(judged.evidence, relevant, evidence, rules.expected_precision, rng)
     return Read(pairs, reading, means, verified, _promised(pairs, evidence, verified), carried)
+
+
+def other(
+    first: Read, seen: Seen, model: ClickModel, cosines: Floats, of_chains: ChainScores, rules: Rules
+) -> tuple[Reading, Pairs] | None:
+    """The second reading of the same clicks, for a field of challengers.
+
+    None where there is none, or where most of its positives are those of the first: two ways that learn the same.
+    """
+    if first.reading == "nothing" or (first.reading == "clicks" and not model.two_kinds):
+        return None
+    reading: Reading = "clicks" if first.reading == "posterior" else "posterior"
+    pairs = (
+        _by_clicks(seen, model, cosines, of_chains, rules)
+        if reading == "clicks"
+        else build(seen.collected, model, rules, reading)
+    )
+    ours, theirs = _positives(first.pairs), _positives(pairs)
+    return None if not theirs or len(ours & theirs) >= SAME * len(ours | theirs) else (reading, pairs)
+
+
+def _by_clicks(seen: Seen, model: ClickModel, cosines: Floats, of_chains: ChainScores, rules: Rules) -> Pairs:
+    collected, evidence = seen.collected, seen.collected.evidence
+    pairs = build(collected, model, rules, "clicks")
+    clicked = cosines[evidence.pair_clicks() > 0]
+    close = near(of_chains(seen.chains), clicked[clicked != 0])
+    texts = dict(zip(evidence.queries, collected.texts, strict=True))
+    return chained(pairs, seen.chains.only(close), texts)
+
+
+def _positives(pairs: Pairs) -> set[tuple[str, str]]:
+    named = zip(pairs.query_key, pairs.doc_id, pairs.label, strict=True)
+    return {(key, doc) for key, doc, label in named if label == "positive"}
 
 
 def _carried(pairs: Pairs, evidence: Evidence) -> float:

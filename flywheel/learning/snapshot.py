@@ -6,7 +6,7 @@ It trains nothing. The snapshot is all that the trainer ever sees of the store.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from flywheel.clicks.evidence import Evidence
-from flywheel.clicks.model import ClickModel, Curve, NoEvidenceError, Options, ScoreFeatures, fit
-from flywheel.clicks.pairs import Rules
+from flywheel.clicks.model import Curve, NoEvidenceError, Options, ScoreFeatures, fit
+from flywheel.clicks.pairs import Pairs, Rules
 from flywheel.clicks.sessions import Chains
 from flywheel.events import normalise_query
-from flywheel.learning.reading import ChainScores, JudgedEvidence, Read, Seen, read
+from flywheel.learning import second as second_reading
+from flywheel.learning.facts import checked, in_words, labelled, why_nothing
+from flywheel.learning.folds import AUTO, Folds
+from flywheel.learning.reading import ChainScores, JudgedEvidence, Seen, other, read
 from flywheel.retrieval.bm25_shared import Words
 from flywheel.retrieval.index import Index
 from flywheel.retrieval.indexer import Indexers
@@ -41,7 +44,6 @@ WEAK_SCALE = 12.0
 """`trainer.scale` where every clicked pair is a positive; half of them are right on a small log of real people. A sharp
 softmax fits each to its few nearest documents, right or not; a soft one fits what they have in common. What either
 gains: `benchmarks.real learning`."""
-_COLUMNS = ("query", "doc_id", "label", "weight", "posterior")
 
 
 class NothingToLearn(Exception):  # noqa: N818 - reads as what is the case
@@ -83,8 +85,7 @@ class Learning:
         until_ms = run.until_ms or 0
         seen = Seen(*self.store.evidence.collect_with_pages(until_ms, signals, exclude_keys=golden))
         collected = seen.collected
-        evidence = collected.evidence
-        options = Options(session_context=signals.session_context)
+        evidence, options = collected.evidence, Options(session_context=signals.session_context)
         queries = self._encoded(run, collected.texts)
         index = self.indexers.of(str(run.parent)).index
         cosines = scores(queries, index, evidence)
@@ -98,8 +99,10 @@ class Learning:
             rules_of(signals), run.seed or 0,
         )  # fmt: skip
         pairs = found.pairs
+        if run.tier == AUTO:
+            self._keep(run, other(found, seen, model, cosines, _of_chains(queries, index, evidence), rules_of(signals)))
         self.store.pairs.write(run.run_id, pairs, excluded=collected.excluded, model=model, collected=collected)
-        self.store.checks.write(run.run_id, _checked(found, model))
+        self.store.checks.write(run.run_id, checked(found, model))
         since = self._trained_on(run)
         indexed = set(self.indexers.of(str(run.parent)).index.doc_ids)
         fresh = self.store.pairs.new_since(run.run_id, since)["doc_id"].to_pylist()
@@ -117,51 +120,109 @@ class Learning:
             "gone_clicked_pairs": int((clicked & (cosines == 0)).sum()),
             "warnings": [*found.reasons, *model.warnings],
         }
-        log.info("%s", _in_words(run, facts), extra={"run_id": run.run_id})
+        log.info("%s", in_words(run, facts), extra={"run_id": run.run_id})
         if not new:
             self._asked.clear()
-            raise NothingToLearn(_why_nothing(facts), facts)
+            raise NothingToLearn(why_nothing(facts), facts)
         return Gathered(new, len(self._replay(run, since)))
 
     def snapshot(self, run: TrainingRun) -> Path:
         """The run's snapshot folder, written now unless it is complete already; a complete one is never changed."""
-        folder = self.home.snapshots / run.run_id
+        tier = "query_tower" if run.tier == AUTO else run.tier
+        return self._write(run, self.home.snapshots / run.run_id, tier, self._pairs)
+
+    def full(self, run: TrainingRun) -> Path:
+        """The run's snapshot with the texts of the documents, for the challenger that trains both towers."""
+        return self._write(run, self._beside(run, "full"), "full", self._pairs)
+
+    def second(self, run: TrainingRun) -> tuple[str, Path] | None:
+        """The second reading of the run's clicks and its snapshot; None where the run has one reading only."""
+        read = second_reading.kept(self._beside(run, "read"))
+        if read is None:
+            return None
+
+        def pairs(_: TrainingRun) -> pa.Table:
+            return read[1]
+
+        try:
+            return read[0], self._write(run, self._beside(run, "second"), "query_tower", pairs, read[0])
+        except NothingToLearn:  # all of its positives are held out in this run
+            return None
+
+    def _keep(self, run: TrainingRun, second: tuple[str, Pairs] | None) -> None:
+        if second is not None:
+            second_reading.keep(self._beside(run, "read"), *second, self.known_ms(run))
+
+    def _beside(self, run: TrainingRun, part: str) -> Path:
+        return second_reading.folder_of(self.home.snapshots, run.run_id, part)
+
+    def known_ms(self, run: TrainingRun) -> int:
+        """Up to when the champion has learned; 0 for the base model."""
+        since = self._trained_on(run)
+        before = None if since is None else self.store.runs.get(since)
+        return 0 if before is None else before.until_ms or 0
+
+    def _write(
+        self,
+        run: TrainingRun,
+        folder: Path,
+        tier: str,
+        pairs_of: Callable[[TrainingRun], pa.Table],
+        reading: str | None = None,
+    ) -> Path:
         if (folder / MANIFEST).exists():
             return folder
         indexer = self.indexers.of(str(run.parent))
         indexer.catch_up()
-        tier = run.tier
         doc_ids = indexer.index.doc_ids
         texts = self.store.documents.contents(doc_ids) if tier == "full" else None
-        recipe = Recipe.model_validate({**self.config.trainer.model_dump(), "tier": tier, **self._softer(run)})
-        pairs = self._pairs(run)
+        weak = self.reading(run) == "clicks" if reading is None else reading == "clicks"
+        recipe = Recipe.model_validate({**self.config.trainer.model_dump(), "tier": tier, **self._softer(tier, weak)})
+        pairs = pairs_of(run)
+        if run.tier == AUTO:
+            pairs = self._in_folds(run, pairs, set(doc_ids))
         return write_snapshot(
             folder,
-            header=self._header(run),
+            header=self._header(run, tier),
             recipe=recipe,
             budget=ResourceBudget.of(self.config.limits),
             pairs=pairs,
-            documents=Corpus(doc_ids, indexer.index.vectors(doc_ids), texts, self._probes(run, doc_ids)),
+            documents=Corpus(doc_ids, indexer.index.vectors(doc_ids), texts, self._probes(run, tier, doc_ids)),
             anchors=self._anchors(),
             query_vectors=self._asked_in(run, pairs),
         )
 
-    def _softer(self, run: TrainingRun) -> dict[str, float]:
+    def reading(self, run: TrainingRun) -> str | None:
+        """How the run's clicks were read."""
+        told = self.store.checks.latest()
+        return told["reading"] if told is not None and told["run_id"] == run.run_id else None
+
+    def _softer(self, tier: str, weak: bool) -> dict[str, float]:
         """A lower `trainer.scale` for clicks that are read weakly, unless somebody set one."""
-        told, settings = self.store.checks.latest(), self.config.trainer
-        weak = told is not None and told["run_id"] == run.run_id and told["reading"] == "clicks"
-        if not weak or run.tier == "full" or "scale" in settings.model_fields_set:
+        settings = self.config.trainer
+        if not weak or tier == "full" or "scale" in settings.model_fields_set:
             return {}
         return {"scale": min(settings.scale, WEAK_SCALE)}
 
+    def _in_folds(self, run: TrainingRun, pairs: pa.Table, indexed: set[str]) -> pa.Table:
+        share, since = self.config.trainer.dev_share, self._trained_on(run)
+        before = None if since is None else self.store.runs.get(since)
+        left = Folds.of(run, share).split(pairs, None if before is None else Folds.of(before, share))
+        positive = zip(left["label"].to_pylist(), left["doc_id"].to_pylist(), strict=True)
+        if not any(label == "positive" and doc_id in indexed for label, doc_id in positive):
+            raise NothingToLearn(("every positive pair is held out in this run; gather more feedback",), {})
+        return left
+
     def _asked_in(self, run: TrainingRun, pairs: pa.Table) -> tuple[Sequence[str], Vectors] | None:
         """The champion's vectors of these pairs' queries, if `gather` kept them."""
-        texts, vectors = self._asked.pop(run.run_id, ((), np.empty((0, 0), np.float32)))
+        # the snapshots of a field ask more than once
+        kept = self._asked.get if run.tier == AUTO else self._asked.pop
+        texts, vectors = kept(run.run_id, ((), np.empty((0, 0), np.float32)))
         wanted = set(pairs["query"].to_pylist())
         rows = [row for row, text in enumerate(texts) if text in wanted]
         return ([texts[row] for row in rows], vectors[rows]) if rows else None
 
-    def _header(self, run: TrainingRun) -> Header:
+    def _header(self, run: TrainingRun, tier: str) -> Header:
         return Header(
             run_id=run.run_id,
             version=str(run.version),
@@ -170,7 +231,7 @@ class Learning:
             base_path=str(self.registry.path(BASE).resolve()),
             index_id=self.registry.encoder(str(run.parent)).index_id,
             seed=run.seed or 0,
-            tier=run.tier,  # type: ignore[arg-type]  # one of the configured tiers, checked where the run was asked for
+            tier=tier,  # type: ignore[arg-type]  # one of the configured tiers, checked where the run was asked for
             created_at_ms=run.started_at_ms,
         )
 
@@ -178,7 +239,7 @@ class Learning:
         since = self._trained_on(run)
         new, replay = self.store.pairs.new_since(run.run_id, since), self._replay(run, since)
         masked = self.store.pairs.masked(run.run_id)
-        parts = [_labelled(new, "new"), _labelled(replay, "replay"), _labelled(masked, "new")]
+        parts = [labelled(new, "new"), labelled(replay, "replay"), labelled(masked, "new")]
         return pa.concat_tables(parts, promote_options="permissive")
 
     def _replay(self, run: TrainingRun, since: str | None) -> pa.Table:
@@ -196,10 +257,10 @@ class Learning:
             return None
         return pa.table({"query": texts, "doc_id": pa.array([None] * len(texts), pa.string())})
 
-    def _probes(self, run: TrainingRun, doc_ids: Sequence[str]) -> list[str]:
+    def _probes(self, run: TrainingRun, tier: str, doc_ids: Sequence[str]) -> list[str]:
         """The first words of some documents; each run draws others."""
         settings = self.config.trainer
-        wanted = settings.probes if settings.probe_weight and run.tier != "full" else 0
+        wanted = settings.probes if settings.probe_weight and tier != "full" else 0
         count = min(len(doc_ids), wanted)
         rows = np.random.default_rng([run.seed or 0, count]).choice(len(doc_ids), count, replace=False)
         contents = self.store.documents.contents([doc_ids[row] for row in np.sort(rows)])
@@ -211,7 +272,7 @@ class Learning:
         self.indexers.of(str(run.parent)).catch_up()
         queries = self.registry.encoder(str(run.parent)).encode_queries(list(texts))
         self._asked.clear()
-        if run.tier == "adapter":  # this tier needs only the vectors; the others encode the words themselves
+        if run.tier in (AUTO, "adapter"):  # this tier needs only the vectors; the others encode the words themselves
             self._asked[run.run_id] = texts, queries
         return queries
 
@@ -272,52 +333,3 @@ def _of_chains(queries: Vectors, index: Index, evidence: Evidence) -> ChainScore
         return _cosines(queries, index, asked, names.tolist(), document) if len(chains) else np.zeros(0)
 
     return told
-
-
-def _checked(found: Read, model: ClickModel) -> dict[str, Any]:
-    """The run's row of `evidence_checks`."""
-    agreed, told, verified = found.meaning.agreement, found.meaning.opinion, found.verified
-    return {
-        "reading": found.reading,
-        "sentence": found.meaning.sentence,
-        "agreement_z": agreed.z,
-        "agreement_p": agreed.p,
-        "telling_clicks": agreed.clicks,
-        "telling_queries": agreed.queries,
-        "opinion_z": None if told is None else told.z,
-        "opinion_p": None if told is None else told.p,
-        "clear": model.clear,
-        "asked": verified.asked,
-        "promised": None if verified.promise is None else verified.promise.level,
-        "promised_positives": found.promised,
-        "positives": found.pairs.count("positive"),
-        "judged_pairs": verified.judged_pairs,
-        "judged_queries": verified.judged_queries,
-        "pairs_needed": verified.pairs_needed,
-        "verdict": verified.sentence,
-    }
-
-
-def _labelled(pairs: pa.Table, source: str) -> pa.Table:
-    """The trainer's columns. The table's `source` (clicks or explicit) becomes the trainer's `origin`."""
-    labelled = pairs.select(_COLUMNS).append_column("source", pa.array([source] * len(pairs), pa.string()))
-    return labelled.append_column("origin", pairs["source"].combine_chunks().cast(pa.string()))
-
-
-def _in_words(run: TrainingRun, facts: Mapping[str, Any]) -> str:
-    return (
-        f"run {run.run_id}: of {facts['pairs_shown']} pairs shown {facts['positives']} are positives, "
-        f"{facts['new_positives']} of them new, read by {facts['reading']}; {facts['excluded_users']} people left out"
-    )
-
-
-def _why_nothing(facts: dict[str, Any]) -> tuple[str, ...]:
-    """What is missing first, with its number."""
-    gone, clicked = facts["gone_clicked_pairs"], facts["clicked_pairs"]
-    if facts["gone_positives"] or (clicked and gone == clicked):
-        pairs = facts["gone_positives"] or gone
-        return (f"{pairs} new positive pairs are about documents that are gone; nothing to learn",)
-    if facts["positives"]:
-        return (f"all {facts['positives']} positive pairs are known to the champion already; nothing new to learn",)
-    shown = f"{facts['impressions']:.0f} impressions of {facts['pairs_shown']} pairs gave no positive"
-    return (facts["warnings"][0], shown, *facts["warnings"][1:])

@@ -95,6 +95,14 @@ class Registry:
             self._encoders.move_to_end(version)
             return self._encoders[version]
 
+    def open(self, folder: Path) -> Encoder:
+        """The encoder of a model that is no version yet; it is loaded anew with each call.
+
+        Raises:
+            ModelMissing: the folder holds no model.
+        """
+        return self._load_as_it_is(folder)
+
     def next_version(self) -> str:
         """A name that no version and no directory has: v1, v2, …"""
         taken = {model.version for model in self._models.all()} | {path.name for path in self._folder.iterdir()}

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from flywheel.settings.choices import Tier
+from flywheel.settings.choices import TierChoice
 
 Stage = Literal["offline", "shadow", "interleaving", "split", "observe"]
 Bf16 = Literal["auto", "on", "off"]
@@ -83,7 +83,9 @@ class Trainer(Section):
     base_model: str = Field(
         "auto", description="a SentenceTransformer folder or hub name (fetched once); auto: the MiniLM wheel"
     )
-    tier: Tier = Field("query_tower", description="adapter | query_tower | full")
+    tier: TierChoice = Field(
+        "query_tower", description="auto (a field, the data choose) | adapter | query_tower | full"
+    )
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the query tower")
     steps: int = Field(120, ge=1, description="optimiser steps of one run at most (query_tower)")
     batch_size: int = Field(128, ge=2, description="queries in a step")

@@ -32,7 +32,8 @@ def test_work_that_grows_with_the_data_is_refused_with_the_setting_to_mend() -> 
 
 def test_a_turn_of_the_wheel_is_not_begun_beyond_the_limit() -> None:
     """It is refused before it takes the lock or reads anything."""
-    parts: Any = SimpleNamespace(store=None, config=Config.model_validate({"limits": {"memory_gb": 0.001}}))
+    config = Config.model_validate({"limits": {"memory_gb": 0.001}})
+    parts: Any = SimpleNamespace(store=None, learning=None, stop=None, config=config)
     with pytest.raises(MemoryExceeded, match="learning waits"):
         Cycle(parts).turn("manual", None)
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,18 @@ def threads_of(budget: ResourceBudget) -> int:
     return budget.threads or max(1, (os.cpu_count() or 2) - 1)
 
 
-def launch(snapshot: Path, out: Path, budget: ResourceBudget) -> subprocess.Popen[bytes]:
+def launch(
+    snapshot: Path,
+    out: Path,
+    budget: ResourceBudget,
+    *,
+    tier: str | None = None,
+    average: Sequence[Path] = (),
+) -> subprocess.Popen[bytes]:
     """Start training `snapshot` into the model directory `out`; its output goes to `<out>.log`.
+
+    `tier` is trained instead of the snapshot's, within `budget`. With `average` nothing is trained: the model's weights
+    are the mean of those models'.
 
     It ends with this process, and on Linux with the thread that calls this, so that no orphan goes on writing.
     The same call after a crash or kill goes on from the checkpoint. The caller waits for it, or kills it.
@@ -28,7 +39,8 @@ def launch(snapshot: Path, out: Path, budget: ResourceBudget) -> subprocess.Pope
     environ = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     command = [sys.executable, "-m", "trainer", "--snapshot", str(snapshot.resolve()), "--out", str(out.resolve())]
-    command += ["--parent", str(os.getpid())]
+    command += ["--parent", str(os.getpid()), "--minutes", str(budget.minutes)]
+    command += [*(["--tier", tier] if tier else []), *(["--average", *map(str, average)] if average else [])]
     with out.with_name(f"{out.name}.log").open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)  # noqa: S603 - our own command
 
@@ -48,9 +60,18 @@ def checkpoint_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.checkpoint.safetensors")
 
 
+def ways_path(out: Path) -> Path:
+    """Where the challengers of a field are made, until one of them becomes the version `out`."""
+    return out.with_name(f"{out.name}.ways")
+
+
 def read_progress(out: Path) -> dict[str, Any] | None:
-    """{step, steps, loss, dev_ndcg, eta_seconds, phase}, or None before the first."""
-    return _read(progress_path(out))
+    """{step, steps, loss, dev_ndcg, eta_seconds, phase}, or None before the first.
+
+    Where a field of challengers is trained, that of the challenger at work.
+    """
+    fields = sorted(ways_path(out).glob("*.progress.json"), key=lambda path: path.stat().st_mtime_ns)
+    return _read(fields[-1] if fields else progress_path(out))
 
 
 def read_report(out: Path) -> dict[str, Any] | None:

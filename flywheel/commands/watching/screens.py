@@ -30,6 +30,7 @@ def status(answer: Json, now: datetime) -> list[str]:
             "people", f"{share(rates['satisfied_ctr'])} of pages satisfied, {share(rates['ctr'])} clicked, last week"
         )
     told += lines("learns", _learning(answer, now))
+    told += lines("tried", _field(answer)) if _field(answer) else []
     told += lines("tries", _trying(answer, now))
     if answer.get("budget"):
         told += lines("may err", f"the next challenger is tested at alpha {answer['budget']['next_alpha']:.3g}")
@@ -88,6 +89,18 @@ def _learning(answer: Json, now: datetime) -> str:
     if brake:
         return f"last {ago(ended, now)}: {last['state']}; {brake['note']}"
     return f"last {ago(ended, now)}: {last['state']}; `flywheel triggers` says what it waits for"
+
+
+def _field(answer: Json) -> str:
+    """The ways of the last run: what each gained over the champion, with its standard error, and how it ended."""
+    field = (answer["cycle"]["last"] or {}).get("field") or {}
+    told = []
+    for way in field.get("ways", ()):
+        if way["state"] == "not tried":
+            continue
+        gained = f" {way['gain']:+.3f} ± {way['standard_error'] or 0:.3f}" if way.get("gain") is not None else ""
+        told.append(f"{way['way']}{gained} ({way['state']})")
+    return ", ".join(told)
 
 
 def _trying(answer: Json, now: datetime) -> str:
@@ -169,13 +182,22 @@ def models(versions: Sequence[Json], now: datetime) -> list[str]:
         (
             model["version"],
             model["alias"] or model.get("state") or "–",
-            model["tier"],
+            _way(model),
             model["parent"] or "–",
             ago(model["created_at"], now),
         )
         for model in reversed(versions)
     ]
     return [*told, *columns(rows, ("version", "role", "tier", "made from", "made"))]
+
+
+def _way(model: Json) -> str:
+    """The tier, or the way that was chosen of a field and among how many."""
+    field = model.get("field")
+    if not field:
+        return str(model["tier"])
+    tried = sum(way["state"] != "not tried" for way in field["ways"])
+    return f"{field['chosen']}, of {tried}" if tried > 1 else str(field["chosen"])
 
 
 def doctor(checks: Sequence[Json]) -> list[str]:

@@ -15,7 +15,7 @@ from flywheel.serving.endpoints.access.rates import CALLER
 from flywheel.serving.endpoints.bodies import Body
 from flywheel.serving.endpoints.problems import Problem
 from flywheel.serving.endpoints.threads import beside
-from flywheel.settings.choices import Tier
+from flywheel.settings.choices import TierChoice
 from flywheel.settings.load import Limits
 
 SQL_TEXT = "application/sql"
@@ -30,7 +30,7 @@ class Nothing(Body):
 
 class CycleBody(Body):
     wait: bool = False
-    tier: Tier | None = None
+    tier: TierChoice | None = None
 
 
 class Promote(Body):

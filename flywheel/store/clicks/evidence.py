@@ -200,22 +200,23 @@ class EvidenceReader:
         exclude_keys: Iterable[str] = (),
         only_keys: Iterable[str] | None = None,
         served_by: str | None = None,
+        since_ms: int | None = None,
     ) -> Collected:
         """All evidence up to `until_ms` (event time), without the queries of `exclude_keys` (normalised texts).
 
-        `only_keys` keeps only these queries, and of our models' pages only those of `served_by`. Bots, idle clickers
-        and dwell thresholds still come from all queries. An event counts for its page whenever it arrives, so late
-        feedback changes the next result.
+        `only_keys` keeps only these queries, of our models' pages only those of `served_by`, and pages after
+        `since_ms`. Bots, idle clickers and dwell thresholds still come from all queries. An event counts for its page
+        whenever it arrives, so late feedback changes the next result.
         """
         with self._database.read() as con:
-            return self._gathered(con, until_ms, signals, exclude_keys, only_keys, served_by)
+            return self._gathered(con, until_ms, signals, exclude_keys, only_keys, served_by, since_ms)
 
     def collect_with_pages(
         self, until_ms: int, signals: Signals, *, exclude_keys: Iterable[str] = ()
     ) -> tuple[Collected, ClickLog, Chains]:
         """The same evidence, a sample of its pages, and what sessions clicked for their other queries."""
         with self._database.read() as con:
-            found = self._gathered(con, until_ms, signals, exclude_keys, None, None)
+            found = self._gathered(con, until_ms, signals, exclude_keys)
             return found, sampled_pages(con), session_chains(con)
 
     @staticmethod
@@ -224,8 +225,9 @@ class EvidenceReader:
         until_ms: int,
         signals: Signals,
         exclude_keys: Iterable[str],
-        only_keys: Iterable[str] | None,
-        served_by: str | None,
+        only_keys: Iterable[str] | None = None,
+        served_by: str | None = None,
+        since_ms: int | None = None,
     ) -> Collected:
         values: dict[str, Any] = {
             "until": moment(until_ms),
@@ -240,7 +242,7 @@ class EvidenceReader:
         if only_keys is not None:
             con.register("ev_only_keys", pa.table({"query_key": pa.array(sorted(set(only_keys)), pa.string())}))
             for statement in ONLY:
-                con.execute(statement, _used(statement, {"served_by": served_by}))
+                con.execute(statement, _used(statement, {"served_by": served_by, "since": moment(since_ms)}))
         for statement in (_WEIGHTS, *_LISTS, *_NUMBERS, *_SEGMENTS):
             con.execute(statement, _used(statement, values))
         collected = _collected(con, values, until_ms)

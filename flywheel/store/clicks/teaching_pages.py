@@ -49,6 +49,7 @@ GROUP BY p.page, f.doc_id
 # Pages that name no version of `models` stay: the product ranked them.
 ONLY = (
     "DELETE FROM ev_pages WHERE query_key NOT IN (SELECT query_key FROM ev_only_keys) "
-    "OR model_version IN (SELECT version FROM models WHERE version <> $served_by::VARCHAR)",
+    "OR model_version IN (SELECT version FROM models WHERE version <> $served_by::VARCHAR) "
+    "OR ts <= $since::TIMESTAMP",
     "DELETE FROM ev_acts WHERE page NOT IN (SELECT page FROM ev_pages)",
 )

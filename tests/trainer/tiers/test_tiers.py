@@ -125,3 +125,15 @@ def test_a_snapshot_of_another_space_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="re-encode the documents"):
         train(read_snapshot(folder), tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+def test_the_mean_of_two_models_lies_between_them_and_keeps_the_index(tower: Path, tmp_path: Path) -> None:
+    """`--average` trains nothing: every query weight is the mean of both, the document side is that of each."""
+    other = version(tmp_path, "query_tower", steps=2)
+    train(read_snapshot(snapshot(tmp_path / "both", tier="query_tower")), tmp_path / "mean", average=(tower, other))
+    mean, ours, theirs = (Encoder.load(path, device="cpu") for path in (tmp_path / "mean", tower, other))
+    assert mean.document_tower_id == ours.document_tower_id
+    assert mean.index_id == ours.index_id
+    apart = [float(np.abs(a.encode_queries(QUERIES) - b.encode_queries(QUERIES)).mean())
+             for a, b in ((mean, ours), (mean, theirs), (ours, theirs))]  # fmt: skip
+    assert 0 < max(apart[:2]) < apart[2]
