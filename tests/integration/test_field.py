@@ -46,10 +46,11 @@ def outcome(home: Path) -> tuple[dict[str, object], bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)  # whole turns, on a machine that may be busy
 def test_a_kill_in_the_second_way_changes_neither_the_choice_nor_its_bytes(furnished: Path, tmp_path: Path) -> None:
     """Killed while the second way trains, the next process trains only what was not complete, and chooses alike."""
     homes = [Path(shutil.copytree(furnished, tmp_path / name)) for name in ("whole", "killed")]
-    assert turn(homes[0]).wait(600) == 0
+    assert turn(homes[0]).wait(1_500) == 0
     whole, weights = outcome(homes[0])
     ways = homes[1] / "models" / "v1.ways"
     process = turn(homes[1])
@@ -61,7 +62,7 @@ def test_a_kill_in_the_second_way_changes_neither_the_choice_nor_its_bytes(furni
     made = (ways / "query_tower" / "flywheel.json").stat().st_mtime_ns
     kept = tmp_path / "kept.json"
     os.link(ways / "query_tower" / "flywheel.json", kept)
-    assert turn(homes[1]).wait(600) == 0
+    assert turn(homes[1]).wait(1_500) == 0
     assert outcome(homes[1]) == (whole, weights)
     assert kept.stat().st_mtime_ns == made
     assert not ways.exists()
@@ -135,11 +136,12 @@ def test_a_turn_in_which_nothing_was_learned_is_an_answer(home: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)  # whole turns, on a machine that may be busy
 def test_every_way_is_trained_and_ranked_where_the_first_gains_nothing(furnished: Path, tmp_path: Path) -> None:
     """With a rate at which the query tower cannot move, the second reading, the mean and both towers are tried; all
     are scored on the same queries, and the field leaves the chosen version alone."""
     still = Path(shutil.copytree(furnished, tmp_path / "still"))
-    assert turn(still, FLYWHEEL__TRAINER__LEARNING_RATE="1e-12").wait(600) == 0
+    assert turn(still, FLYWHEEL__TRAINER__LEARNING_RATE="1e-12").wait(1_500) == 0
     field, _ = outcome(still)
     ways = {entry["way"]: entry for entry in field["ways"]}  # type: ignore[attr-defined]
     tried = {name: entry for name, entry in ways.items() if entry["state"] != "not tried"}
