@@ -26,6 +26,9 @@ FIELD = {
     "FLYWHEEL__TRAINER__DEV_SHARE": "0.25",
 }
 
+# minutes each: not among the tenth of a soak that CI takes
+WHOLE = pytest.mark.skipif(not os.environ.get("FLYWHEEL_TEST_SOAK"), reason="runs in `make soak` alone")
+
 
 def turn(home: Path, **changes: str) -> subprocess.Popen[bytes]:
     """A turn of the wheel in a process of its own."""
@@ -45,7 +48,8 @@ def outcome(home: Path) -> tuple[dict[str, object], bytes]:
     return field, weights
 
 
-@pytest.mark.slow
+@pytest.mark.soak
+@WHOLE
 @pytest.mark.timeout(1_800)  # whole turns, on a machine that may be busy
 def test_a_kill_in_the_second_way_changes_neither_the_choice_nor_its_bytes(furnished: Path, tmp_path: Path) -> None:
     """Killed while the second way trains, the next process trains only what was not complete, and chooses alike."""
@@ -135,7 +139,8 @@ def test_a_turn_in_which_nothing_was_learned_is_an_answer(home: Path) -> None:
         assert operations.status()["cycle"]["running"] is None
 
 
-@pytest.mark.slow
+@pytest.mark.soak
+@WHOLE
 @pytest.mark.timeout(1_800)  # whole turns, on a machine that may be busy
 def test_every_way_is_trained_and_ranked_where_the_first_gains_nothing(furnished: Path, tmp_path: Path) -> None:
     """With a rate at which the query tower cannot move, the second reading, the mean and both towers are tried; all
