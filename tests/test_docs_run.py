@@ -40,6 +40,7 @@ ELSEWHERE = {
     r"make demo": ("tests/test_docs_run.py", '"make", "demo"'),
     r"flywheel (demo)": ("Makefile", "flywheel {0}"),
     r"flywheel dead-letters show .*": ("tests/commands/test_records.py", '"dead-letters", "show"'),
+    r"flywheel gate": ("tests/commands/proving/test_gate.py", 'main(["gate"'),
     r"flywheel gate --model .*": ("tests/commands/proving/test_gate.py", '"gate", "--model"'),
     r"flywheel import feedback .* --format (ga4|snowplow)": ("tests/files/test_dialects.py", '"{0}"'),
     r"flywheel restore .*": ("tests/commands/test_backup.py", '"restore"'),

@@ -35,7 +35,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _count(home: Path) -> tuple[int, int, int]:
-    with open_local(home, {}) as local:
+    with open_local(home, {"FLYWHEEL__LIMITS__SQL_SECONDS": "300"}) as local:
         clicks = "SELECT count(*) AS clicks, count(DISTINCT event_id) AS ids FROM feedback"
         (row,) = local.sql(f"SELECT *, (SELECT count(*) FROM queries) AS pages FROM ({clicks})").to_pylist()
     return row["pages"], row["clicks"], row["ids"]
