@@ -10,7 +10,7 @@ from typing import Any
 
 from flywheel.handover import graph, triton
 from flywheel.handover.card import Lineage, write_card
-from flywheel.handover.sides import HandoverRefused, OneSide, save_side, sides_of
+from flywheel.handover.sides import HandoverRefused, OneSide, check_plain, save_side, sides_of
 from flywheel.settings.choices import ModelForm
 
 _TAKES_INT8 = frozenset({"onnx", "triton"})
@@ -65,6 +65,9 @@ def hand_over(model: Path, folder: Path, form: ModelForm, lineage: Lineage, *, i
     if folder.exists() and form != "triton":
         raise HandoverRefused(f"{folder} is there already; name a new folder")
     sides = sides_of(model)
+    if form != "sentence-transformers":
+        for side in sides:
+            check_plain(side)
     made: list[Path] = [] if folder.exists() else [folder]
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -141,4 +142,5 @@ def _quietly() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # the exporter colours what it says
+    return (plain.splitlines() or [type(error).__name__])[0][:300]

@@ -52,11 +52,11 @@ class OneSide:
         return {name: value for name, value in read.items() if isinstance(value, torch.Tensor)}
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors (n, d), by torch in float32."""
-        with torch.inference_mode():
-            out = self.model.forward(self.features(texts), task=self.task)["sentence_embedding"]
-        out = out[..., : self.dimension].float()
-        return np.asarray(torch.nn.functional.normalize(out, dim=-1).numpy(), np.float32)
+        """Unit vectors (n, d), by the library's own `encode` in float32."""
+        vectors = self.model.encode(
+            list(texts), prompt=self.prompt or None, normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.asarray(vectors, np.float32)
 
     @property
     def dimension(self) -> int:
@@ -104,6 +104,15 @@ def save_side(side: OneSide, folder: Path) -> None:
     _write(folder / "modules.json", rows)
     if side.limit:
         _write(folder / "sentence_bert_config.json", {"max_seq_length": side.limit, "do_lower_case": False})
+
+
+def check_plain(side: OneSide) -> None:
+    """Raise HandoverRefused where the prompt's tokens are left out of pooling, which no other server does."""
+    if side.prompt and any(isinstance(module, Pooling) and not module.include_prompt for module in side.model):
+        raise HandoverRefused(
+            "its pooling leaves out the prompt's tokens, which no other server does; --format sentence-transformers "
+            "keeps it"
+        )
 
 
 def _known(module: torch.nn.Module) -> str:

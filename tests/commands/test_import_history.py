@@ -41,6 +41,7 @@ def _count(home: Path) -> tuple[int, int, int]:
     return row["pages"], row["clicks"], row["ids"]
 
 
+@pytest.mark.slow
 def test_a_file_is_imported_once_after_a_kill_and_again(
     history: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

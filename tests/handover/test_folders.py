@@ -25,8 +25,8 @@ LINEAGE = Lineage(
     ({"verdict": "promote", "reasons": ["recall@10 +3.1 points"]},),
     "apache-2.0",
 )
-REFUSED: frozenset[str] = frozenset()
-"""Families that torch's exporter does not bear, today."""
+REFUSED = frozenset({"T5", "prompt left out of pooling"})
+"""Families whose graph would answer otherwise, or that torch's exporter does not bear."""
 Model = Callable[[str], Path]
 
 

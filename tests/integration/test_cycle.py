@@ -15,6 +15,7 @@ from flywheel.operations import OperationError
 from tests.integration.world import search_and_click
 
 
+@pytest.mark.timeout(1_800)  # a whole turn, on a machine that may be busy
 def test_clicks_become_a_promoted_champion_that_plain_sentence_transformers_loads(
     home: Path, environ: dict[str, str]
 ) -> None:
