@@ -88,7 +88,7 @@ def test_an_unchanged_tower_takes_no_second_place_on_disk(tower: Path, adapter: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tier", ["query_tower", "full"])
+@pytest.mark.parametrize("tier", ["query_tower"])
 def test_replay_with_distillation_moves_replayed_queries_less(tier: Tier, tmp_path: Path) -> None:
     """With a heavier pull towards the champion, replayed queries score documents more nearly as they did."""
     texts = list(documents()[2].values())
